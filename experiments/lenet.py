@@ -1,0 +1,60 @@
+"""LeNet-5 on handwritten digits.
+
+Claim: accuracy = <measured>
+
+Paper: LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to document recognition, 1998.
+
+    python launch.py experiments/lenet.py
+    python launch.py experiments/lenet.py data=mnist:PATH
+    python launch.py experiments/lenet.py lr=1e-3,3e-4 seed=0,1,2      # six runs, one compiled step
+"""
+
+from functools import partial
+
+import optax
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import classification_data
+from jaxcv.train import Experiment, schedules
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    lr: float = 2e-3,
+    weight_decay: float = 1e-2,
+    label_smoothing: float = 0.0,
+    shift: float = 0.05,
+    rotate: float = 0.1,
+    batch_size: int = 64,
+    steps: int = 3_000,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (1,797 digits of 8x8, embedded) or "mnist:PATH" (IDX files).
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, decoupled.
+        label_smoothing: probability mass moved from the true class to all classes.
+        shift: largest translation while training, as a share of the image side.
+        rotate: largest rotation while training, radians.
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    train, test = classification_data(data, image_size=32)
+    return Experiment(
+        model=models.lenet5(num_classes=train.num_classes),
+        loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),
+        optimizer=optax.adamw(
+            schedules.warmup_cosine(lr, warmup_steps=steps // 20, total_steps=steps), weight_decay=weight_decay
+        ),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(256),
+        augment=partial(augment.images, shift=shift, rotate=rotate),
+        predict=predict.classes,
+        metrics={"accuracy": metrics.accuracy()},
+        steps=steps,
+        seed=seed,
+    )

@@ -1,0 +1,87 @@
+"""What lies on disk, as batches of fixed shape: read where it lies, in its own format.
+
+`detection_data` and `classification_data` open a set by the text of an experiment's `data` hyperparameter and give
+its two splits, `(train, test)`. Both are cheap: files are read when something is asked that needs them. The same text
+gives the same objects, so scans, decoded images and anchor boxes are shared.
+"""
+
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+from jaxcv.data.digits import digits
+from jaxcv.data.mnist import mnist
+from jaxcv.data.pipeline import Dataset, DatasetBatches, Source
+from jaxcv.data.scenes import digit_scenes
+from jaxcv.types import UserError
+
+__all__ = ["Dataset", "DatasetBatches", "Source", "classification_data", "detection_data"]
+
+
+@cache
+def detection_data(
+    data: str, *, image_size: int | None = None, classes: tuple[str, ...] = (), on_error: str = "raise"
+) -> tuple[Dataset, Dataset]:
+    """Open a detection set: `image` uint8 [b s s 3], `boxes`, `classes`, `valid`, `ignored`.
+
+    Args:
+      data: `digits` (embedded: handwritten digits over photographs) or `voc:PATH` (PASCAL VOC folder).
+      image_size: side of the network's input image in pixels; None: 128 for digits, 256 for voc.
+      classes: class names in order, for `voc`; empty: PATH/classes.txt, the 20 VOC classes, or what the files hold.
+      on_error: `raise` at the first faulty file, or `skip` faulty examples, counted and reported.
+
+    Returns:
+      The train and the test split.
+
+    Raises:
+      UserError: no such kind of set, or an option it does not have.
+    """
+    if on_error not in ("raise", "skip"):
+        raise UserError(f"on_error={on_error!r}: expected 'raise' or 'skip'")
+    match data.partition(":"):
+        case ("digits", "", ""):
+            if classes:
+                raise UserError(f"classes={classes}: data=digits has its own ten classes")
+            return digit_scenes(image_size=_size(image_size or 128))
+        case ("voc", ":", path) if path:
+            from jaxcv.data.voc import voc
+
+            return voc(Path(path).expanduser(), image_size=_size(image_size or 256), classes=classes, on_error=on_error)
+        case _:
+            raise _unknown(data, "detection", ("digits", "voc:PATH"))
+
+
+@cache
+def classification_data(data: str, *, image_size: int = 32) -> tuple[Dataset, Dataset]:
+    """Open a classification set: `image` uint8 [b s s 1], `label` int32 [b].
+
+    Args:
+      data: `digits` (embedded 8x8 digits) or `mnist:PATH` (folder with the four IDX files).
+      image_size: side of the network's input image in pixels.
+
+    Returns:
+      The train and the test split.
+
+    Raises:
+      UserError: no such kind of set.
+    """
+    match data.partition(":"):
+        case ("digits", "", ""):
+            return digits(image_size=_size(image_size))
+        case ("mnist", ":", path) if path:
+            return mnist(Path(path).expanduser(), image_size=_size(image_size))
+        case _:
+            raise _unknown(data, "classification", ("digits", "mnist:PATH"))
+
+
+def _size(image_size: int) -> int:
+    if image_size < 8:
+        raise UserError(f"image_size={image_size}: expected at least 8 pixels")
+    return image_size
+
+
+def _unknown(data: str, task: str, known: tuple[str, ...]) -> UserError:
+    kinds = {name.partition(":")[0]: name for name in known}
+    near = get_close_matches(data.partition(":")[0].lower(), kinds, n=1)
+    hint = f"did you mean {kinds[near[0]]}? " if near else ""
+    return UserError(f"data={data}: {hint}{task} sets: {', '.join(known)}")

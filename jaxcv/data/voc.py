@@ -1,0 +1,237 @@
+"""Folders in the PASCAL VOC format: `Annotations/*.xml`, `JPEGImages/`, `ImageSets/Main/*.txt`.
+
+Splits: train on `trainval` and test on `test` when both lists exist, else train on `train` and test on `val`.
+
+Classes: the `classes` argument, else `classes.txt` in the folder (one a line), else the 20 of VOC when the files name
+no other, else the names found, sorted. The last is guarded, for a mistyped name would quietly be a class of its own:
+a name that only one annotation file has (of more than 20), or that only the test split has, is refused until the
+classes are listed.
+
+What becomes of the boxes is said in `voc_xml`. With `on_error="skip"` an example whose annotation or image is faulty
+is left out, counted and reported; to know them all, every image is decoded once when the set is opened.
+
+References:
+  M. Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from jaxcv.data.boxed import BoxedImages, BoxSet, Example, check_example
+from jaxcv.data.pipeline import Dataset
+from jaxcv.data.voc_xml import Annotation, read_annotation
+from jaxcv.types import DataError
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+_FEW_FILES = 20
+_log = logging.getLogger(__name__)
+
+
+def voc(
+    folder: Path, *, image_size: int, classes: tuple[str, ...] = (), on_error: str = "raise"
+) -> tuple[Dataset, Dataset]:
+    """Open a VOC folder: the train and the test split. Files are read when first needed.
+
+    Args:
+      folder: holds `Annotations`, `JPEGImages` and `ImageSets/Main`, or one such folder (VOCdevkit/VOC2007).
+      image_size: side of the square the images are squashed to, in pixels.
+      classes: class names in order of their index; empty: see the module.
+      on_error: `raise` or `skip`.
+    """
+    read = partial(_scan, folder, classes, on_error == "skip")
+    train, test = (Dataset(BoxedImages(split, image_size, read), image_size) for split in ("train", "test"))
+    return train, test
+
+
+@cache
+def _scan(folder: Path, classes: tuple[str, ...], skip: bool) -> BoxSet:
+    """Read every annotation of both splits."""
+    root = _find_root(folder)
+    images = _list_images(root)
+    faults: dict[str, list[DataError]] = {"train": [], "test": []}
+    found: dict[str, list[Annotation]] = {"train": [], "test": []}
+    for split, (file, ids) in _read_lists(root).items():
+        for image_id, line in ids.items():
+            with _collect(faults[split], skip):
+                found[split].append(_read_listed(root, image_id, file, line))
+    names = _class_names(root, classes, found)
+    examples: dict[str, list[Example]] = {"train": [], "test": []}
+    for split, annotations in found.items():
+        for annotation in annotations:
+            with _collect(faults[split], skip):
+                example = _example(annotation, names, images, root)
+                if skip:
+                    check_example(example, thorough=True)
+                examples[split].append(example)
+        if not examples[split]:
+            raise DataError(f"no example is left for {split} ({len(faults[split])} faulty)", file=root)
+        if faults[split]:
+            message = "%s: %s: %d faulty examples skipped, the first: %s"
+            _log.warning(message, root, split, len(faults[split]), faults[split][0])
+    return BoxSet(
+        class_names=names,
+        max_boxes=max(1, *(len(e.boxes) for split in examples.values() for e in split)),
+        splits={split: tuple(kept) for split, kept in examples.items()},
+        notes={split: _notes(found[split], faults[split]) for split in found},
+    )
+
+
+@contextmanager
+def _collect(faults: list[DataError], skip: bool) -> Iterator[None]:
+    """Keep a DataError in `faults` when skipping, else let it through."""
+    try:
+        yield
+    except DataError as error:
+        if not skip:
+            raise
+        faults.append(error)
+
+
+def _holds(folder: Path) -> str:
+    names = sorted(p.name for p in folder.iterdir())
+    return "the folder holds " + (", ".join(names[:8]) + (" ..." if len(names) > 8 else "") if names else "nothing")
+
+
+def _find_root(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise DataError("no such folder; data=voc:PATH needs the folder with Annotations and JPEGImages", file=folder)
+    roots = [folder] if (folder / "Annotations").is_dir() else []
+    roots = roots or sorted(p.parent for depth in ("*", "*/*") for p in folder.glob(f"{depth}/Annotations"))
+    if not roots:
+        raise DataError(f"no Annotations folder in it or below; {_holds(folder)}", file=folder)
+    if len(roots) > 1:
+        raise DataError(f"several VOC folders: choose one of {', '.join(map(str, roots))}", file=folder)
+    for part in ("JPEGImages", "ImageSets/Main"):
+        if not (roots[0] / part).is_dir():
+            raise DataError(f"folder {part} is missing; {_holds(roots[0])}", file=roots[0])
+    return roots[0]
+
+
+def _list_images(root: Path) -> dict[str, Path]:
+    """Each image under its name with and without ending."""
+    images: dict[str, Path] = {}
+    for path in sorted((root / "JPEGImages").iterdir()):
+        if path.suffix.lower() in _IMAGE_ENDINGS:
+            images[path.name] = images[path.stem] = path
+    return images
+
+
+def _read_lists(root: Path) -> dict[str, tuple[Path, dict[str, int]]]:
+    """Of each split its list file, and the image names in it with their lines."""
+    folder = root / "ImageSets" / "Main"
+    for train, test in (("trainval.txt", "test.txt"), ("train.txt", "val.txt")):
+        if (folder / train).is_file() and (folder / test).is_file():
+            break
+    else:
+        message = f"neither trainval.txt and test.txt nor train.txt and val.txt; {_holds(folder)}"
+        raise DataError(message, file=folder)
+    seen: dict[str, str] = {}
+    lists = {}
+    for split, file in (("train", folder / train), ("test", folder / test)):
+        ids = {}
+        for number, text in enumerate(file.read_text("utf-8-sig", errors="replace").splitlines(), 1):
+            image_id = text.strip()
+            if not image_id:
+                continue
+            if image_id in seen:
+                message = f"{image_id} stands also in {seen[image_id]}; an image belongs to one split, once"
+                raise DataError(message, file=file, line=number)
+            seen[image_id] = f"{file.name}:{number}"
+            ids[image_id] = number
+        if not ids:
+            raise DataError("the list is empty", file=file)
+        lists[split] = (file, ids)
+    return lists
+
+
+def _read_listed(root: Path, image_id: str, file: Path, line: int) -> Annotation:
+    path = root / "Annotations" / f"{image_id}.xml"
+    if not path.is_file():
+        raise DataError(f"{path.parent.name}/{path.name} is missing; add it or take the line out", file=file, line=line)
+    return read_annotation(path)
+
+
+def _class_names(root: Path, classes: tuple[str, ...], found: dict[str, list[Annotation]]) -> tuple[str, ...]:
+    """The class list, by the rules of the module."""
+    file = root / "classes.txt"
+    if not classes and file.is_file():
+        classes = tuple(
+            line.strip() for line in file.read_text("utf-8-sig", errors="replace").splitlines() if line.strip()
+        )
+        if not classes:
+            raise DataError("the class list is empty", file=file)
+    if classes:
+        if len(set(classes)) < len(classes):
+            twice = next(name for i, name in enumerate(classes) if name in classes[:i])
+            raise DataError(f"class {twice!r} is listed twice", file=file if file.is_file() else root)
+        return classes
+    files: dict[str, list[tuple[Path, int]]] = {}
+    in_train: set[str] = set()
+    for split, annotations in found.items():
+        for annotation in annotations:
+            for name, line in dict(zip(reversed(annotation.names), reversed(annotation.lines), strict=True)).items():
+                files.setdefault(name, []).append((annotation.file, line))
+            in_train |= set(annotation.names) if split == "train" else set()
+    if not files:
+        raise DataError("no annotation holds an object", file=root / "Annotations")
+    if set(files) <= set(VOC_CLASSES):
+        return VOC_CLASSES
+    many = sum(map(len, found.values())) > _FEW_FILES
+    for name, places in sorted(files.items()):
+        alone, unseen = many and len(places) == 1, name not in in_train
+        if not (alone or unseen):
+            continue
+        near = get_close_matches(name, [n for n in files if n != name and n in in_train], n=1, cutoff=0.5)
+        where = "in this file alone" if alone else "in the test split alone"
+        hint = f"did you mean {near[0]!r}? Correct it" if near else "correct it"
+        message = f"class {name!r} stands {where}: {hint}, or list every class in {file} to keep it"
+        raise DataError(message, file=places[0][0], line=places[0][1])
+    return tuple(sorted(files))
+
+
+def _example(annotation: Annotation, names: tuple[str, ...], images: dict[str, Path], root: Path) -> Example:
+    """The annotation with class indices and its image."""
+    for name, line in zip(annotation.names, annotation.lines, strict=True):
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            listed = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
+            raise DataError(f"class {name!r} is not in the list ({listed}){hint}", file=annotation.file, line=line)
+    image = images.get(annotation.file.stem) or images.get(annotation.filename)
+    if image is None:
+        wanted = annotation.filename or f"{annotation.file.stem}.jpg"
+        message = f"its image JPEGImages/{wanted} is missing; add the file or take the line out of ImageSets"
+        raise DataError(message, file=annotation.file)
+    return Example(
+        image=image,
+        annotation=annotation.file,
+        width=annotation.width,
+        height=annotation.height,
+        boxes=annotation.boxes,
+        classes=np.array([names.index(name) for name in annotation.names], np.int32),
+        ignored=np.array(annotation.difficult, np.bool_),
+    )
+
+
+def _notes(annotations: list[Annotation], faults: list[DataError]) -> list[str]:
+    notes = []
+    for what, files in (
+        ("zero-area boxes dropped", {a.file.stem: a.dropped for a in annotations if a.dropped}),
+        ("boxes cut at the image border", {a.file.stem: a.clipped for a in annotations if a.clipped}),
+    ):
+        if files:
+            listed = ", ".join(list(files)[:5]) + (" ..." if len(files) > 5 else "")
+            notes.append(f"{sum(files.values()):,} {what} ({listed})")
+    if faults:
+        notes.append(f"{len(faults):,} faulty examples skipped, the first: {faults[0]}")
+    return notes

@@ -1,0 +1,174 @@
+"""One PASCAL VOC annotation file, read with the line of every element, so that a fault can be pointed at.
+
+VOC counts pixels from 1 and includes the last one. As real edges of the box in pixels from 0 that is
+`(xmin - 1, ymin - 1, xmax, ymax)`. Rules for what stands in the file:
+
+- `xmax == xmin` or `ymax == ymin`: no area as its author drew it; dropped, counted.
+- `xmax < xmin` or `ymax < ymin`: corners swapped; an error.
+- partly outside the image: cut at its border, counted when by more than a pixel (many tools count from 0).
+- wholly outside the image: an error.
+- `difficult` 1: kept apart as `ignored`, neither truth nor false alarm, as the VOC evaluation has it.
+
+The XML is not trusted: entities and external references are refused (defusedxml).
+"""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.sax import SAXParseException
+from xml.sax.handler import ContentHandler
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxcv.types import DataError
+
+
+class Annotation(NamedTuple):
+    """What one file says."""
+
+    file: Path
+    filename: str
+    """The image's name as written; empty when it is not."""
+    width: int
+    height: int
+    names: list[str]
+    """Class of each box."""
+    lines: list[int]
+    """Line of each box's class name."""
+    boxes: Float[np.ndarray, "n 4"]
+    """xyxy edges in pixels of the image, inside it."""
+    difficult: list[bool]
+    dropped: int
+    """Boxes without area that were left out."""
+    clipped: int
+    """Boxes that were cut at the border by more than a pixel."""
+
+
+class _Element:
+    __slots__ = ("children", "line", "tag", "text")
+
+    def __init__(self, tag: str, line: int):
+        self.tag, self.line, self.text, self.children = tag, line, "", []
+
+    def find(self, tag: str) -> "_Element | None":
+        return next((child for child in self.children if child.tag == tag), None)
+
+
+class _Builder(ContentHandler):
+    """Makes elements of what a parser reports; the parser knows the line."""
+
+    def __init__(self, parser: Any):
+        super().__init__()
+        self.root = _Element("", 0)
+        self._open = [self.root]
+        self._parser = parser
+
+    def startElement(self, name, attrs):  # noqa: N802, D102
+        element = _Element(name, self._parser.getLineNumber())
+        self._open[-1].children.append(element)
+        self._open.append(element)
+
+    def endElement(self, name):  # noqa: N802, D102
+        self._open.pop()
+
+    def characters(self, content):  # noqa: D102
+        self._open[-1].text += content
+
+
+def _parse(file: Path) -> _Element:
+    from defusedxml import DefusedXmlException, sax
+
+    parser = sax.make_parser()
+    builder = _Builder(parser)
+    parser.setContentHandler(builder)
+    try:
+        parser.feed(file.read_bytes())
+        parser.close()
+    except FileNotFoundError:
+        raise DataError("annotation file is missing", file=file) from None
+    except SAXParseException as error:
+        message = f"broken XML: {error.getMessage()}; mend the tag"
+        raise DataError(message, file=file, line=error.getLineNumber()) from None
+    except DefusedXmlException as error:
+        raise DataError(f"XML with entities or external references is refused ({error})", file=file) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot be read: {error}", file=file) from None
+    root = builder.root.children[0]
+    if root.tag != "annotation":
+        raise DataError(f"<{root.tag}> where VOC has <annotation>", file=file, line=root.line)
+    return root
+
+
+def _required(parent: _Element, tag: str, file: Path) -> _Element:
+    found = parent.find(tag)
+    if found is None:
+        raise DataError(f"<{parent.tag}> has no <{tag}>", file=file, line=parent.line)
+    return found
+
+
+def _number(parent: _Element, tag: str, file: Path) -> float:
+    element = _required(parent, tag, file)
+    try:
+        value = float(element.text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"<{tag}> is {element.text.strip()!r}, expected a number", file=file, line=element.line)
+    return value
+
+
+def _flag(parent: _Element, tag: str, file: Path) -> bool:
+    return parent.find(tag) is not None and _number(parent, tag, file) != 0
+
+
+def read_annotation(file: Path) -> Annotation:
+    """Read one VOC annotation.
+
+    Args:
+      file: the XML file.
+
+    Raises:
+      DataError: missing or broken file, missing element, not a number, an impossible size or box; names the line.
+    """
+    root = _parse(file)
+    size = _required(root, "size", file)
+    width, height = _number(size, "width", file), _number(size, "height", file)
+    if width < 1 or height < 1:
+        raise DataError(f"image size {width:g}x{height:g}, expected at least 1x1", file=file, line=size.line)
+    filename = root.find("filename")
+    names, lines, boxes, difficult, dropped, clipped = [], [], [], [], 0, 0
+    for element in root.children:
+        if element.tag != "object":
+            continue
+        name = _required(element, "name", file)
+        if not name.text.strip():
+            raise DataError("<name> is empty, expected a class", file=file, line=name.line)
+        box = _required(element, "bndbox", file)
+        x0, y0, x1, y1 = (_number(box, tag, file) for tag in ("xmin", "ymin", "xmax", "ymax"))
+        written = f"box xmin={x0:g} ymin={y0:g} xmax={x1:g} ymax={y1:g}"
+        if x1 < x0 or y1 < y0:
+            raise DataError(f"{written}: the corners are swapped", file=file, line=box.line)
+        if x1 == x0 or y1 == y0:
+            dropped += 1
+            continue
+        edges = (max(x0 - 1, 0.0), max(y0 - 1, 0.0), min(x1, width), min(y1, height))
+        if edges[0] >= edges[2] or edges[1] >= edges[3]:
+            raise DataError(f"{written} lies outside the {width:g}x{height:g} image", file=file, line=box.line)
+        clipped += x0 < 0 or y0 < 0 or x1 > width + 1 or y1 > height + 1
+        names.append(name.text.strip())
+        lines.append(name.line)
+        boxes.append(edges)
+        difficult.append(_flag(element, "difficult", file))
+    return Annotation(
+        file=file,
+        filename="" if filename is None else filename.text.strip(),
+        width=int(width),
+        height=int(height),
+        names=names,
+        lines=lines,
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        difficult=difficult,
+        dropped=dropped,
+        clipped=clipped,
+    )

@@ -1,0 +1,68 @@
+"""Everything that can be known before the first step: the values, the data and its faults, shapes, cost, the plan."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from rich.table import Table
+
+from jaxcv.sweep import plan
+from jaxcv.train import resolve
+from jaxcv.train.console import Reporter
+from jaxcv.train.experiment import ExperimentFunction
+
+
+def show(experiment: ExperimentFunction, trials: Sequence[Mapping[str, Any]], reporter: Reporter) -> None:
+    """Check all trials and print what they would do; the compile cache is warm afterwards.
+
+    Raises:
+        UserError: the first fault in values or data.
+    """
+    values = resolve(experiment, trials[0])
+    table = Table("hyperparameter", "value", title="values" + (" of the first trial" if len(trials) > 1 else ""))
+    for name, value in values.items():
+        table.add_row(name, repr(value), style="bold" if name in trials[0] else None)
+    reporter.console.print(table)
+
+    setup = experiment(**values)
+    checked: set[str] = set()
+    for trial in trials:  # every distinct data set, each once
+        other = experiment(**resolve(experiment, trial))
+        for split, data in (("train", other.train_data), ("test", other.test_data)):
+            with reporter.counting(f"reading {split} data"):
+                lines = data.check(thorough=True)
+            for line in lines:
+                if line not in checked:
+                    reporter.say(line)
+                    checked.add(line)
+
+    table = Table("field of a batch", "shape", "type", title="data")
+    for name, spec in setup.train_data.spec.items():
+        table.add_row(name, "x".join(map(str, spec.shape)), str(spec.dtype))
+    reporter.console.print(table)
+
+    planned = plan(experiment, trials)
+    program = planned.programs[0]
+    state = program.state_spec(values)
+    program.compile("init", program.hyperparameters(values))
+    compiled = program.compile_step(values)
+    count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params))
+    size = sum(_bytes(leaf) for leaf in jax.tree.leaves(state))
+    reporter.say(f"parameters: {count:,}; state with optimizer: {size / 1e6:,.1f} MB")
+    costs = program.trace_step(values).lower().cost_analysis() or {}
+    rows = setup.train_data.spec["image"].shape[0]
+    flops = float(costs.get("flops", 0.0))
+    reporter.say(f"one step: {flops / 1e9:,.2f} GFLOP for {rows} examples ({flops / rows / 1e6:,.1f} MFLOP each)")
+    memory = compiled.memory_analysis()
+    if memory is not None:
+        need = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+        reporter.say(f"memory of a step: {need / 1e6:,.0f} MB; devices: {', '.join(map(str, jax.devices()))}")
+    took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in program.compile_seconds.items())
+    reporter.say(f"compiled (and kept in {jax.config.jax_compilation_cache_dir}): {took}")  # pyright: ignore
+    for line in planned.lines():
+        reporter.say(line)
+
+
+def _bytes(leaf: Any) -> int:
+    return int(np.prod(leaf.shape)) * getattr(leaf.dtype, "itemsize", 8)

@@ -1,0 +1,127 @@
+"""A trained run used again: evaluated, or shown pictures it has never seen."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from rich.table import Table
+
+from jaxcv.train import preview, program, resolve
+from jaxcv.train.checkpoint import Checkpoints, DamagedCheckpoint
+from jaxcv.train.console import Reporter
+from jaxcv.train.evaluate import evaluate
+from jaxcv.train.experiment import ExperimentFunction
+from jaxcv.types import Classes, Detections, UserError
+
+
+def load_run(experiment: ExperimentFunction, values: Mapping[str, Any], folder: Path, *, best: bool) -> Any:
+    """The state in the newest (or best) checkpoint of a run; the run is only read.
+
+    Raises:
+        UserError: there is no checkpoint, it does not fit, or it is damaged.
+    """
+    if not (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder} holds no trained run: train it first, with the same name=value words")
+    shared = program(experiment, values)
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        step = checkpoints.best_step() if best else (steps[-1] if steps else None)
+        if step is None:
+            raise UserError(f"{folder} has no {'evaluated ' if best else ''}checkpoint yet")
+        try:
+            return checkpoints.restore(step, shared.state_spec(values))[0]
+        except DamagedCheckpoint as error:
+            raise UserError(f"damaged checkpoint: {error}; there are those of steps {steps}") from error
+
+
+def evaluate_run(
+    experiment: ExperimentFunction, overrides: Mapping[str, Any], folder: Path, *, best: bool, reporter: Reporter
+) -> dict[str, float]:
+    """Evaluate a run on its test data and print the table; returns the values."""
+    values = resolve(experiment, overrides)
+    state = load_run(experiment, values, folder, best=best)
+    setup, shared = experiment(**values), program(experiment, values)
+    with reporter.counting("evaluating") as count:
+        hyperparameters = shared.hyperparameters(values)
+        found, _ = evaluate(shared, setup, hyperparameters, state.evaluation_variables, setup.test_data, on_batch=count)
+    reporter.table(f"{folder} at step {int(state.step)}", {"test": found})
+    return found
+
+
+def predict_run(
+    experiment: ExperimentFunction,
+    overrides: Mapping[str, Any],
+    folder: Path,
+    pictures: Sequence[Path],
+    *,
+    best: bool,
+    reporter: Reporter,
+    minimum: float = 0.3,
+) -> list[Path]:
+    """Draw what a run finds in pictures, into `predictions/` of its folder, and print it.
+
+    Args:
+        experiment: its function.
+        overrides: of its hyperparameters.
+        folder: of the run.
+        pictures: image files of any size.
+        best: the best checkpoint, not the newest.
+        reporter: prints.
+        minimum: detections with a smaller score are neither drawn nor printed.
+
+    Returns:
+        The pictures written.
+    """
+    for path in pictures:
+        if not path.is_file():
+            raise UserError(f"{path}: no such picture")
+    values = resolve(experiment, overrides)
+    state = load_run(experiment, values, folder, best=best)
+    setup, shared = experiment(**values), program(experiment, values)
+    names = setup.test_data.class_names
+    hyperparameters, variables = shared.hyperparameters(values), state.evaluation_variables
+    written = []
+    for path in pictures:
+        image, scale = setup.test_data.read_image(path)
+        fed = image[None]
+        batch = shared.compile("infer", hyperparameters, variables, fed)(hyperparameters, variables, fed)
+        found = type(batch)(*(np.asarray(array)[0] for array in batch))
+        target = _free_name(folder / "predictions", path.stem, written)
+        preview.draw(found, _original(path), names, minimum=minimum, scale=scale).save(target)
+        written.append(target)
+        _print(found, f"{path} -> {target}", names, scale, minimum, reporter)
+    return written
+
+
+def _free_name(folder: Path, stem: str, taken: Sequence[Path]) -> Path:
+    folder.mkdir(exist_ok=True)
+    names = (folder / f"{stem}{suffix}.png" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
+    return next(name for name in names if name not in taken)
+
+
+def _original(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path}: not a readable picture ({error})") from error
+
+
+def _print(
+    found: Any, title: str, names: Sequence[str], scale: tuple[float, float], minimum: float, reporter: Reporter
+) -> None:
+    if isinstance(found, Detections):
+        table = Table("class", "score", "x1", "y1", "x2", "y2", title=title, title_justify="left")
+        for box, score, label, valid in zip(*found, strict=True):
+            if valid and score >= minimum:
+                corners = box * np.array([*scale, *scale])
+                table.add_row(names[int(label)], f"{score:.3f}", *(f"{c:.1f}" for c in corners))
+    elif isinstance(found, Classes):
+        table = Table("class", "probability", title=title, title_justify="left")
+        for label in np.argsort(-found.scores)[:5]:
+            table.add_row(names[int(label)], f"{found.scores[label]:.3f}")
+    else:
+        raise TypeError(f"no table is known for {type(found).__name__}")
+    reporter.console.print(table)

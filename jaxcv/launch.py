@@ -1,0 +1,179 @@
+"""The command line: `python launch.py FILE [name=value ...] [--flag ...]`.
+
+`name=value` belongs to the experiment, `--flag` to the launcher.
+
+Exit codes: 0 finished, 2 refused (usage, data, settings), 3 stopped by a loss that is not finite, 75 interrupted, the
+same command goes on.
+"""
+
+import argparse
+import importlib.util
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxcv.types import UserError
+
+_REFUSED, _NOT_FINITE, _INTERRUPTED = 2, 3, 75
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options, tokens = _parse(arguments)
+        return _run(options, tokens)
+    except UserError as error:
+        if "--debug" in arguments:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        from jaxcv.train.diagnose import NonFinite
+
+        return _NOT_FINITE if isinstance(error, NonFinite) else _REFUSED
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return _INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UserError(f"{message}; --help lists the flags")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="launch.py", add_help=False, allow_abbrev=False, usage="launch.py FILE [name=value ...] [--flag ...]"
+    )
+    add = parser.add_argument
+    add("--help", "-h", action="store_true", help="this page; after FILE also its hyperparameters")
+    add("--dry-run", action="store_true", help="check names, values and data, print shapes, cost and the plan, compile")
+    add("--workdir", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
+    add("--fresh", action="store_true", help="begin anew; an earlier run is moved aside, not deleted")
+    add("--evaluate", action="store_true", help="evaluate the newest checkpoint of the run")
+    add("--predict", nargs="+", type=Path, metavar="IMAGE", help="draw what the newest checkpoint finds in pictures")
+    add("--best", action="store_true", help="with --evaluate or --predict: the best checkpoint, not the newest")
+    add("--fail-fast", action="store_true", help="end a sweep at its first failure")
+    add("--quiet", action="store_true", help="say only what went wrong")
+    add("--debug", action="store_true", help="show tracebacks of refused input")
+    return parser
+
+
+def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    for token in rest:
+        if token.startswith("-"):
+            import difflib
+
+            flags = [flag for action in parser._actions for flag in action.option_strings]
+            near = difflib.get_close_matches(token.partition("=")[0], flags, n=1)
+            raise UserError(f"unknown flag {token}" + (f": did you mean {near[0]}?" if near else "; --help lists them"))
+    files = [token for token in rest if "=" not in token]
+    # `--predict a.png name=value` gives argparse the overrides as pictures: they are told apart by the equals sign.
+    pictures = options.predict or []
+    overrides = [t for t in rest if "=" in t] + [str(p) for p in pictures if "=" in str(p) and not p.exists()]
+    options.predict = [p for p in pictures if str(p) not in overrides] or None
+    if options.help and not files:
+        print(__doc__.split("\n\nExit")[0], end="\n\n")
+        print(parser.format_help())
+        raise SystemExit(0)
+    if not files:
+        raise UserError("which experiment? Usage: python launch.py experiments/yolo.py [name=value ...] [--flag ...]")
+    if len(files) > 1:
+        raise UserError(f"{files[1]!r}: expected name=value; one experiment file at a time")
+    if pictures and not options.predict:
+        raise UserError("--predict: no picture named")
+    options.file = Path(files[0])
+    return options, overrides
+
+
+def load_experiment(path: Path) -> Any:
+    """The function `experiment` of a file.
+
+    Raises:
+        UserError: no such file, not Python, or it defines no `experiment`.
+    """
+    if not path.is_file():
+        near = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise UserError(f"{path}: no such file" + (f"; there are {', '.join(near)}" if near else ""))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.absolute()))  # an experiment may import its neighbours
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}:{error.lineno}: {error.msg}") from error
+    finally:
+        sys.path.pop(0)
+    if not callable(getattr(module, "experiment", None)):
+        raise UserError(f"{path} defines no function `experiment`; README shows one")
+    return module.experiment
+
+
+def _run(options: argparse.Namespace, tokens: list[str]) -> int:
+    experiment = load_experiment(options.file)
+    from jaxcv import runtime
+    from jaxcv.sweep import folder_name, grid, parse_overrides, plan, run_trials, trials
+    from jaxcv.train import fit, hyperparameters
+    from jaxcv.train.console import Reporter
+    from jaxcv.train.loop import Preempted
+
+    known = hyperparameters(experiment)
+    if options.help:
+        print(_help(options.file, experiment, known))
+        return 0
+    chosen = trials(parse_overrides(tokens, known))
+    root = options.workdir / options.file.stem
+    reporter = Reporter(quiet=options.quiet)
+    runtime.enable_compile_cache()
+    try:
+        if options.dry_run:
+            from jaxcv import dry_run
+
+            dry_run.show(experiment, chosen, reporter)
+        elif options.evaluate or options.predict:
+            if len(chosen) > 1:
+                raise UserError("--evaluate and --predict take one run: give one value for each name")
+            from jaxcv import inference
+
+            folder = root / folder_name(chosen[0])
+            if options.evaluate:
+                inference.evaluate_run(experiment, chosen[0], folder, best=options.best, reporter=reporter)
+            if options.predict:
+                inference.predict_run(
+                    experiment, chosen[0], folder, options.predict, best=options.best, reporter=reporter
+                )
+        elif len(chosen) == 1:
+            result = fit(experiment, chosen[0], root / folder_name(chosen[0]), fresh=options.fresh, reporter=reporter)
+            reporter.table(f"{result.folder} after {result.steps} steps", {"train": result.train, "test": result.test})
+        else:
+            for line in plan(experiment, chosen).lines():
+                reporter.say(line)
+            outcomes = run_trials(
+                experiment, chosen, root, fresh=options.fresh, fail_fast=options.fail_fast, reporter=reporter
+            )
+            rank_by = next(iter(experiment(**chosen[0]).metrics), "loss")
+            grid.report(outcomes, root, rank_by, reporter)
+            failures = [outcome.error for outcome in outcomes if outcome.error is not None]
+            if failures:
+                raise UserError(f"{len(failures)} of {len(outcomes)} trials failed, the first with: {failures[0]}")
+    except Preempted as stop:
+        reporter.warn(str(stop))
+        return _INTERRUPTED
+    return 0
+
+
+def _help(path: Path, experiment: Any, known: Any) -> str:
+    module = sys.modules.get(experiment.__module__)
+    text = getattr(module, "__doc__", None) or experiment.__globals__.get("__doc__") or ""
+    lines = [text.strip(), "", "hyperparameters (name=value; a comma sweeps):"]
+    width = max(len(name) for name in known) if known else 0
+    for name, h in known.items():
+        facts = f"{h.type_name} = {h.default!r}"
+        lines.append(f"  {name:<{width}}  {facts}")
+        lines += textwrap.wrap(h.meaning, 100, initial_indent=" " * (width + 6), subsequent_indent=" " * (width + 6))
+    return "\n".join(lines) + "\n\n" + _parser().format_help()

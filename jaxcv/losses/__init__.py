@@ -1,0 +1,13 @@
+"""Losses: `loss(outputs, batch) -> {term: [b]}`, one value an example, float32, not reduced.
+
+Masking, the mean over the batch and the sum over the terms happen in the training step. Options are keyword-only, and
+float options may be tracers. Every loss is finite, gradient included, for an example with nothing to learn from.
+
+    cross_entropy    softmax classification: `label`
+    yolo             detection on a grid with anchor boxes: `boxes`, `classes`, `valid`
+"""
+
+from jaxcv.losses.classification import cross_entropy
+from jaxcv.losses.detection import yolo
+
+__all__ = ["cross_entropy", "yolo"]

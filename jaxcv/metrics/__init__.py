@@ -1,0 +1,14 @@
+"""Metrics: one number over a whole data set, from predictions and batches, on the host in numpy.
+
+A `Metric` says what to keep of each batch, how to turn all of it into named values, and which of them it is.
+
+    accuracy                  share of images whose best class is right: `Classes`, `label`
+    top_k_accuracy            ... whose right class is among the k best
+    coco_average_precision    COCO's AP, AP50, AP75: `Detections`, `boxes`, `classes`, `valid`
+"""
+
+from jaxcv.metrics.classification import accuracy, top_k_accuracy
+from jaxcv.metrics.detection import coco_average_precision
+from jaxcv.metrics.metric import Metric
+
+__all__ = ["Metric", "accuracy", "coco_average_precision", "top_k_accuracy"]

@@ -1,0 +1,146 @@
+"""Metrics of detectors: predictions are `Detections`, batches have `boxes`, `classes`, `valid`, perhaps `ignored`."""
+
+import contextlib
+import io
+from typing import NamedTuple
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from jaxcv.metrics.metric import Metric
+from jaxcv.types import Batch, Detections, UserError
+
+_NAMES = ("AP", "AP50", "AP75", "AR100")
+
+
+class ImageBoxes(NamedTuple):
+    """One image's truths and detections, padding removed."""
+
+    truths: np.ndarray
+    """`[m, 4]` xyxy."""
+    truth_classes: np.ndarray
+    """`[m]`."""
+    ignored: np.ndarray
+    """`[m]` bool."""
+    detections: np.ndarray
+    """`[n, 4]` xyxy."""
+    scores: np.ndarray
+    """`[n]`."""
+    detected_classes: np.ndarray
+    """`[n]`."""
+
+
+def coco_average_precision(pick: str = "AP") -> Metric:
+    """Average precision as COCO defines it, computed by pycocotools, in [0, 1].
+
+    AP averages over the IoU thresholds 0.50, 0.55 .. 0.95, AP50 and AP75 take one; each averages over the classes that
+    have a truth in the set, and within a class over 101 recalls. At most 100 detections an image count, of every size
+    (COCO's small, medium and large are pixels of the original picture; boxes here are in pixels of the network's
+    input). A detection that lies in an `ignored` box of its class counts neither way (COCO's `iscrowd`).
+
+    Args:
+        pick: `AP`, `AP50`, `AP75`, `AR100` (mean of the largest recalls, with 100 detections an image), or
+            `AP50/<class index>`.
+
+    Returns:
+        A metric of `Detections` and `boxes`, `classes`, `valid` (and `ignored`, if there). No detection at all is 0.0;
+        a set without a truth is NaN (pycocotools: -1), as is `AP50/<class>` of a class without one.
+
+    Raises:
+        UserError: If `pick` is none of these.
+    """
+    if pick not in _NAMES and not (pick.startswith("AP50/") and pick.removeprefix("AP50/").isdecimal()):
+        raise UserError(f"no average precision named {pick!r}: one of {', '.join(_NAMES)}, AP50/<class index>")
+    return Metric(collect_boxes, evaluate_boxes, pick)
+
+
+def collect_boxes(predictions: Detections, batch: Batch) -> list[ImageBoxes]:
+    """Strip the padding off a batch's truths and detections.
+
+    Args:
+        predictions: `[b, n]` detections.
+        batch: `boxes` `[b, m, 4]` xyxy in pixels, `classes` and `valid` `[b, m]`, optionally `ignored` `[b, m]`.
+
+    Returns:
+        One entry an image. A truth that is not finite or has no area is left out.
+    """
+    found = Detections(*(np.asarray(field) for field in predictions))
+    boxes, classes, valid = (np.asarray(batch[name]) for name in ("boxes", "classes", "valid"))
+    ignored = np.asarray(batch["ignored"]) if "ignored" in batch else np.zeros_like(valid)
+    real = np.isfinite(boxes).all(-1) & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+    images = []
+    for i in range(len(boxes)):
+        t, d = (valid[i] | ignored[i]) & real[i], found.valid[i]
+        images.append(
+            ImageBoxes(
+                boxes[i][t], classes[i][t], ignored[i][t], found.boxes[i][d], found.scores[i][d], found.classes[i][d]
+            )
+        )
+    return images
+
+
+def evaluate_boxes(batches: list[list[ImageBoxes]]) -> dict[str, float]:
+    """COCO's evaluation of a whole set.
+
+    Args:
+        batches: What `collect_boxes` gave for each batch.
+
+    Returns:
+        `AP`, `AP50`, `AP75`, `AR100`, and `AP50/<class index>` of every class met.
+    """
+    images = [image for batch in batches for image in batch]
+    truths, found = [], []
+    for number, image in enumerate(images):
+        for box, label, crowd in zip(image.truths, image.truth_classes, image.ignored, strict=True):
+            truths.append(_annotation(len(truths), number, box, label) | {"iscrowd": int(crowd), "ignore": int(crowd)})
+        for box, label, score in zip(image.detections, image.detected_classes, image.scores, strict=True):
+            found.append(_annotation(len(found), number, box, label) | {"iscrowd": 0, "score": float(score)})
+    labels = sorted({a["category_id"] for a in truths} | {a["category_id"] for a in found})
+    if not truths:
+        return dict.fromkeys([*_NAMES, *(f"AP50/{label}" for label in labels)], float("nan"))
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(_coco(len(images), labels, truths), _coco(len(images), labels, found), "bbox")
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.params.maxDets = [100]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][..., 0, 0]  # threshold, recall, class
+    recall = evaluation.eval["recall"][..., 0, 0]  # threshold, class
+    values = {
+        "AP": _mean(precision),
+        "AP50": _mean(precision[0]),
+        "AP75": _mean(precision[5]),
+        "AR100": _mean(recall),
+    }
+    return values | {f"AP50/{label}": _mean(precision[0, :, i]) for i, label in enumerate(labels)}
+
+
+def _annotation(index: int, image: int, box: np.ndarray, label: int) -> dict:
+    x1, y1, x2, y2 = (float(v) for v in box)
+    # pycocotools takes annotation 0 for "no match": count from 1.
+    return {
+        "id": index + 1,
+        "image_id": image,
+        "category_id": int(label),
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": (x2 - x1) * (y2 - y1),
+    }
+
+
+def _coco(images: int, labels: list[int], annotations: list[dict]) -> COCO:
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": i} for i in range(images)],
+        "categories": [{"id": label} for label in labels],
+        "annotations": annotations,
+    }
+    coco.createIndex()
+    return coco
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of what is defined: pycocotools writes -1 for a class without a truth."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else float("nan")

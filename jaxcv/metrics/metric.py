@@ -1,0 +1,23 @@
+"""What a metric is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxcv.types import Batch
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number over a whole data set, computed from its batches one after another.
+
+    Two metrics with equal `measure` and `reduce` differ only in what they pick: compute once, pick twice. So these are
+    module-level functions, or values that compare equal.
+    """
+
+    measure: Callable[[Any, Batch], Any]
+    """`(predictions, batch)` as numpy arrays, padded rows removed -> anything; called once a batch."""
+    reduce: Callable[[list[Any]], dict[str, float]]
+    """All that `measure` gave, in order -> named values; called once a set. NaN: the set does not define the value."""
+    pick: str
+    """Which of the named values is this metric."""

@@ -1,0 +1,57 @@
+"""A one-stage detector: every cell of a grid predicts boxes relative to a few anchor boxes.
+
+Redmon, Farhadi: YOLO9000: better, faster, stronger. https://arxiv.org/abs/1612.08242, sections 2 and 3.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxcv import ops
+from jaxcv.models.layers import ConvNormAct, standardize
+
+
+class YOLO(nn.Module):
+    """YOLOv2's head and passthrough on a small Darknet trunk.
+
+    Takes [b h w 3] in [0, 1], sides divisible by `2 ** len(stage_channels)`. Returns [b gh gw a 5+k], raw: for each
+    cell and anchor box `tx, ty, tw, th, to` and k class logits; `ops.decode_yolo` turns them into boxes. The grid has
+    half the resolution steps of the trunk less one: stride `2 ** (len(stage_channels) - 1)`, because the last stage
+    is upsampled onto the one before it. Features: `stem`, `stage1` ... `stage<n>`, `neck`.
+
+    Deviations from the paper: the trunk is a few strided stages instead of Darknet-19; fine and coarse features are
+    joined by upsampling the coarse ones (YOLOv3, section 2.3) instead of reorganising the fine ones, so that small
+    objects get a fine grid.
+    """
+
+    num_classes: int
+    anchor_boxes: Sequence[Sequence[float]] | Float[Array, "a 2"]
+    """Widths and heights in pixels; the network only needs their number, the loss and the decoding their values."""
+    stage_channels: tuple[int, ...] = (16, 32, 64, 128)
+    stage_depths: tuple[int, ...] = (0, 1, 1, 2)
+    """3x3 units after each stage's strided one."""
+    mean: tuple[float, ...] = (0.45,)
+    std: tuple[float, ...] = (0.25,)
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool = False
+    ) -> tuple[Float[Array, "b gh gw a p"], dict[str, Array]]:
+        """`train` selects batch statistics over running ones."""
+        features: dict[str, Array] = {}
+        x = standardize(images, self.mean, self.std)
+        for i, (channels, depth) in enumerate(zip(self.stage_channels, self.stage_depths, strict=True), start=1):
+            x = ConvNormAct(channels, strides=2, name=f"stage{i}_down")(x, train=train)
+            for j in range(depth):
+                y = ConvNormAct(channels // 2, kernel_size=1, name=f"stage{i}_reduce{j + 1}")(x, train=train)
+                x = x + ConvNormAct(channels, name=f"stage{i}_conv{j + 1}")(y, train=train)
+            features[f"stage{i}"] = x
+        fine = features[f"stage{len(self.stage_channels) - 1}"]
+        coarse = ConvNormAct(fine.shape[-1], kernel_size=1, name="neck_reduce")(x, train=train)
+        x = jnp.concatenate([fine, ops.upsample2x(coarse)], axis=-1)
+        x = features["neck"] = ConvNormAct(self.stage_channels[-1], name="neck")(x, train=train)
+        a = len(self.anchor_boxes)
+        x = nn.Conv(a * (5 + self.num_classes), (1, 1), name="head")(x)
+        return x.reshape(*x.shape[:3], a, 5 + self.num_classes), features

@@ -1,0 +1,235 @@
+"""Boxes: formats, areas, overlaps, and the regression targets of R-CNN.
+
+Boxes are `xyxy` unless a name says otherwise: `[..., 4]` of (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2, x to the right,
+y down, any unit as long as it is one. An inverted box counts as empty. Everything is finite, gradients included, for
+no boxes at all and for empty, identical and disjoint boxes.
+"""
+
+import functools
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxcv.types import Scalar
+
+BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
+
+_SMALLEST_AREA = 1e-12
+"""Below it an area divides no more: 1 / area² still fits float32."""
+_SMALLEST_SIDE = 1e-6
+_LARGEST_LOG_SCALE = math.log(1000 / 16)
+
+
+@functools.partial(jax.jit, static_argnames=("source", "target"))
+def box_convert(boxes: Float[Array, "*n 4"], *, source: BoxFormat, target: BoxFormat) -> Float[Array, "*n 4"]:
+    """Rewrite boxes from one format into another.
+
+    Args:
+        boxes: `[..., 4]`, any unit.
+        source: What `boxes` is: `xyxy` two corners, `xywh` upper left corner and size, `cxcywh` centre and size.
+        target: What to return.
+
+    Returns:
+        `[..., 4]`, same unit.
+    """
+    p, q, r, s = (boxes[..., i] for i in range(4))
+    if source == target:
+        return boxes
+    if source == "xywh":
+        p, q, r, s = p, q, p + r, q + s
+    elif source == "cxcywh":
+        p, q, r, s = p - r / 2, q - s / 2, p + r / 2, q + s / 2
+    if target == "xywh":
+        p, q, r, s = p, q, r - p, s - q
+    elif target == "cxcywh":
+        p, q, r, s = (p + r) / 2, (q + s) / 2, r - p, s - q
+    return jnp.stack([p, q, r, s], axis=-1)
+
+
+@jax.jit
+def box_area(boxes: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
+    """Area of boxes.
+
+    Args:
+        boxes: `[..., 4]` xyxy.
+
+    Returns:
+        `[...]`, unit squared; 0 for an inverted box (torchvision multiplies the negative sides).
+    """
+    width = jnp.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
+    height = jnp.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
+    return width * height
+
+
+@jax.jit
+def box_iou(a: Float[Array, "*b n 4"], b: Float[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
+    """Intersection over union of every box of `a` with every box of `b`.
+
+    Args:
+        a: `[..., n, 4]` xyxy.
+        b: `[..., m, 4]` xyxy, same unit.
+
+    Returns:
+        `[..., n, m]` in [0, 1]; 0 where both boxes are empty.
+    """
+    return _iou(a[..., :, None, :], b[..., None, :, :])
+
+
+@jax.jit
+def paired_box_iou(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
+    """Intersection over union of each box of `a` with the box of `b` at the same place.
+
+    Args:
+        a: `[..., 4]` xyxy.
+        b: `[..., 4]` xyxy, same unit.
+
+    Returns:
+        `[...]` in [0, 1]; 0 where both boxes are empty.
+    """
+    return _iou(a, b)
+
+
+@jax.jit
+def generalized_box_iou(a: Float[Array, "*b n 4"], b: Float[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
+    """Generalized intersection over union of every box of `a` with every box of `b`.
+
+    IoU minus the share of the smallest enclosing box that neither covers: unlike IoU it still has a slope between
+    disjoint boxes.
+
+    Args:
+        a: `[..., n, 4]` xyxy.
+        b: `[..., m, 4]` xyxy, same unit.
+
+    Returns:
+        `[..., n, m]` in [-1, 1]; 0 where the enclosing box is empty (torchvision: NaN).
+
+    References:
+        Rezatofighi et al., Generalized Intersection over Union, https://arxiv.org/abs/1902.09630, algorithm 1.
+    """
+    return _generalized_iou(a[..., :, None, :], b[..., None, :, :])
+
+
+@jax.jit
+def paired_generalized_box_iou(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
+    """Generalized intersection over union of each box of `a` with the box of `b` at the same place.
+
+    Args:
+        a: `[..., 4]` xyxy.
+        b: `[..., 4]` xyxy, same unit.
+
+    Returns:
+        `[...]` in [-1, 1]; 0 where the enclosing box is empty.
+
+    References:
+        Rezatofighi et al., Generalized Intersection over Union, https://arxiv.org/abs/1902.09630, algorithm 1.
+    """
+    return _generalized_iou(a, b)
+
+
+@jax.jit
+def clip_boxes_to_image(boxes: Float[Array, "*n 4"], *, image_size: tuple[Scalar, Scalar]) -> Float[Array, "*n 4"]:
+    """Move the parts of boxes outside the image onto its border.
+
+    Args:
+        boxes: `[..., 4]` xyxy in pixels.
+        image_size: (height, width) in pixels.
+
+    Returns:
+        `[..., 4]` with x in [0, width] and y in [0, height]; a box wholly outside becomes empty.
+    """
+    height, width = image_size
+    x1, x2 = (jnp.clip(boxes[..., i], 0.0, width) for i in (0, 2))
+    y1, y2 = (jnp.clip(boxes[..., i], 0.0, height) for i in (1, 3))
+    return jnp.stack([x1, y1, x2, y2], axis=-1)
+
+
+@jax.jit
+def encode_boxes(
+    boxes: Float[Array, "*n 4"],
+    references: Float[Array, "*n 4"],
+    *,
+    weights: tuple[Scalar, Scalar, Scalar, Scalar] = (1.0, 1.0, 1.0, 1.0),
+) -> Float[Array, "*n 4"]:
+    """What a regressor must say to move each reference box (an anchor box, a proposal) onto its box.
+
+    t_x = (x - x_r) / w_r, t_y = (y - y_r) / h_r, t_w = log(w / w_r), t_h = log(h / h_r), with (x, y) the centres.
+
+    Args:
+        boxes: `[..., 4]` xyxy, the targets. Sides count as at least 1e-6, so that an empty box has finite deltas.
+        references: `[..., 4]` xyxy, same unit, sides likewise.
+        weights: Factors of (t_x, t_y, t_w, t_h); Fast R-CNN's are (10, 10, 5, 5).
+
+    Returns:
+        `[..., 4]`, without unit.
+
+    References:
+        Girshick et al., R-CNN, https://arxiv.org/abs/1311.2524, appendix C; torchvision's `BoxCoder.encode`.
+    """
+    x, y, w, h = _centre_and_size(boxes)
+    x_r, y_r, w_r, h_r = _centre_and_size(references)
+    deltas = (x - x_r) / w_r, (y - y_r) / h_r, jnp.log(w / w_r), jnp.log(h / h_r)
+    return jnp.stack([factor * delta for factor, delta in zip(weights, deltas, strict=True)], axis=-1)
+
+
+@jax.jit
+def decode_boxes(
+    deltas: Float[Array, "*n 4"],
+    references: Float[Array, "*n 4"],
+    *,
+    weights: tuple[Scalar, Scalar, Scalar, Scalar] = (1.0, 1.0, 1.0, 1.0),
+    max_log_scale: Scalar = _LARGEST_LOG_SCALE,
+) -> Float[Array, "*n 4"]:
+    """Move reference boxes by what the regressor said: the inverse of `encode_boxes`.
+
+    Args:
+        deltas: `[..., 4]` of (t_x, t_y, t_w, t_h), without unit.
+        references: `[..., 4]` xyxy. Sides count as at least 1e-6.
+        weights: As given to `encode_boxes`.
+        max_log_scale: t_w and t_h are cut off here, so that the exponential stays finite (torchvision's log(1000/16)).
+
+    Returns:
+        `[..., 4]` xyxy, in the unit of `references`, not clipped to any image.
+
+    References:
+        Girshick et al., R-CNN, https://arxiv.org/abs/1311.2524, appendix C; torchvision's `BoxCoder.decode`.
+    """
+    x_r, y_r, w_r, h_r = _centre_and_size(references)
+    t_x, t_y, t_w, t_h = (deltas[..., i] / weights[i] for i in range(4))
+    x, y = x_r + t_x * w_r, y_r + t_y * h_r
+    w, h = w_r * jnp.exp(jnp.minimum(t_w, max_log_scale)), h_r * jnp.exp(jnp.minimum(t_h, max_log_scale))
+    return jnp.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=-1)
+
+
+def _overlap(a: Array, b: Array) -> tuple[Array, Array]:
+    """Intersection and union of boxes that broadcast against each other, column by column: XLA fuses it to one loop."""
+    width = jnp.maximum(jnp.minimum(a[..., 2], b[..., 2]) - jnp.maximum(a[..., 0], b[..., 0]), 0.0)
+    height = jnp.maximum(jnp.minimum(a[..., 3], b[..., 3]) - jnp.maximum(a[..., 1], b[..., 1]), 0.0)
+    intersection = width * height
+    return intersection, box_area(a) + box_area(b) - intersection
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """The quotient of two areas, 0 where the lower one is empty; masked on both sides of the division for its slope."""
+    fine = denominator > _SMALLEST_AREA
+    return jnp.where(fine, numerator / jnp.where(fine, denominator, 1.0), 0.0)
+
+
+def _iou(a: Array, b: Array) -> Array:
+    return _ratio(*_overlap(a, b))
+
+
+def _generalized_iou(a: Array, b: Array) -> Array:
+    intersection, union = _overlap(a, b)
+    width = jnp.maximum(jnp.maximum(a[..., 2], b[..., 2]) - jnp.minimum(a[..., 0], b[..., 0]), 0.0)
+    height = jnp.maximum(jnp.maximum(a[..., 3], b[..., 3]) - jnp.minimum(a[..., 1], b[..., 1]), 0.0)
+    hull = width * height
+    return _ratio(intersection, union) - _ratio(hull - union, hull)
+
+
+def _centre_and_size(boxes: Array) -> tuple[Array, Array, Array, Array]:
+    width = jnp.maximum(boxes[..., 2] - boxes[..., 0], _SMALLEST_SIDE)
+    height = jnp.maximum(boxes[..., 3] - boxes[..., 1], _SMALLEST_SIDE)
+    return (boxes[..., 0] + boxes[..., 2]) / 2, (boxes[..., 1] + boxes[..., 3]) / 2, width, height

@@ -1,0 +1,100 @@
+"""The grid of YOLO: what a network says in each cell, as boxes, and boxes as what it should have said.
+
+A network of output `[gh, gw, a, 5 + k]` divides its input image into gh x gw cells with `a` anchor boxes each; a
+(cell, anchor box) pair is a slot. In a slot stand t_x, t_y, t_w, t_h, the objectness logit and `k` class logits.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxcv.ops.anchors import match_anchor_boxes
+
+_LARGEST_LOG_SCALE = math.log(1000 / 16)
+_SMALLEST_SIDE = 1e-6
+
+
+class GridTargets(NamedTuple):
+    """Where each box belongs on the grid and what should stand there."""
+
+    slot: Int[Array, "*b m"]
+    """Index into the gh * gw * a slots, counted row by row, anchor boxes innermost."""
+    offset: Float[Array, "*b m 2"]
+    """(x, y) of the centre from the upper left corner of its cell, in cells: [0, 1]. Target of sigmoid(t_x, t_y)."""
+    log_scale: Float[Array, "*b m 2"]
+    """log of (width, height) over the anchor box's. Target of (t_w, t_h)."""
+
+
+@functools.partial(jax.jit, static_argnames=("image_size",))
+def decode_yolo(
+    outputs: Float[Array, "*b gh gw a d"], anchor_boxes: Float[Array, "a 2"], *, image_size: tuple[int, int]
+) -> Float[Array, "*b gh gw a 4"]:
+    """The box in every slot.
+
+    Centre = (sigmoid(t_x, t_y) + cell) * stride, size = anchor box * exp(t_w, t_h). t_w and t_h are cut off at
+    log(1000/16), as torchvision does in R-CNN, so that a wild output makes no infinite box; the paper has no bound.
+
+    Args:
+        outputs: `[..., gh, gw, a, 5 + k]`; only t_x, t_y, t_w, t_h are read.
+        anchor_boxes: `[a, 2]` of (width, height) in pixels of the network's input.
+        image_size: (height, width) of the network's input in pixels.
+
+    Returns:
+        `[..., gh, gw, a, 4]` xyxy in pixels, not clipped to the image.
+
+    References:
+        Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2, "Direct location prediction".
+    """
+    *batch, rows, columns, _, _ = outputs.shape
+    stride_y, stride_x = image_size[0] / rows, image_size[1] / columns
+    lead = (1,) * len(batch)
+    row = jnp.arange(rows, dtype=outputs.dtype).reshape(*lead, rows, 1, 1)
+    column = jnp.arange(columns, dtype=outputs.dtype).reshape(*lead, 1, columns, 1)
+    widths, heights = (anchor_boxes[:, i].astype(outputs.dtype).reshape(*lead, 1, 1, -1) for i in range(2))
+    x = (jax.nn.sigmoid(outputs[..., 0]) + column) * stride_x
+    y = (jax.nn.sigmoid(outputs[..., 1]) + row) * stride_y
+    half_w = widths * jnp.exp(jnp.minimum(outputs[..., 2], _LARGEST_LOG_SCALE)) / 2
+    half_h = heights * jnp.exp(jnp.minimum(outputs[..., 3], _LARGEST_LOG_SCALE)) / 2
+    return jnp.stack([x - half_w, y - half_h, x + half_w, y + half_h], axis=-1)
+
+
+@functools.partial(jax.jit, static_argnames=("grid_size", "image_size"))
+def encode_yolo(
+    boxes: Float[Array, "*b m 4"],
+    anchor_boxes: Float[Array, "a 2"],
+    *,
+    grid_size: tuple[int, int],
+    image_size: tuple[int, int],
+) -> GridTargets:
+    """Where each box belongs: the cell its centre lies in, and there the anchor box of the most similar shape.
+
+    A centre on the right or lower edge of the image, or beyond any edge, belongs to the nearest cell, with the offset
+    cut to [0, 1]. This assignment is not non-max suppression, though course notes sometimes call it so.
+
+    Args:
+        boxes: `[..., m, 4]` xyxy in pixels. Sides count as at least 1e-6, so that an empty box has finite targets.
+        anchor_boxes: `[a, 2]` of (width, height) in pixels.
+        grid_size: (gh, gw) cells.
+        image_size: (height, width) of the network's input in pixels.
+
+    Returns:
+        Slot, offset and log scale of each box.
+
+    References:
+        Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2.
+    """
+    rows, columns = grid_size
+    sizes = jnp.maximum(boxes[..., 2:] - boxes[..., :2], _SMALLEST_SIDE)
+    x = (boxes[..., 0] + boxes[..., 2]) / 2 * (columns / image_size[1])
+    y = (boxes[..., 1] + boxes[..., 3]) / 2 * (rows / image_size[0])
+    column = jnp.clip(jnp.floor(x), 0, columns - 1)
+    row = jnp.clip(jnp.floor(y), 0, rows - 1)
+    anchor = match_anchor_boxes(sizes, anchor_boxes)
+    cell = row.astype(jnp.int32) * columns + column.astype(jnp.int32)
+    offset = jnp.clip(jnp.stack([x - column, y - row], axis=-1), 0.0, 1.0)
+    chosen = jnp.maximum(anchor_boxes[anchor], _SMALLEST_SIDE)
+    return GridTargets(cell * anchor_boxes.shape[0] + anchor, offset, jnp.log(sizes / chosen))

@@ -1,0 +1,66 @@
+"""Predictions of detectors: raw outputs to a fixed number of boxes per image."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxcv.ops import AnchorBoxes, batched_nms, clip_boxes_to_image, decode_yolo
+from jaxcv.types import Detections, Scalar
+
+
+@functools.partial(jax.jit, static_argnames=("image_size", "max_outputs", "max_candidates"))
+def yolo(
+    outputs: Float[Array, "b gh gw a d"],
+    *,
+    anchor_boxes: AnchorBoxes,
+    image_size: tuple[int, int],
+    score_threshold: Scalar = 0.05,
+    iou_threshold: Scalar = 0.5,
+    max_outputs: int = 100,
+    max_candidates: int = 400,
+) -> Detections:
+    """Decode YOLO's outputs and keep the best boxes of each class.
+
+    The score of a class in a slot is objectness x class probability; every (slot, class) pair is a candidate, so one
+    slot may answer with two classes. Boxes are clipped to the image before they are compared.
+
+    Args:
+        outputs: `[b, gh, gw, a, 5 + k]`: t_x, t_y, t_w, t_h, objectness logit, class logits.
+        anchor_boxes: `[a, 2]` of (width, height) in pixels.
+        image_size: (height, width) of the network's input in pixels.
+        score_threshold: Scores up to this are dropped. Average precision wants it low; the course shows boxes above
+            0.6.
+        iou_threshold: Among boxes of a class, one that overlaps a better one by more is dropped.
+        max_outputs: Boxes per image.
+        max_candidates: Only so many of the best candidates reach the suppression.
+
+    Returns:
+        Detections of `max_outputs` rows per image, best first.
+
+    References:
+        Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2.
+    """
+    outputs = outputs.astype(jnp.float32)
+    boxes = decode_yolo(outputs, jnp.asarray(anchor_boxes, jnp.float32), image_size=image_size)
+    boxes = clip_boxes_to_image(boxes, image_size=image_size)
+    scores = jax.nn.sigmoid(outputs[..., 4:5]) * jax.nn.softmax(outputs[..., 5:])
+    scores = jnp.where(scores > score_threshold, scores, 0.0)
+    k = scores.shape[-1]
+
+    def one(boxes: Array, scores: Array) -> Detections:
+        best, candidate = lax.top_k(scores.reshape(-1), min(max_candidates, scores.size))
+        box, label = boxes.reshape(-1, 4)[candidate // k], candidate % k
+        index, valid = batched_nms(
+            box, best, label, iou_threshold=iou_threshold, score_threshold=score_threshold, max_outputs=max_outputs
+        )
+        return Detections(
+            boxes=jnp.where(valid[:, None], box[index], 0.0),
+            scores=jnp.where(valid, best[index], 0.0),
+            classes=jnp.where(valid, label[index], -1),
+            valid=valid,
+        )
+
+    return jax.vmap(one)(boxes, scores)

@@ -1,0 +1,73 @@
+"""What the process needs before it compiles: where compiled programs are kept, and which compiler settings to use.
+
+Compiled programs are cached on disk, in one folder per kind of machine, because a program compiled for one processor
+may not run on another.
+"""
+
+import hashlib
+import os
+import platform
+import time
+from pathlib import Path
+
+import jax
+import jaxlib
+
+# jaxlib 0.10 hands single convolutions on CPU to a library that is several times slower than XLA's own code for the
+# gradients that training needs. These fusions stay; convolutions go back to XLA. An unknown option aborts a
+# compilation, so it is given only to the versions that were tried.
+_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+_CPU_OPTIONS_KNOWN_TO = ("0.10.",)
+
+
+def cache_folder() -> Path:
+    """What jaxcv keeps between runs: `$JAXCV_CACHE`, else `$XDG_CACHE_HOME/jaxcv`, else `~/.cache/jaxcv`."""
+    if folder := os.environ.get("JAXCV_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxcv"
+
+
+def machine_name() -> str:
+    """Twelve hexadecimal digits that differ between processors which cannot run each other's compiled programs."""
+    features = ""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        pass  # not Linux: the names below have to do
+    text = "|".join((platform.system(), platform.machine(), platform.processor(), features))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def enable_compile_cache() -> Path:
+    """Keep every compiled program on disk; returns the folder. A folder that the user set for JAX is left as it is."""
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = cache_folder() / f"xla-{machine_name()}"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return Path(str(jax.config.jax_compilation_cache_dir))
+
+
+def compiler_options() -> dict[str, str] | None:
+    """Options for `jit(compiler_options=...)` on this backend; None where XLA's defaults are best.
+
+    A fusion setting in the user's own `XLA_FLAGS` wins.
+    """
+    if jax.default_backend() != "cpu" or "ynn_fusion_type" in os.environ.get("XLA_FLAGS", ""):
+        return None
+    return dict(_CPU_OPTIONS) if jaxlib.__version__.startswith(_CPU_OPTIONS_KNOWN_TO) else None
+
+
+def seconds_since_start() -> float:
+    """Seconds since this process began, the interpreter's and the imports' share included."""
+    try:
+        with open("/proc/self/stat", encoding="ascii") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        with open("/proc/uptime", encoding="ascii") as file:
+            return float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return time.monotonic() - _IMPORTED
+
+
+_IMPORTED = time.monotonic()

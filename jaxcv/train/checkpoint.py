@@ -1,0 +1,207 @@
+"""Checkpoints: the state and the position in the data together, written by orbax beside the training.
+
+A checkpoint is committed whole or not at all. With every array its shape, dtype and CRC-32 are stored, because the
+array files themselves carry no check sum: a flipped bit would otherwise be restored without a word.
+"""
+
+import copy
+import functools
+import logging
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcv.types import UserError
+
+
+def ocp() -> Any:
+    """orbax, loaded when the first checkpoint is read or written: a fresh start need not wait for it."""
+    import orbax.checkpoint
+
+    return orbax.checkpoint
+
+
+def managers() -> Any:
+    """Orbax's checkpoint managers, as late."""
+    from orbax.checkpoint import checkpoint_managers
+
+    return checkpoint_managers
+
+
+_WORST = -1e300  # ranks a checkpoint that was not evaluated; JSON has no -inf
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint that cannot be read back as it was written."""
+
+
+class Checkpoints:
+    """The checkpoints of one run: the two newest and the best.
+
+    Use as a context manager; leaving it waits for what is still being written.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False):
+        """`read_only` is for a second process: nothing is written, cleaned up or moved."""
+        self.folder, self._read_only = Path(folder).absolute(), read_only
+
+    @functools.cached_property
+    def _manager(self) -> Any:
+        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports its every move there
+        policy = managers().AnyPreservationPolicy(
+            [
+                managers().LatestN(2),
+                managers().BestN(get_metric_fn=lambda m: m["rank"], n=1, keep_checkpoints_without_metrics=False),
+            ]
+        )
+        options = ocp().CheckpointManagerOptions(
+            preservation_policy=policy, enable_async_checkpointing=True, read_only=self._read_only
+        )
+        return ocp().CheckpointManager(self.folder, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "_manager" in self.__dict__:
+            self._manager.close()
+
+    def save(self, state: Any, position: dict[str, Any], *, rank: float | None = None) -> None:
+        """Start writing `state` (with its `step`) and the JSON-serialisable `position`; returns once they are copied.
+
+        Args:
+            state: a pytree of arrays with an attribute `step`.
+            position: of the data, and whatever else is needed to go on.
+            rank: of the evaluation made at this step, larger is better.
+        """
+        # Copies of our own: the loop goes on, and overwrites donated buffers, while orbax is still reading.
+        position = copy.deepcopy(position)
+        arrays = {name: np.array(leaf) for name, leaf in _leaves(state)}
+        table = {n: [list(a.shape), str(a.dtype), zlib.crc32(np.ascontiguousarray(a))] for n, a in arrays.items()}
+        self._manager.save(
+            int(state.step),
+            args=ocp().args.Composite(
+                state=ocp().args.StandardSave(arrays),
+                position=ocp().args.JsonSave({"position": position, "arrays": table}),
+            ),
+            metrics={"rank": _WORST if rank is None else rank},
+        )
+
+    def wait(self) -> None:
+        """Until everything saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def steps(self) -> list[int]:
+        """Steps of the committed checkpoints, oldest first."""
+        return sorted(self._manager.all_steps()) if self.folder.exists() else []
+
+    def best_step(self) -> int | None:
+        """The step whose evaluation ranked highest; None before the first evaluation."""
+        ranked = [(self._manager.metrics(step), step) for step in self.steps()]
+        ranked = [(metrics["rank"], step) for metrics, step in ranked if metrics and metrics["rank"] > _WORST]
+        return max(ranked)[1] if ranked else None
+
+    def restore(self, step: int, spec: Any) -> tuple[Any, dict[str, Any]]:
+        """State and position of one checkpoint, after comparing it with `spec`, the tree that is expected.
+
+        Raises:
+            UserError: names, shapes or dtypes differ from `spec`; says which.
+            DamagedCheckpoint: it cannot be read, or its contents are not those that were written.
+        """
+        try:
+            stored = self._manager.restore(step, args=ocp().args.Composite(position=ocp().args.JsonRestore()))[
+                "position"
+            ]
+            position, table = stored["position"], stored["arrays"]
+        except Exception as error:  # whatever orbax and the file system come up with
+            raise DamagedCheckpoint(f"{self.folder / str(step)}: {_first_line(error)}") from error
+        _compare(self.folder / str(step), table, spec)
+        targets = {n: jax.ShapeDtypeStruct(tuple(shape), np.dtype(kind)) for n, (shape, kind, _) in table.items()}
+        try:
+            restore = ocp().args.StandardRestore(targets)
+            arrays = self._manager.restore(step, args=ocp().args.Composite(state=restore))["state"]
+        except Exception as error:  # as above
+            raise DamagedCheckpoint(f"{self.folder / str(step)}: {_first_line(error)}") from error
+        arrays = {name: np.array(array) for name, array in arrays.items()}
+        for name, (_, _, crc) in table.items():
+            if zlib.crc32(np.ascontiguousarray(arrays[name])) != crc:
+                raise DamagedCheckpoint(f"{self.folder / str(step)}: {name} is not what was written")
+        return _rebuild(spec, arrays), position
+
+    def restore_newest(self, spec: Any) -> tuple[Any, dict[str, Any], list[str]] | None:
+        """State, position and complaints of the newest checkpoint that is whole; None where there is no checkpoint.
+
+        Damaged ones are moved to `damaged-checkpoints` beside the folder, and each gives one line of complaint.
+
+        Raises:
+            UserError: as `restore`; or every checkpoint is damaged.
+        """
+        complaints = []
+        for step in reversed(self.steps()):
+            try:
+                state, position = self.restore(step, spec)
+            except DamagedCheckpoint as error:
+                aside = _move_aside(self.folder / str(step))
+                complaints.append(f"damaged checkpoint, moved to {aside}: {error}")
+                self._manager.reload()
+                continue
+            return state, position, complaints
+        if complaints:
+            raise UserError("no checkpoint could be read; --fresh starts over. " + "; ".join(complaints))
+        return None
+
+
+def _move_aside(path: Path) -> Path:
+    folder = path.parent.parent / "damaged-checkpoints"
+    folder.mkdir(exist_ok=True)
+    target = next(t for i in range(10_000) if not (t := folder / f"{path.name}-{i}").exists())
+    path.rename(target)
+    return target
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _leaves(tree: Any) -> list[tuple[str, Any]]:
+    """Every array of the tree under its dotted path; random keys as the numbers they consist of."""
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="."), jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
+def _spec_leaves(spec: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    data = jax.eval_shape(lambda tree: dict(_leaves(tree)), spec)
+    return {name: (leaf.shape, str(leaf.dtype)) for name, leaf in data.items()}
+
+
+def _compare(path: Path, table: dict[str, Any], spec: Any) -> None:
+    wanted = _spec_leaves(spec)
+    stored = {name: (tuple(shape), kind) for name, (shape, kind, _) in table.items()}
+    faults = [f"{name} is missing" for name in wanted if name not in stored]
+    faults += [f"{name} is left over" for name in stored if name not in wanted]
+    faults += [
+        f"{name} is {stored[name][1]}{list(stored[name][0])}, expected {wanted[name][1]}{list(wanted[name][0])}"
+        for name in wanted
+        if name in stored and stored[name] != wanted[name]
+    ]
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise UserError(f"{path} does not fit this experiment: {'; '.join(faults[:5])}{more}. --fresh starts over")
+
+
+def _rebuild(spec: Any, arrays: dict[str, np.ndarray]) -> Any:
+    paths, structure = jax.tree_util.tree_flatten_with_path(spec)
+    leaves = []
+    for path, leaf in paths:
+        array = jax.numpy.asarray(arrays[jax.tree_util.keystr(path, simple=True, separator=".")])
+        leaves.append(jax.random.wrap_key_data(array) if _is_key(leaf) else array)
+    return jax.tree_util.tree_unflatten(structure, leaves)

@@ -1,0 +1,107 @@
+"""What a person sees of a run: a progress bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+
+class Reporter:
+    """Everything the loop says. `quiet` leaves only what went wrong."""
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False):
+        self.console = console or Console(stderr=False, soft_wrap=not sys.stdout.isatty(), highlight=False)
+        self.quiet = quiet
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._last_line = 0.0
+
+    def say(self, text: str, *, style: str | None = None) -> None:
+        """One line, above the bar if there is one."""
+        if not self.quiet:
+            self.console.print(text, style=style, markup=False)
+
+    def warn(self, text: str) -> None:
+        """One line that is shown even when quiet."""
+        self.console.print(f"warning: {text}", style="yellow", markup=False)
+
+    @contextlib.contextmanager
+    def training(self, name: str, steps: int, start: int) -> Iterator[None]:
+        """Shows progress from `start` to `steps` while the block runs."""
+        self._last_line = time.monotonic()
+        if self.quiet or not self.console.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[info]}"),
+        )
+        with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as bar:
+            self._bar, self._task = bar, bar.add_task(name, total=steps, completed=start, info="")
+            try:
+                yield
+            finally:
+                self._bar = None
+
+    def step(self, step: int, steps: int, values: Mapping[str, float], speed: float, eta: float) -> None:
+        """After a record: losses, images a second, time to go."""
+        info = f"loss {values['loss']:.4f}  {speed:,.0f} images/s  ETA {clock(eta)}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, info=info)
+        elif not self.quiet and (time.monotonic() - self._last_line > 5 or step == steps):
+            self._last_line = time.monotonic()
+            self.say(f"step {step}/{steps}  {info}")
+
+    @contextlib.contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A function of (done, total) that shows a second bar when the work takes more than two seconds."""
+        if self.quiet or not self.console.is_terminal:
+            yield lambda done, total: None
+            return
+        start, task = time.monotonic(), None
+        own = contextlib.nullcontext(self._bar) if self._bar else Progress(console=self.console, transient=True)
+        with own as bar:
+            assert bar is not None
+
+            def update(done: int, total: int) -> None:
+                nonlocal task
+                if task is None and time.monotonic() - start > 1:
+                    task = bar.add_task(what, total=total, info="")
+                if task is not None:
+                    bar.update(task, completed=done)
+
+            yield update
+            if task is not None:
+                bar.remove_task(task)
+
+    def evaluated(self, step: int, values: Mapping[str, float], seconds: float) -> None:
+        """One line of test values."""
+        text = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        self.say(f"test at step {step}: {text}  ({seconds:.1f} s)", style="bold")
+
+    def table(self, title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+        """Columns by name (such as train and test), one row for every value that any of them has."""
+        if self.quiet:
+            return
+        table = Table(title=title, title_justify="left")
+        table.add_column("")
+        for column in rows:
+            table.add_column(column, justify="right")
+        for name in dict.fromkeys(name for values in rows.values() for name in values):
+            cells = [rows[c].get(name) for c in rows]
+            table.add_row(name, *("" if v is None else f"{v:.4f}" for v in cells))
+        self.console.print(table)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

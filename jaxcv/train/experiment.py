@@ -1,0 +1,188 @@
+"""What an experiment is, and what its hyperparameters are.
+
+An experiment file defines one keyword-only function, `experiment`, whose parameters are the hyperparameters and which
+returns an `Experiment`. It must be cheap and pure: the trainer calls it on the host with numbers, and again inside the
+trace with every `float` (and `seed`) as a traced scalar, so that one compiled step serves all of their values.
+"""
+
+import difflib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import optax
+
+from jaxcv.types import Batch, Batches, Scalar, UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything the trainer needs, composed from real objects.
+
+    Contracts are those of the rooms the objects come from; the trainer adds none of its own.
+    """
+
+    model: Any
+    """A Linen module, or what behaves like one: `apply(variables, *inputs, train=...) -> (outputs, features)`."""
+    loss: Callable[[Any, Batch], Mapping[str, Any]]
+    """`loss(outputs, batch) -> {"name": [b] or (values, weights)}`, unreduced; the trainer averages and sums."""
+    optimizer: optax.GradientTransformation
+    train_data: Batches
+    test_data: Batches
+    steps: int
+    """Updates of the parameters."""
+    seed: Scalar = 0
+    """Of parameters, dropout and augmentation; the data has its own."""
+    augment: Callable[[Any, Batch], Batch] | None = None
+    """`augment(key, batch) -> batch`, on the device, training only; the image arrives as float32 in [0, 1]."""
+    predict: Callable[[Any], Any] | None = None
+    """`predict(outputs) -> predictions` (`Detections`, `Classes`, ...), fixed shapes."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Name in the log to `jaxcv.metrics.Metric`. The first one ranks checkpoints and trials; larger is better."""
+    inputs: tuple[str, ...] = ("image",)
+    """Fields of the batch that the model is fed, in order."""
+    ema: Scalar | None = None
+    """Decay of an exponential moving average of the parameters, which is then what is evaluated; None for none."""
+    log_every: int | None = None
+    """Steps between records in `metrics.jsonl`; None: a hundredth of the run, 50 at most."""
+    evaluate_every: int | None = None
+    """Steps between evaluations; None: a fifth of the run. The last step is always evaluated."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; None: a twentieth of the run. Five minutes without one make one in any case."""
+    previews: int = 8
+    """Test images drawn with predictions beside the truth at every evaluation."""
+
+    def interval(self, what: str) -> int:
+        """Steps between two of `what`: "log", "evaluate" or "checkpoint"."""
+        chosen = getattr(self, f"{what}_every")
+        if chosen is not None:
+            return max(1, chosen)
+        share = {"log": min(50, self.steps // 100), "evaluate": self.steps // 5, "checkpoint": self.steps // 20}
+        return max(1, share[what])
+
+
+ExperimentFunction = Callable[..., Experiment]
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One parameter of an `experiment` function."""
+
+    name: str
+    annotation: Any
+    default: Any
+    meaning: str = ""
+
+    @property
+    def type_name(self) -> str:
+        """The annotation as it is written."""
+        return (
+            getattr(self.annotation, "__name__", None)
+            if isinstance(self.annotation, type) and not hasattr(self.annotation, "__args__")
+            else str(self.annotation)
+        )
+
+
+def hyperparameters(experiment: ExperimentFunction) -> dict[str, Hyperparameter]:
+    """The hyperparameters in the order of the signature; meanings come from the docstring's Args section.
+
+    Raises:
+        UserError: a parameter is not keyword-only, or lacks its annotation or default.
+    """
+    hints = typing.get_type_hints(experiment)
+    meanings = _argument_meanings(inspect.getdoc(experiment) or "")
+    found = {}
+    for name, parameter in inspect.signature(experiment).parameters.items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            raise UserError(f"experiment({name}): every hyperparameter is keyword-only; write `def experiment(*, ...)`")
+        if name not in hints or parameter.default is inspect.Parameter.empty:
+            raise UserError(
+                f"experiment({name}): a hyperparameter needs a type and a default, as in `lr: float = 1e-3`"
+            )
+        found[name] = Hyperparameter(name, hints[name], parameter.default, meanings.get(name, ""))
+    return found
+
+
+def _argument_meanings(doc: str) -> dict[str, str]:
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
+    meanings: dict[str, str] = {}
+    name = None
+    for line in section.group(1).splitlines() if section else []:
+        if entry := re.match(r"    (\w+):\s*(.*)", line):
+            name = entry.group(1)
+            meanings[name] = entry.group(2)
+        elif name and line.strip():
+            meanings[name] += " " + line.strip()
+    return meanings
+
+
+def resolve(experiment: ExperimentFunction, values: Mapping[str, Any]) -> dict[str, Any]:
+    """All hyperparameters with `values` put over the defaults, each checked against its annotation.
+
+    An `int` is taken for a `float`; a `bool` never for an `int`.
+
+    Raises:
+        UserError: an unknown name (with the nearest match), or a value of the wrong type.
+    """
+    known = hyperparameters(experiment)
+    for name in values:
+        if name not in known:
+            raise UserError(unknown_name("hyperparameter", name, known))
+    return {
+        name: check_value(h, values[name]) if name in values else _as_float(h.annotation, h.default)
+        for name, h in known.items()
+    }
+
+
+def unknown_name(kind: str, name: str, known: typing.Iterable[str]) -> str:
+    """The message for a name that nobody knows: the nearest match, else all there are."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"unknown {kind} {name!r}: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")
+
+
+def check_value(h: Hyperparameter, value: Any) -> Any:
+    """`value`, as a float where the annotation wants one.
+
+    Raises:
+        UserError: the value is not of the annotated type.
+    """
+    value = _as_float(h.annotation, value)
+    if not _is_instance(value, h.annotation):
+        raise UserError(f"{h.name}={value}: expected {h.type_name}, got {type(value).__name__}")
+    return value
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _as_float(annotation: Any, value: Any) -> Any:
+    options = _options(annotation)
+    return float(value) if type(value) is int and float in options and int not in options else value
+
+
+def _is_instance(value: Any, annotation: Any) -> bool:
+    for option in _options(annotation):
+        origin = typing.get_origin(option)
+        if option is Any or (option is None and value is None):
+            return True
+        if origin is typing.Literal:
+            if value in typing.get_args(option):
+                return True
+        elif origin is tuple and isinstance(value, tuple):
+            args = typing.get_args(option)
+            args = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
+            if len(args) == len(value) and all(_is_instance(v, a) for v, a in zip(value, args, strict=True)):
+                return True
+        elif isinstance(option, type) and isinstance(value, option):
+            if isinstance(value, bool) and option is not bool:
+                continue
+            return True
+    return False

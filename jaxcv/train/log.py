@@ -1,0 +1,78 @@
+"""Records of a run: `metrics.jsonl`, TensorBoard events and preview pictures."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxcv.train.run import read_records
+
+
+class Records:
+    """Appends to `metrics.jsonl`; everything but `time` is a function of source, values and step alone."""
+
+    def __init__(self, folder: Path, *, step: int):
+        """Records after `step` are dropped: the run goes on from there and will write them again."""
+        self._path = folder / "metrics.jsonl"
+        kept = [record for record in read_records(self._path) if record["step"] <= step]
+        temporary = self._path.with_name("metrics.jsonl.tmp")
+        with open(temporary, "w") as file:
+            file.writelines(_line(record) for record in kept)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self._path)
+        self._file = open(self._path, "a")  # noqa: SIM115
+        self._events = Events(folder / "events", step=step)
+
+    def write(self, step: int, split: str, values: dict[str, float], *, time: dict[str, float]) -> None:
+        """One record, on disk when this returns: a checkpoint made later never stands without it."""
+        self._file.write(_line({"step": step, "split": split, **values, "time": time}))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._events.scalars(step, split, values)
+
+    def picture(self, step: int, image: np.ndarray) -> None:
+        """A preview [h w 3] uint8 for TensorBoard."""
+        self._events.picture(step, image)
+
+    def close(self) -> None:
+        """Close both files."""
+        self._file.close()
+        self._events.close()
+
+
+def _line(record: dict[str, Any]) -> str:
+    # A metric without a value, such as the precision of a class that has no example, is null.
+    finite = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in record.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"
+
+
+class Events:
+    """TensorBoard events; the library is loaded with the first one."""
+
+    def __init__(self, folder: Path, *, step: int):
+        self._folder, self._step, self._writer = folder, step, None
+
+    def _open(self) -> Any:
+        if self._writer is None:
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=self._step + 1 if self._step else None)
+        return self._writer
+
+    def scalars(self, step: int, split: str, values: dict[str, float]) -> None:
+        """One point on the curve `split/name` of each value."""
+        for name, value in values.items():
+            self._open().add_scalar(f"{split}/{name}", value, step)
+
+    def picture(self, step: int, image: np.ndarray) -> None:
+        """The preview sheet of this step."""
+        self._open().add_image("previews", image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write what is pending."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,304 @@
+"""The training loop: it reads from top to bottom, and the order of its side effects is what makes a run restartable.
+
+A checkpoint of step s is begun only after every record up to s is on disk, and records after the restored step are
+dropped before going on. So whenever the process is killed, the next one finds a checkpoint with all of its records,
+and ends with the bytes of a run that was never interrupted.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcv import runtime
+from jaxcv.train import preview, sharding
+from jaxcv.train.checkpoint import Checkpoints
+from jaxcv.train.console import Reporter
+from jaxcv.train.diagnose import NonFinite, diagnose, save_evidence
+from jaxcv.train.evaluate import evaluate
+from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
+from jaxcv.train.log import Records
+from jaxcv.train.run import Run, is_finished, open_run
+from jaxcv.train.state import TrainState
+from jaxcv.train.step import Program, program, step_traces
+
+_SECONDS_BETWEEN_CHECKPOINTS = 300.0
+
+
+class Preempted(Exception):
+    """Asked to stop by a signal; a checkpoint of the last step is on disk."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    folder: Path
+    values: dict[str, Any]
+    steps: int
+    train: dict[str, float] = field(default_factory=dict)
+    """The last training record."""
+    test: dict[str, float] = field(default_factory=dict)
+    """The last evaluation."""
+    traces: int = 0
+    """How often the step was traced for this run."""
+    skipped: bool = False
+    """It had been finished before."""
+
+
+def fit(
+    experiment: ExperimentFunction,
+    values: Mapping[str, Any],
+    workdir: str | Path,
+    *,
+    fresh: bool = False,
+    reporter: Reporter | None = None,
+) -> Result:
+    """Train to the last step, from wherever an earlier run in the same folder stopped.
+
+    Args:
+        experiment: an experiment file's function.
+        values: overrides of its hyperparameters.
+        workdir: the folder of this run alone; made if need be.
+        fresh: begin anew, moving an earlier run aside.
+        reporter: what is shown meanwhile; default is a bar on a terminal and lines elsewhere.
+
+    Returns:
+        The last records. A finished run is not trained again.
+
+    Raises:
+        UserError: settings, data or folder are refused.
+        NonFinite: a loss or gradient was not finite; state, key and batch are in `nonfinite.npz`.
+        Preempted: SIGTERM or SIGINT came; calling again goes on.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    values = resolve(experiment, values)
+    setup = experiment(**values)
+    if fresh or not is_finished(workdir):
+        for data in (setup.train_data, setup.test_data):
+            data.check()
+    with open_run(workdir, experiment, values, fresh=fresh) as run:
+        if run.finished:
+            reporter.say(f"{run.folder}: finished before, nothing to do (--fresh trains it again)")
+            return _result(run, setup, skipped=True)
+        try:
+            _train(run, experiment, setup, values, reporter)
+        except (Preempted, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            run.update(status="failed", error=f"{type(error).__name__}: {error}"[:2000])
+            raise
+        return _result(run, setup)
+
+
+def _train(
+    run: Run, experiment: ExperimentFunction, setup: Experiment, values: Mapping[str, Any], reporter: Reporter
+) -> None:
+    runtime.enable_compile_cache()
+    traced_before = step_traces()
+    shared = program(experiment, values)
+    hyperparameters = shared.hyperparameters(values)
+    for name, reason in shared.reasons.items():
+        reporter.say(f"{name} is a constant of the compiled step: it {reason}")
+
+    with contextlib.ExitStack() as stack:
+        # The state and the place in the data: from the newest checkpoint, else from the beginning.
+        batches = iter(setup.train_data)
+        checkpoints = stack.enter_context(Checkpoints(run.folder / "checkpoints"))
+        pending: list[dict[str, Any]] = []  # logs of the steps since the last record
+        if (restored := checkpoints.restore_newest(shared.state_spec(values))) is not None:
+            state, position, complaints = restored
+            for complaint in complaints:
+                reporter.warn(complaint)
+            batches.set_state(position["data"])
+            pending = position["pending"]
+            reporter.say(f"{run.folder}: going on from step {int(state.step)} of {setup.steps}")
+        else:
+            state = shared.compile("init", hyperparameters)(hyperparameters)
+        rows = setup.train_data.spec["image"].shape[0]
+        state = sharding.replicate(state, rows)
+        start = int(state.step)
+        records = Records(run.folder, step=start)
+        stack.callback(records.close)
+        if start == setup.steps:  # killed between the last checkpoint and the word "finished"
+            run.update(status="finished")
+            return
+
+        train_step = shared.compile_step(values)
+        run.update(traces=run.facts["traces"] + step_traces() - traced_before)
+        seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())
+        reporter.say(f"{run.folder}: {rows} examples a step; compiling took: {seconds}")
+        stop = stack.enter_context(_stop_signals())
+        stack.enter_context(reporter.training(run.folder.name, setup.steps, start))
+        clock = _Clock(rows, setup.steps, start)
+
+        for step in range(start + 1, setup.steps + 1):
+            # 1. The update. Nothing is waited for.
+            state, logs = train_step(hyperparameters, state, sharding.put(next(batches)))
+            pending.append(logs)
+            if step == start + 1:
+                jax.block_until_ready(logs)
+                run.facts["time"]["first_step_seconds"] = round(runtime.seconds_since_start(), 3)
+
+            logs_now = step % setup.interval("log") == 0 or step == setup.steps
+            evaluates_now = step % setup.interval("evaluate") == 0 or step == setup.steps
+            saves_now = evaluates_now or step % setup.interval("checkpoint") == 0 or clock.checkpoint_is_due()
+            stops_now = stop.is_set() and step < setup.steps
+            if not (logs_now or saves_now or stops_now):
+                continue
+
+            # 2. From here on the host looks at numbers. Nothing after a loss that is not finite is kept.
+            pending = _as_floats(pending)
+            if not all(logs["finite"] for logs in pending):
+                raise _not_finite(run, shared, setup, hyperparameters, state)
+
+            # 3. The record of the steps since the last one.
+            if logs_now:
+                means = {n: float(np.mean([logs[n] for logs in pending])) for n in pending[0] if n != "finite"}
+                pending = []
+                speed, eta = clock.speed_and_eta(step)
+                records.write(step, "train", means, time={"seconds": clock.seconds, "images_per_second": speed})
+                reporter.step(step, setup.steps, means, speed, eta)
+
+            # 4. The evaluation, with its pictures.
+            rank = None
+            if evaluates_now:
+                with clock.pause(), reporter.counting("evaluating") as count:
+                    began = time.monotonic()
+                    test = _evaluate_and_draw(run, shared, setup, hyperparameters, state, records, count)
+                    took = time.monotonic() - began
+                    records.write(step, "test", test, time={"seconds": round(took, 3)})
+                    reporter.evaluated(step, test, took)
+                    rank = _rank(setup, test)
+
+            # 5. The checkpoint, now that everything it stands for is on disk.
+            if saves_now or stops_now:
+                with clock.pause():
+                    checkpoints.save(state, {"data": batches.get_state(), "pending": pending}, rank=rank)
+                    clock.checkpoint_made()
+            if stops_now:
+                checkpoints.wait()
+                raise Preempted(f"{run.folder}: stopped at step {step} of {setup.steps}; the same command goes on")
+    run.update(status="finished")  # the checkpoints are closed by now: the last one is on disk
+
+
+def _as_floats(logs: list[dict[str, Any]]) -> list[dict[str, float]]:
+    return [{name: float(value) for name, value in entry.items()} for entry in jax.device_get(logs)]
+
+
+def _evaluate_and_draw(
+    run: Run,
+    shared: Program,
+    setup: Experiment,
+    hyperparameters: Mapping[str, Any],
+    state: TrainState,
+    records: Records,
+    count: Callable[[int, int], None],
+) -> dict[str, float]:
+    values, shown = evaluate(
+        shared, setup, hyperparameters, state.evaluation_variables, setup.test_data, on_batch=count
+    )
+    page = preview.sheet(shown, setup.test_data.class_names, count=setup.previews)
+    if page is not None:
+        folder = run.folder / "previews"
+        folder.mkdir(exist_ok=True)
+        page.save(folder / f"step_{int(state.step):07}.png")
+        records.picture(int(state.step), np.asarray(page))
+    return values
+
+
+def _not_finite(
+    run: Run, shared: Program, setup: Experiment, hyperparameters: Mapping[str, Any], state: TrainState
+) -> NonFinite:
+    """The state has not changed since the step that went wrong, so that step can be looked into."""
+    batch = setup.train_data.batch(int(state.step))
+    path = save_evidence(run.folder, state, batch)
+    culprit = diagnose(shared, hyperparameters, state, batch)
+    return NonFinite(
+        f"{run.folder}: loss or gradient not finite at step {int(state.step) + 1}: {culprit}. State, key and batch are "
+        f"in {path}; a smaller learning rate or gradient clipping is the usual remedy"
+    )
+
+
+def _rank(setup: Experiment, test: Mapping[str, float]) -> float | None:
+    """What checkpoints are compared by: the first metric, else the loss turned round."""
+    value = test[next(iter(setup.metrics))] if setup.metrics else -test["loss"]
+    return value if np.isfinite(value) else None
+
+
+def _result(run: Run, setup: Experiment, *, skipped: bool = False) -> Result:
+    records = {split: run.last_record(split) for split in ("train", "test")}
+    return Result(
+        folder=run.folder,
+        values=run.facts["values"],
+        steps=setup.steps,
+        train={n: v for n, v in records["train"].items() if n not in ("step", "split", "time")},
+        test={n: v for n, v in records["test"].items() if n not in ("step", "split", "time")},
+        traces=run.facts["traces"],
+        skipped=skipped,
+    )
+
+
+class _Clock:
+    """Time spent in steps, without evaluations and checkpoints."""
+
+    def __init__(self, rows: int, steps: int, start: int):
+        self._rows, self._steps = rows, steps
+        self._start = self._mark = self._saved = time.monotonic()
+        self._paused, self._marked_step = 0.0, start
+
+    @property
+    def seconds(self) -> float:
+        """Since the loop began."""
+        return round(time.monotonic() - self._start, 3)
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """What happens in the block is no step."""
+        began = time.monotonic()
+        yield
+        self._paused += time.monotonic() - began
+
+    def speed_and_eta(self, step: int) -> tuple[float, float]:
+        """Images a second since the last call, and the seconds left at that speed."""
+        now = time.monotonic()
+        seconds = max(now - self._mark - self._paused, 1e-9)
+        speed = (step - self._marked_step) * self._rows / seconds
+        self._mark, self._marked_step, self._paused = now, step, 0.0
+        return round(speed, 1), (self._steps - step) * self._rows / max(speed, 1e-9)
+
+    def checkpoint_made(self) -> None:
+        """Start counting to the next one."""
+        self._saved = time.monotonic()
+
+    def checkpoint_is_due(self) -> bool:
+        """None was made for a while, though the step count asks for none."""
+        return time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and the first SIGINT set; a second SIGINT interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, _: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,143 @@
+"""Pictures of predictions beside the truth, drawn by the type of the prediction."""
+
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from jaxcv.types import Batch, Classes, Detections
+
+_COLORS = ["#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324", "#808000", "#000075"]
+
+
+def sheet(shown: Sequence[tuple[Batch, Any]], class_names: Sequence[str], *, count: int) -> Image.Image | None:
+    """A contact sheet of up to `count` examples, truth on the left of each pair and prediction on the right.
+
+    Args:
+        shown: batches and their predictions, numpy, padding rows removed.
+        class_names: name of each class index.
+        count: examples drawn.
+    """
+    pairs = []
+    for batch, predictions in shown:
+        for row in range(len(batch["image"])):
+            if len(pairs) == count:
+                break
+            example = {name: array[row] for name, array in batch.items()}
+            prediction = jax.tree.map(lambda array, row=row: array[row], predictions)
+            if (truth := truth_of(prediction, example)) is None:
+                return None
+            picture = example["image"]
+            pairs.append(
+                [
+                    draw(truth, picture, class_names, title="truth", minimum=0.0),
+                    draw(prediction, picture, class_names, title="found"),
+                ]
+            )
+    if not pairs:
+        return None
+    width, height = pairs[0][0].size
+    columns = min(2, len(pairs))
+    rows = -(-len(pairs) // columns)
+    gap = 6
+    page = Image.new("RGB", (columns * (2 * width + 3 * gap) + gap, rows * (height + gap) + gap), "white")
+    for i, pair in enumerate(pairs):
+        left = gap + (i % columns) * (2 * width + 3 * gap)
+        for j, picture in enumerate(pair):
+            page.paste(picture, (left + j * (width + gap), gap + (i // columns) * (height + gap)))
+    return page
+
+
+@singledispatch
+def truth_of(prediction: Any, example: Batch) -> Any:
+    """The truth of one example as a prediction of the same type; None for types that cannot be drawn."""
+    return None
+
+
+@truth_of.register
+def _(prediction: Detections, example: Batch) -> Detections:
+    valid = example["valid"]
+    return Detections(example["boxes"], valid.astype(np.float32), example["classes"], valid)
+
+
+@truth_of.register
+def _(prediction: Classes, example: Batch) -> Classes:
+    return Classes(example["label"], np.eye(len(prediction.scores), dtype=np.float32)[example["label"]])
+
+
+@singledispatch
+def draw(
+    prediction: Any,
+    picture: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    title: str = "",
+    minimum: float = 0.3,
+    scale: tuple[float, float] = (1.0, 1.0),
+) -> Image.Image:
+    """One uint8 picture [h w c] with its prediction drawn onto it.
+
+    Args:
+        prediction: of this one picture.
+        picture: in the pixels to be drawn on.
+        class_names: name of each class index.
+        title: a word in the corner.
+        minimum: detections with a smaller score are left out.
+        scale: from the prediction's pixels to those of the picture, x and y.
+    """
+    raise TypeError(f"no drawing is known for {type(prediction).__name__}")
+
+
+@draw.register
+def _(prediction: Detections, picture, class_names, *, title="", minimum=0.3, scale=(1.0, 1.0)) -> Image.Image:
+    image, factor = _canvas(picture)
+    pen, font = ImageDraw.Draw(image), _font(image)
+    width = max(1, round(min(image.size) / 150))
+    for box, score, label, valid in reversed(list(zip(*prediction, strict=True))):  # the best one on top
+        if not valid or score < minimum:
+            continue
+        corners = box.reshape(2, 2) * np.array(scale) * factor
+        color = _COLORS[int(label) % len(_COLORS)]
+        pen.rectangle([tuple(corners[0]), tuple(corners[1])], outline=color, width=width)
+        text = class_names[int(label)] if class_names else str(int(label))
+        if title != "truth":
+            text += f" {score:.2f}"
+        _label(pen, corners[0], text, color, font, image.size)
+    if title:
+        _label(pen, (image.width - pen.textlength(title, font) - 4, image.height), title, "#444444", font, image.size)
+    return image
+
+
+@draw.register
+def _(prediction: Classes, picture, class_names, *, title="", minimum=0.3, scale=(1.0, 1.0)) -> Image.Image:
+    image, _ = _canvas(picture)
+    pen, font = ImageDraw.Draw(image), _font(image)
+    label = int(prediction.label)
+    text = class_names[label] if class_names else str(label)
+    if title != "truth":
+        text += f" {prediction.scores[label]:.2f}"
+    _label(pen, (0, 0), f"{title} {text}".strip(), _COLORS[label % len(_COLORS)], font, image.size)
+    return image
+
+
+def _canvas(picture: np.ndarray) -> tuple[Image.Image, int]:
+    """The picture in RGB, small ones enlarged by a whole factor so that the writing fits."""
+    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).convert("RGB")
+    factor = max(1, round(256 / min(image.size)))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.BILINEAR), factor
+
+
+def _font(image: Image.Image) -> Any:
+    return ImageFont.load_default(size=max(11, min(image.size) / 24))
+
+
+def _label(pen: ImageDraw.ImageDraw, corner: Any, text: str, color: str, font: Any, size: tuple[int, int]) -> None:
+    """White writing on a filled strip above `corner`, moved inside the picture."""
+    width, height = pen.textlength(text, font) + 4, font.size + 3
+    x = min(max(0, corner[0]), max(0, size[0] - width))
+    y = min(max(0, corner[1] - height), size[1] - height)
+    pen.rectangle([x, y, x + width, y + height], fill=color)
+    pen.text((x + 2, y), text, fill="white", font=font)

@@ -1,0 +1,41 @@
+"""Batches are split over the devices, everything else is the same on each: data parallelism in one mesh axis."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxcv.types import Batch
+
+
+def mesh(batch_size: int) -> Mesh:
+    """One axis, "data", over as many of the devices as divide the batch evenly."""
+    devices = jax.devices()
+    count = next(n for n in range(len(devices), 0, -1) if batch_size % n == 0)
+    return Mesh(np.array(devices[:count]), ("data",))
+
+
+def of_function(name: str, args: tuple[Any, ...]) -> dict[str, Any]:
+    """Arguments of `jax.jit` for a function that ends in a batch; none on a single device."""
+    if name not in ("step", "evaluate") or len(jax.devices()) == 1:
+        return {}
+    over = mesh(jax.tree.leaves(args[-1])[0].shape[0])
+    replicated, split = NamedSharding(over, PartitionSpec()), NamedSharding(over, PartitionSpec("data"))
+    return {"in_shardings": (replicated, replicated, split), "out_shardings": replicated}
+
+
+def put(batch: Batch) -> Batch:
+    """A host's batch on the devices; with several hosts, each brings its own rows."""
+    if len(jax.devices()) == 1:
+        return batch
+    rows = jax.tree.leaves(batch)[0].shape[0] * jax.process_count()
+    split = NamedSharding(mesh(rows), PartitionSpec("data"))
+    return {name: jax.make_array_from_process_local_data(split, array) for name, array in batch.items()}
+
+
+def replicate(tree: Any, batch_size: int) -> Any:
+    """The same values on every device of the batch's mesh."""
+    if len(jax.devices()) == 1:
+        return tree
+    return jax.device_put(tree, NamedSharding(mesh(batch_size), PartitionSpec()))

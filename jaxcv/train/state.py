@@ -1,0 +1,29 @@
+"""All that changes while training, as one pytree."""
+
+from typing import Any
+
+import jax
+from flax import struct
+
+
+@struct.dataclass
+class TrainState:
+    """What a step maps to the next one, and what a checkpoint holds."""
+
+    step: jax.Array
+    """int32 scalar: updates made so far."""
+    params: Any
+    collections: Any
+    """The model's other variables, such as batch statistics."""
+    opt_state: Any
+    key: jax.Array
+    """Randomness of step s is `fold_in(key, s)`."""
+    finite: jax.Array
+    """bool scalar: False once a loss or gradient was not finite; the state then stays as it was before that step."""
+    ema: Any = None
+    """Moving average of the parameters, or None."""
+
+    @property
+    def evaluation_variables(self) -> dict[str, Any]:
+        """The model's variables for evaluation: averaged parameters where there are some."""
+        return {"params": self.params if self.ema is None else self.ema, **self.collections}

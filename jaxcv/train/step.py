@@ -1,0 +1,332 @@
+"""From an experiment and its values to the compiled functions that train it.
+
+One pure step, `(hyperparameters, state, batch) -> (state, logs)`. The hyperparameters that are numbers enter as traced
+scalars: `experiment` itself is called inside the trace, so schedules, optimizers and losses are rebuilt from them, and
+one compiled program serves every value.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxcv import runtime
+from jaxcv.train import sharding
+from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
+from jaxcv.train.state import TrainState
+from jaxcv.types import Batch
+
+# What JAX raises when Python asks a tracer for its value; TypeError is for `hash`, `range` and the like.
+_STEERING_ERRORS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass
+class Program:
+    """The compiled functions of one experiment at one setting of its static hyperparameters.
+
+    Built by `program`, which shares it between runs. Each function is traced and compiled when first asked for.
+    """
+
+    experiment: ExperimentFunction
+    static: dict[str, Any]
+    """Hyperparameters that are constants of the compiled step."""
+    traced: tuple[str, ...]
+    """Hyperparameters that are inputs of the compiled step."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why a float could not be traced, by name."""
+    compile_seconds: dict[str, float] = field(default_factory=dict)
+    """Tracing, lowering and compiling (or loading from the cache), by function."""
+    _traced: dict[Any, Any] = field(default_factory=dict)
+    _compiled: dict[Any, Any] = field(default_factory=dict)
+
+    def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs of the compiled functions, out of all values."""
+        return {name: values[name] for name in self.traced}
+
+    def at(self, hyperparameters: Mapping[str, Any]) -> Experiment:
+        """The experiment at the given (traced or concrete) hyperparameters."""
+        return self.experiment(**self.static, **hyperparameters)
+
+    # The three pure functions. They may be traced by anybody: vmapped over hyperparameters, differentiated, scanned.
+
+    def init(self, hyperparameters: Mapping[str, Any]) -> TrainState:
+        """The state before the first step."""
+        experiment = self.at(hyperparameters)
+        init_key, train_key = jax.random.split(jax.random.key(experiment.seed))
+        spec = experiment.train_data.spec
+        inputs = [jnp.zeros((1, *spec[name].shape[1:]), jnp.float32) for name in experiment.inputs]
+        params_key, dropout_key = jax.random.split(init_key)
+        variables = experiment.model.init({"params": params_key, "dropout": dropout_key}, *inputs, train=False)
+        collections, params = _split_params(variables)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            collections=collections,
+            opt_state=experiment.optimizer.init(params),
+            key=train_key,
+            finite=jnp.array(True),
+            ema=None if experiment.ema is None else jax.tree.map(jnp.copy, params),
+        )
+
+    def step(
+        self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One update. Logs: `loss`, every term under its name, `grad_norm`, `finite`."""
+        global _step_traces
+        _step_traces += 1
+        experiment, batch, objective = self._objective(hyperparameters, state, batch)
+
+        (loss, (terms, collections, _)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        grad_norm = optax.global_norm(grads)
+        finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        ema = state.ema
+        if experiment.ema is not None:
+            ema = optax.incremental_update(params, state.ema, step_size=1.0 - experiment.ema)
+        proposed = TrainState(
+            step=state.step + 1,
+            params=params,
+            collections=collections,
+            opt_state=opt_state,
+            key=state.key,
+            finite=finite,
+            ema=ema,
+        )
+        # A step that is not finite changes nothing, so that the state before it can be saved and looked into.
+        new = jax.tree.map(partial(_select, finite), proposed, state).replace(finite=finite)
+        return new, {"loss": loss, **terms, "grad_norm": grad_norm, "finite": finite}
+
+    def intermediates(self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch) -> tuple[Any, ...]:
+        """What `step` computes on its way: the augmented batch, outputs, features, unreduced terms, gradients."""
+        experiment, batch, objective = self._objective(hyperparameters, state, batch)
+        (_, (_, _, (outputs, features))), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        return batch, outputs, features, dict(experiment.loss(outputs, batch)), grads
+
+    def _objective(
+        self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch
+    ) -> tuple[Experiment, Batch, Callable[[Any], Any]]:
+        """The experiment, the augmented batch, and the loss on it as a function of the parameters."""
+        experiment = self.at(hyperparameters)
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        batch = _to_device_floats(batch)
+        if experiment.augment is not None:
+            batch = experiment.augment(augment_key, batch)
+
+        def objective(params):
+            (outputs, features), changed = experiment.model.apply(
+                {"params": params, **state.collections},
+                *(batch[name] for name in experiment.inputs),
+                train=True,
+                mutable=list(state.collections),
+                rngs={"dropout": dropout_key},
+            )
+            terms = {name: _mean(*v) for name, v in _weighted(experiment.loss(outputs, batch), batch).items()}
+            return jax.tree.reduce(jnp.add, terms), (terms, changed, (outputs, features))
+
+        return experiment, batch, objective
+
+    def evaluate(
+        self, hyperparameters: Mapping[str, Any], variables: Any, batch: Batch
+    ) -> tuple[Any, dict[str, tuple[jax.Array, jax.Array]]]:
+        """Predictions (or raw outputs where the experiment predicts nothing), and sum and weight of every loss term."""
+        experiment = self.at(hyperparameters)
+        batch = _to_device_floats(batch)
+        outputs, _ = experiment.model.apply(variables, *(batch[name] for name in experiment.inputs), train=False)
+        sums = {
+            name: (jnp.sum(values * weights), jnp.sum(weights))
+            for name, (values, weights) in _weighted(experiment.loss(outputs, batch), batch).items()
+        }
+        return (outputs if experiment.predict is None else experiment.predict(outputs)), sums
+
+    def infer(self, hyperparameters: Mapping[str, Any], variables: Any, *inputs: jax.Array) -> Any:
+        """Predictions for inputs without truths: uint8 (or [0, 1] float) images."""
+        experiment = self.at(hyperparameters)
+        floats = [_to_device_floats({"image": x})["image"] for x in inputs]
+        outputs, _ = experiment.model.apply(variables, *floats, train=False)
+        return outputs if experiment.predict is None else experiment.predict(outputs)
+
+    # Traced and compiled forms.
+
+    def trace(self, name: str, *args: Any) -> Any:
+        """A function ("init", "step", "evaluate" or "infer") traced for arguments like `args`, arrays or specs."""
+        key = (name, *((np.shape(x), str(getattr(x, "dtype", type(x)))) for x in jax.tree.leaves(args)))
+        if key not in self._traced:
+            start = time.perf_counter()
+            donate = {"donate_argnums": 1} if name == "step" else {}
+            options = runtime.compiler_options()
+            jitted = jax.jit(
+                getattr(self, name), compiler_options=options, **donate, **sharding.of_function(name, args)
+            )
+            self._traced[key] = jitted.trace(*args)
+            self._count_time(name, start)
+        return self._traced[key]
+
+    def compile(self, name: str, *args: Any) -> Any:
+        """The function `name` compiled, or loaded from the cache, for arguments like `args`."""
+        traced = self.trace(name, *args)
+        if traced not in self._compiled:
+            start = time.perf_counter()
+            self._compiled[traced] = traced.lower().compile()
+            self._count_time(name, start)
+        return self._compiled[traced]
+
+    def compile_step(self, values: Mapping[str, Any]) -> Any:
+        """The training step compiled for the batches of the experiment at `values`."""
+        return self.compile("step", *self._step_specs(values))
+
+    def trace_step(self, values: Mapping[str, Any]) -> Any:
+        """The training step traced from shapes alone."""
+        return self.trace("step", *self._step_specs(values))
+
+    def _step_specs(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        batch = dict(self.experiment(**resolve(self.experiment, values)).train_data.spec)
+        return self.hyperparameters(values), self.state_spec(values), batch
+
+    def state_spec(self, values: Mapping[str, Any]) -> TrainState:
+        """Shapes and dtypes of the state, without computing it."""
+        out = self.trace("init", self.hyperparameters(values)).out_info
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), out)
+
+    def _count_time(self, name: str, start: float) -> None:
+        self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _select(condition: jax.Array, new: Any, old: Any) -> Any:
+    if jax.dtypes.issubdtype(getattr(new, "dtype", None), jax.dtypes.prng_key):
+        return new  # the key never changes
+    return jnp.where(condition, new, old)
+
+
+def _split_params(variables: Any) -> tuple[dict[str, Any], Any]:
+    collections = dict(variables)
+    return collections, collections.pop("params", {})
+
+
+def _to_device_floats(batch: Batch) -> Batch:
+    image = batch["image"]
+    return {**batch, "image": image.astype(jnp.float32) / 255.0} if image.dtype == jnp.uint8 else batch
+
+
+def _weighted(terms: Mapping[str, Any], batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Every loss term as values and weights per example; rows that pad the batch weigh nothing and cannot spoil it."""
+    real = batch.get("example_valid")
+    result = {}
+    for name, term in terms.items():
+        values, weights = term if isinstance(term, tuple) else (term, jnp.ones_like(term))
+        if real is not None and values.shape[:1] == real.shape:
+            mask = real.reshape(-1, *(1,) * (values.ndim - 1))
+            values, weights = jnp.where(mask, values, 0.0), jnp.where(mask, weights, 0.0)
+        result[name] = (values, weights)
+    return result
+
+
+def _mean(values: jax.Array, weights: jax.Array) -> jax.Array:
+    return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-8)
+
+
+_step_traces = 0
+
+
+def step_traces() -> int:
+    """How often a training step was traced in this process, by whichever program."""
+    return _step_traces
+
+
+_programs: dict[tuple[Any, ...], list[Program]] = {}
+"""By the experiment and the values that are static in any case; several where some float had to be static too."""
+
+
+def program(experiment: ExperimentFunction, values: Mapping[str, Any]) -> Program:
+    """The program that trains `experiment` at `values`: the same object for all values that share a compiled step.
+
+    Floats and `seed` are traced. One that steers Python control flow is made static, and `reasons` says which and why.
+
+    Args:
+        experiment: an experiment file's function.
+        values: overrides; the rest are defaults.
+
+    Raises:
+        UserError: an unknown name or a value of the wrong type.
+    """
+    values = resolve(experiment, values)
+    numbers = tuple(n for n, v in values.items() if isinstance(v, float) or (n == "seed" and type(v) is int))
+    family = (experiment, numbers, repr([(n, v) for n, v in values.items() if n not in numbers]))
+    members = _programs.setdefault(family, [])
+    for known in members:
+        if all(values[n] == v for n, v in known.static.items()):
+            return known
+    reasons = members[0].reasons if members else None
+    new = _first_program(experiment, values, numbers) if reasons is None else _build(experiment, values, reasons)
+    members.append(new)
+    return new
+
+
+def _build(experiment: ExperimentFunction, values: Mapping[str, Any], reasons: dict[str, str]) -> Program:
+    """The program whose floats are traced but for those in `reasons`."""
+    traced = tuple(
+        n for n, v in values.items() if n not in reasons and (isinstance(v, float) or (n == "seed" and type(v) is int))
+    )
+    return Program(experiment, {n: v for n, v in values.items() if n not in traced}, traced, reasons)
+
+
+def _first_program(experiment: ExperimentFunction, values: Mapping[str, Any], names: tuple[str, ...]) -> Program:
+    """A program with as many of `names` traced as can be; its step is traced when this returns."""
+
+    def attempt(static: dict[str, str]) -> tuple[Program, Exception | None]:
+        trial = _build(experiment, values, static)
+        try:
+            trial.trace_step(values)
+        except _STEERING_ERRORS as error:
+            return trial, error
+        return trial, None
+
+    best, error = attempt({})
+    if error is None:
+        return best
+    alone, error = attempt(dict.fromkeys(names, "together with another it steers Python control flow"))
+    if error is not None:
+        raise error  # wrong at any setting: not a matter of tracing
+    reasons = {
+        name: _reason(error)
+        for name in names
+        if (error := attempt({other: "" for other in names if other != name})[1]) is not None
+    }
+    some, error = attempt(reasons)
+    return some if error is None else alone
+
+
+def _reason(error: Exception) -> str:
+    place = error.__traceback__
+    where = ""
+    while place is not None:
+        file = place.tb_frame.f_code.co_filename
+        if "/jax/" not in file and "/jaxcv/train/step.py" not in file:
+            where = f" in {file.rsplit('/', 1)[-1]}:{place.tb_lineno}"
+        place = place.tb_next
+    return f"steers Python control flow{where} ({type(error).__name__})"
+
+
+def make_train_step(
+    experiment: ExperimentFunction, values: Mapping[str, Any]
+) -> Callable[[Mapping[str, Any], TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """The jitted training step, `(hyperparameters, state, batch) -> (state, logs)`; the state is donated.
+
+    `program(experiment, values)` has the other functions: `init(hyperparameters)` gives the first state,
+    `hyperparameters(values)` the first argument.
+    """
+    shared = program(experiment, values)
+    return jax.jit(shared.step, donate_argnums=1, compiler_options=runtime.compiler_options())

@@ -1,0 +1,118 @@
+"""The words every room shares: batches, predictions, the data protocol, and the errors a person can mend.
+
+Images are NHWC: `uint8` on the host, `float32` in [0, 1] on the device. Boxes are `xyxy` in pixels of the network's
+input image, `float32`, padded to a fixed count with a `bool` mask. Everything else in jaxcv may import this module;
+it imports nothing of jaxcv.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+Scalar = float | int | Float[Array, ""] | Int[Array, ""]
+"""A hyperparameter: a Python number outside a trace, a weakly typed scalar tracer inside one."""
+
+Batch = dict[str, Any]
+"""Field name to array of fixed shape, first axis the examples.
+
+`image` [b h w c]; by task `label` [b], `boxes` [b m 4], `classes` [b m], `valid` [b m] (which of the m boxes are
+truths), `ignored` [b m] (boxes that are neither truth nor false alarm: VOC's difficult, COCO's crowd), `mask` [b h w]
+(255 = ignore), `points` [b p 2]. `example_valid` [b] is False on the rows that pad a short last batch.
+"""
+
+
+class Detections(NamedTuple):
+    """Boxes found in a batch of images (or in one), padded to a fixed count: best score first, padding last."""
+
+    boxes: Float[Array, "*b n 4"] | Float[np.ndarray, "*b n 4"]
+    """xyxy in pixels of the network's input image; zeros where not `valid`."""
+    scores: Float[Array, "*b n"] | Float[np.ndarray, "*b n"]
+    """Confidence in [0, 1]; zero where not `valid`."""
+    classes: Int[Array, "*b n"] | Int[np.ndarray, "*b n"]
+    """Index into the data set's class names; -1 where not `valid`."""
+    valid: Bool[Array, "*b n"] | Bool[np.ndarray, "*b n"]
+    """False on padding."""
+
+
+class Classes(NamedTuple):
+    """One class per image."""
+
+    label: Int[Array, "*b"] | Int[np.ndarray, "*b"]
+    """Index of the most probable class."""
+    scores: Float[Array, "*b k"] | Float[np.ndarray, "*b k"]
+    """Probability of each class; sums to 1."""
+
+
+class UserError(ValueError):
+    """Something the person at the terminal can mend; shown as one line, exit code 2, no traceback."""
+
+
+class DataError(UserError):
+    """A fault in a data set. Names the file, the line where there is one, what stands there and what was expected."""
+
+    def __init__(self, message: str, *, file: str | Path, line: int | None = None):
+        self.file, self.line = Path(file), line
+        super().__init__(f"{file}{'' if line is None else f':{line}'}: {message}")
+
+
+@runtime_checkable
+class BatchIterator(Protocol):
+    """Batches in order, with a position that can be stored as JSON and gone back to."""
+
+    def __next__(self) -> Batch:
+        """The next batch, numpy arrays on the host."""
+        ...
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Itself."""
+        ...
+
+    def get_state(self) -> dict[str, Any]:
+        """The position: JSON-serialisable."""
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go to a position that `get_state` gave, in this process or another."""
+        ...
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What the trainer asks of data. Opening one is cheap: files are read when batches are."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class index; empty where there are no classes."""
+        ...
+
+    @property
+    def spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Shape and dtype of every field of a batch, batch axis included."""
+        ...
+
+    def __len__(self) -> int:
+        """Batches in one pass over the set."""
+        ...
+
+    def __iter__(self) -> BatchIterator:
+        """From the start: endless when training, one padded pass when evaluating."""
+        ...
+
+    def batch(self, index: int) -> Batch:
+        """Batch number `index` alone, equal to what iteration gives."""
+        ...
+
+    def check(self, *, thorough: bool = False) -> list[str]:
+        """Look for faults before the first step. Raises DataError at the first fault; returns one line a finding.
+
+        Quick: every annotation, and of every image its presence, header and ending. Thorough: decode every image too.
+        """
+        ...
+
+    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+        """One file as the model is fed it: uint8 [h w c], and the factors (x, y) from its pixels to the file's."""
+        ...
