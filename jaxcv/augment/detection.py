@@ -29,8 +29,8 @@ def detection(
 
     Args:
         key: A random key.
-        batch: `image` `[b, h, w, c]` float32 in [0, 1]; `boxes` `[b, m, 4]` xyxy in pixels, `valid` `[b, m]`, optionally
-            `ignored` `[b, m]`. Other fields pass through.
+        batch: `image` `[b, h, w, c]` float32 in [0, 1]; `boxes` `[b, m, 4]` xyxy in pixels, `valid` `[b, m]`,
+            optionally `ignored` `[b, m]`. Other fields pass through.
         flip: Probability of mirroring left and right, in [0, 1].
         crop: The picture is shown at between 1 / (1 + crop) and 1 / (1 - crop) of its size, moved by up to crop / 2 of
             it; from 0 to below 1 (counts as 0.9 above that).
@@ -38,10 +38,11 @@ def detection(
         min_visible: Share of its area in [0, 1] that a truth must keep.
 
     Returns:
-        The batch with the same shapes. At strength 0 the same pixels and boxes.
+        The batch with the same shapes. At strength 0 the same pixels and boxes; rows that are neither truth nor
+        ignored hold zeros.
 
     References:
-        Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2 (training: "random crops, color shifting").
+        Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2 ("Training for detection").
     """
     images = batch["image"]
     b, height, width, _ = images.shape

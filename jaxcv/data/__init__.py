@@ -2,17 +2,18 @@
 
 `detection_data` and `classification_data` open a set by the text of an experiment's `data` hyperparameter and give
 its two splits, `(train, test)`. Both are cheap: files are read when something is asked that needs them. The same text
-gives the same objects, so scans, decoded images and anchor boxes are shared.
+gives the same objects for as long as the process lives, so scans, decoded images and anchor boxes are shared; files
+changed meanwhile are not noticed.
 """
 
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from jaxcv.data.digits import digits
-from jaxcv.data.mnist import mnist
+from jaxcv.data.digits import open_digits
+from jaxcv.data.mnist import open_mnist
 from jaxcv.data.pipeline import Dataset, DatasetBatches, Source
-from jaxcv.data.scenes import digit_scenes
+from jaxcv.data.scenes import open_scenes
 from jaxcv.types import UserError
 
 __all__ = ["Dataset", "DatasetBatches", "Source", "classification_data", "detection_data"]
@@ -42,11 +43,13 @@ def detection_data(
         case ("digits", "", ""):
             if classes:
                 raise UserError(f"classes={classes}: data=digits has its own ten classes")
-            return digit_scenes(image_size=_size(image_size or 128))
+            return open_scenes(image_size=_size(image_size or 128))
         case ("voc", ":", path) if path:
-            from jaxcv.data.voc import voc
+            from jaxcv.data.voc import open_voc
 
-            return voc(Path(path).expanduser(), image_size=_size(image_size or 256), classes=classes, on_error=on_error)
+            return open_voc(
+                Path(path).expanduser(), image_size=_size(image_size or 256), classes=classes, on_error=on_error
+            )
         case _:
             raise _unknown(data, "detection", ("digits", "voc:PATH"))
 
@@ -67,9 +70,9 @@ def classification_data(data: str, *, image_size: int = 32) -> tuple[Dataset, Da
     """
     match data.partition(":"):
         case ("digits", "", ""):
-            return digits(image_size=_size(image_size))
+            return open_digits(image_size=_size(image_size))
         case ("mnist", ":", path) if path:
-            return mnist(Path(path).expanduser(), image_size=_size(image_size))
+            return open_mnist(Path(path).expanduser(), image_size=_size(image_size))
         case _:
             raise _unknown(data, "classification", ("digits", "mnist:PATH"))
 

@@ -52,12 +52,22 @@ def load_digits(split: str) -> Labelled:
     return images[chosen], labels[chosen]
 
 
-def digits(*, image_size: int) -> tuple[Dataset, Dataset]:
+@cache
+def _enlarged(split: str, image_size: int) -> Labelled:
+    images, labels = load_digits(split)
+    return resize_images(images, size=image_size), labels
+
+
+def open_digits(*, image_size: int) -> tuple[Dataset, Dataset]:
     """Single digits for classification: uint8 [b s s 1], white ink on black, enlarged from 8x8 bicubically."""
     train, test = (
         Dataset(
             LabelledImages(
-                split, NAMES, image_size, partial(load_digits, split), partial(resize_images, size=image_size)
+                split,
+                NAMES,
+                image_size,
+                load=partial(_enlarged, split, image_size),
+                fit=partial(resize_images, size=image_size),
             ),
             image_size,
             mirrors=False,

@@ -51,7 +51,7 @@ def _convert(image: Any, channels: int) -> Any:
     mode = "L" if channels == 1 else "RGB"
     if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip at 255
         values = np.asarray(image).astype(np.float64)
-        image = Image.fromarray((values / 257 if values.max(initial=0) > 255 else values).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray((values / 256 if values.max(initial=0) > 255 else values).clip(0, 255).astype(np.uint8))
     if image.mode in ("P", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
     return image if image.mode == mode else image.convert(mode)

@@ -73,7 +73,7 @@ def _load(folder: Path, split: str) -> Labelled:
     if labels.max() >= len(NAMES):
         place = int(np.argmax(labels >= len(NAMES)))
         raise DataError(f"label {labels[place]} of example {place}: expected 0 to {len(NAMES) - 1}", file=label_file)
-    return images, labels
+    return images, labels.astype(np.int32)
 
 
 def fit_digits(images: UInt8[np.ndarray, "b h w"], *, size: int) -> UInt8[np.ndarray, "b s s"]:
@@ -83,7 +83,7 @@ def fit_digits(images: UInt8[np.ndarray, "b h w"], *, size: int) -> UInt8[np.nda
     return resize_images(images, size=size)
 
 
-def mnist(folder: Path, *, image_size: int) -> tuple[Dataset, Dataset]:
+def open_mnist(folder: Path, *, image_size: int) -> tuple[Dataset, Dataset]:
     """The 60,000 training and 10,000 test digits of 28x28 pixels, uint8 [b s s 1], white ink on black.
 
     References:

@@ -24,8 +24,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxcv.data.images import Progress
-from jaxcv.ops.anchors import kmeans_anchor_boxes
-from jaxcv.types import Batch, BatchIterator, Scalar, UserError
+from jaxcv.ops import kmeans_anchor_boxes
+from jaxcv.types import Batch, Scalar, UserError
 
 
 @runtime_checkable
@@ -136,7 +136,7 @@ class DatasetBatches:
     def __len__(self) -> int:
         return math.ceil(len(self.source) / self.batch_size)
 
-    def __iter__(self) -> BatchIterator:
+    def __iter__(self) -> "PositionedIterator":
         return PositionedIterator(self)
 
     def batch(self, index: int) -> Batch:

@@ -29,11 +29,13 @@ CROP_SIDES = (96, 108, 121, 136, 152, 170, 190, 212)
 """Sides a background square may have, in pixels of the 640x427 photographs."""
 TRIES = 12
 """Places tried for a digit before it is left out of its scene."""
+Box = tuple[int, int, int, int]
+"""xyxy in whole pixels."""
 _GLYPH = 64
 _ANCHOR_SCENES = 2_000
 
 
-def digit_scenes(*, image_size: int) -> tuple[Dataset, Dataset]:
+def open_scenes(*, image_size: int) -> tuple[Dataset, Dataset]:
     """Digits over photographs for detection: 20,000 training scenes rendered as they are read, 500 test scenes."""
     train, test = (Dataset(Scenes(split, image_size), image_size, mirrors=False) for split in ("train", "test"))
     return train, test
@@ -97,7 +99,7 @@ class Scenes:
             "ignored": jax.ShapeDtypeStruct((MAX_DIGITS,), np.bool_),
         }
 
-    def _layout(self, index: int) -> tuple[list[tuple[int, tuple[int, int, int, int]]], Float[np.ndarray, "u"]]:
+    def _layout(self, index: int) -> tuple[list[tuple[int, Box]], Float[np.ndarray, "u"]]:
         """Which digit stands where, and the random numbers left for background and ink.
 
         Every number comes from one vector of uniform numbers: one call, and a stream numpy keeps from version to
@@ -116,7 +118,7 @@ class Scenes:
             ),
             reverse=True,
         )
-        placed: list[tuple[int, tuple[int, int, int, int]]] = []
+        placed: list[tuple[int, Box]] = []
         places = 1 + 2 * MAX_DIGITS
         for d, (height, glyph) in enumerate(chosen):
             height = max(height, 1)
@@ -129,7 +131,7 @@ class Scenes:
                     break
         return placed, random[places + 2 * TRIES * MAX_DIGITS :]
 
-    def _render(self, index: int) -> tuple[UInt8[np.ndarray, "s s 3"], list[tuple[int, tuple[int, int, int, int]]]]:
+    def _render(self, index: int) -> tuple[UInt8[np.ndarray, "s s 3"], list[tuple[int, Box]]]:
         """The picture of one scene, and what stands where."""
         from PIL import Image
 
@@ -175,7 +177,7 @@ class Scenes:
         return pixels, (width / self.image_size, height / self.image_size)
 
 
-def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
+def _overlap(a: Box, b: Box) -> float:
     """Intersection as a fraction of the smaller box."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:

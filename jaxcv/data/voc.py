@@ -37,7 +37,7 @@ _FEW_FILES = 20
 _log = logging.getLogger(__name__)
 
 
-def voc(
+def open_voc(
     folder: Path, *, image_size: int, classes: tuple[str, ...] = (), on_error: str = "raise"
 ) -> tuple[Dataset, Dataset]:
     """Open a VOC folder: the train and the test split. Files are read when first needed.

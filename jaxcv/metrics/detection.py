@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -65,18 +65,14 @@ def collect_boxes(predictions: Detections, batch: Batch) -> list[ImageBoxes]:
     Returns:
         One entry an image. A truth that is not finite or has no area is left out.
     """
-    found = Detections(*(np.asarray(field) for field in predictions))
+    found, scores, labels, kept = (np.asarray(field) for field in predictions)
     boxes, classes, valid = (np.asarray(batch[name]) for name in ("boxes", "classes", "valid"))
     ignored = np.asarray(batch["ignored"]) if "ignored" in batch else np.zeros_like(valid)
     real = np.isfinite(boxes).all(-1) & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
     images = []
     for i in range(len(boxes)):
-        t, d = (valid[i] | ignored[i]) & real[i], found.valid[i]
-        images.append(
-            ImageBoxes(
-                boxes[i][t], classes[i][t], ignored[i][t], found.boxes[i][d], found.scores[i][d], found.classes[i][d]
-            )
-        )
+        t, d = (valid[i] | ignored[i]) & real[i], kept[i]
+        images.append(ImageBoxes(boxes[i][t], classes[i][t], ignored[i][t], found[i][d], scores[i][d], labels[i][d]))
     return images
 
 
@@ -131,11 +127,12 @@ def _annotation(index: int, image: int, box: np.ndarray, label: int) -> dict:
 
 def _coco(images: int, labels: list[int], annotations: list[dict]) -> COCO:
     coco = COCO()
-    coco.dataset = {
+    dataset: dict[str, Any] = {
         "images": [{"id": i} for i in range(images)],
         "categories": [{"id": label} for label in labels],
         "annotations": annotations,
     }
+    coco.dataset = dataset  # pyright: ignore[reportAttributeAccessIssue]
     coco.createIndex()
     return coco
 

@@ -9,7 +9,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxcv import ops
 from jaxcv.models.layers import ConvNormAct, standardize
 
 
@@ -31,7 +30,8 @@ class YOLO(nn.Module):
     """Widths and heights in pixels; the network only needs their number, the loss and the decoding their values."""
     stage_channels: tuple[int, ...] = (16, 32, 64, 128)
     stage_depths: tuple[int, ...] = (0, 1, 1, 2)
-    """3x3 units after each stage's strided one."""
+    """Residual bottlenecks after each stage's strided unit."""
+    neck_channels: int = 64
     mean: tuple[float, ...] = (0.45,)
     std: tuple[float, ...] = (0.25,)
 
@@ -49,9 +49,15 @@ class YOLO(nn.Module):
                 x = x + ConvNormAct(channels, name=f"stage{i}_conv{j + 1}")(y, train=train)
             features[f"stage{i}"] = x
         fine = features[f"stage{len(self.stage_channels) - 1}"]
-        coarse = ConvNormAct(fine.shape[-1], kernel_size=1, name="neck_reduce")(x, train=train)
-        x = jnp.concatenate([fine, ops.upsample2x(coarse)], axis=-1)
-        x = features["neck"] = ConvNormAct(self.stage_channels[-1], name="neck")(x, train=train)
+        coarse = ConvNormAct(fine.shape[-1] // 2, kernel_size=1, name="neck_reduce")(x, train=train)
+        x = jnp.concatenate([fine, _double(coarse)], axis=-1)
+        x = features["neck"] = ConvNormAct(self.neck_channels, name="neck")(x, train=train)
         a = len(self.anchor_boxes)
         x = nn.Conv(a * (5 + self.num_classes), (1, 1), name="head")(x)
         return x.reshape(*x.shape[:3], a, 5 + self.num_classes), features
+
+
+def _double(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """Every pixel as 2x2."""
+    b, h, w, c = x.shape
+    return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)

@@ -9,7 +9,7 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
     anchors    kmeans_anchor_boxes match_anchor_boxes shape_iou
     grids      decode_yolo encode_yolo
     nms        nms batched_nms
-    images     to_float resized_crop affine boxes_in_window adjust_colors
+    images     to_float resized_crop affine boxes_in_window adjust_colors upsample2x
     conv       max_pool2d avg_pool2d; on ints: conv_output_size conv_parameters conv_multiply_adds
 """
 
@@ -28,7 +28,7 @@ from jaxcv.ops.boxes import (
 )
 from jaxcv.ops.conv import Padding, avg_pool2d, conv_multiply_adds, conv_output_size, conv_parameters, max_pool2d
 from jaxcv.ops.grids import GridTargets, decode_yolo, encode_yolo
-from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float
+from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
 from jaxcv.ops.nms import batched_nms, nms
 
 __all__ = [
@@ -62,4 +62,5 @@ __all__ = [
     "resized_crop",
     "shape_iou",
     "to_float",
+    "upsample2x",
 ]

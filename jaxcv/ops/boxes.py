@@ -1,8 +1,8 @@
 """Boxes: formats, areas, overlaps, and the regression targets of R-CNN.
 
-Boxes are `xyxy` unless a name says otherwise: `[..., 4]` of (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2, x to the right,
-y down, any unit as long as it is one. An inverted box counts as empty. Everything is finite, gradients included, for
-no boxes at all and for empty, identical and disjoint boxes.
+Boxes are `xyxy` unless a name says otherwise: `[..., 4]` of (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2, x to the
+right, y down, any unit as long as it is one. An inverted box counts as empty. Everything is finite, gradients
+included, for no boxes at all and for empty, identical and disjoint boxes.
 """
 
 import functools

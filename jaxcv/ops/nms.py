@@ -95,13 +95,11 @@ def _nms(
         return jnp.zeros(length, jnp.int32), jnp.zeros(length, bool)
     boxes, scores = lax.stop_gradient((boxes, scores))
     candidates = scores > score_threshold
-    if 4 * length <= n or n <= _BLOCK:
+    if 3 * length <= n or n <= _BLOCK:
         return _keep_few(boxes, scores, classes, candidates, iou_threshold, length)
     iou_threshold = jnp.asarray(iou_threshold, boxes.dtype)
     kept = _keep_many(boxes, scores, jnp.zeros(n, jnp.int32) if classes is None else classes, candidates, iou_threshold)
-    order = jnp.argsort(jnp.where(kept, -scores, jnp.inf), stable=True).astype(jnp.int32)
-    # A kept score may itself be infinite, so the mask is carried along rather than read off the scores.
-    order = order[jnp.argsort(~kept[order], stable=True)]
+    order = jnp.lexsort((-scores, ~kept)).astype(jnp.int32)
     order = jnp.pad(order, (0, max(length - n, 0)))[:length]
     valid = jnp.arange(length) < kept.sum()
     return jnp.where(valid, order, 0), valid

@@ -124,7 +124,8 @@ class Program:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         batch = _to_device_floats(batch)
         if experiment.augment is not None:
-            batch = experiment.augment(augment_key, batch)
+            # The barrier keeps XLA from fusing the augmentation into each of its consumers and computing it anew in all.
+            batch = jax.lax.optimization_barrier(experiment.augment(augment_key, batch))
 
         def objective(params):
             (outputs, features), changed = experiment.model.apply(

@@ -1,0 +1,133 @@
+"""Image files of every kind, made here, with values known in advance."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxcv.data.images import check_image, read_image, resize_images
+from jaxcv.types import DataError
+
+
+def save(path, pixels, mode=None, **options):
+    image = Image.fromarray(np.asarray(pixels, np.uint8))
+    (image if mode is None else image.convert(mode)).save(path, **options)
+    return path
+
+
+def noise(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_rgb_is_left_alone(tmp_path):
+    pixels = noise(5, 7)
+    read, size = read_image(save(tmp_path / "a.png", pixels))
+    np.testing.assert_array_equal(read, pixels)
+    assert size == (7, 5) and read.dtype == np.uint8
+
+
+def test_grey_becomes_three_equal_channels(tmp_path):
+    path = save(tmp_path / "a.png", [[0, 100], [200, 255]])
+    read, _ = read_image(path)
+    np.testing.assert_array_equal(read, np.repeat(np.array([[0, 100], [200, 255]])[..., None], 3, -1))
+    np.testing.assert_array_equal(read_image(path, channels=1)[0][..., 0], [[0, 100], [200, 255]])
+
+
+def test_colour_becomes_grey_by_luma(tmp_path):
+    path = save(tmp_path / "a.png", [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]])
+    assert read_image(path, channels=1)[0].ravel().tolist() == [76, 150, 29]  # ITU-R 601
+
+
+def test_transparency_is_dropped(tmp_path):
+    path = save(tmp_path / "a.png", [[[10, 20, 30, 0], [40, 50, 60, 255]]])
+    assert read_image(path)[0].tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+def test_palette_with_transparency(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png", transparency=bytes([0, 128]))
+    assert read_image(tmp_path / "a.png")[0].tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+def test_sixteen_bit_grey_keeps_its_upper_eight(tmp_path):
+    Image.fromarray(np.array([[0, 256 * 100 + 255, 256 * 255, 65535]], np.uint16)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", channels=1)[0].ravel().tolist() == [0, 100, 255, 255]
+
+
+def test_bilevel(tmp_path):
+    path = save(tmp_path / "a.png", [[0, 255]], mode="1")
+    assert read_image(path, channels=1)[0].ravel().tolist() == [0, 255]
+
+
+def test_cmyk(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
+    read, _ = read_image(tmp_path / "a.jpg")
+    assert read.shape == (8, 8, 3) and abs(read.astype(int) - [255, 0, 0]).max() <= 4
+
+
+def test_an_exif_rotation_is_not_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "a.jpg", noise(8, 24), exif=exif)
+    read, size = read_image(tmp_path / "a.jpg")
+    assert size == (24, 8) == check_image(tmp_path / "a.jpg") and read.shape == (8, 24, 3)
+
+
+def test_resizing_squashes(tmp_path):
+    left_black = np.repeat(np.array([0] * 20 + [255] * 20), 10).reshape(40, 10).T
+    read, size = read_image(save(tmp_path / "a.png", left_black), size=4)
+    assert size == (40, 10) and read.shape == (4, 4, 3)
+    assert (read[:, 0] == 0).all() and (read[:, 3] == 255).all()
+
+
+def test_resize_images():
+    images = np.array([[[0, 0], [255, 255]], [[7, 7], [7, 7]]], np.uint8)
+    assert resize_images(images, size=2) is images
+    large = resize_images(images, size=8)
+    assert large.shape == (2, 8, 8) and (large[1] == 7).all() and large[0, 0].max() <= 8 and large[0, -1].min() >= 247
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+@pytest.mark.parametrize("keep", [0.5, 0.9])
+def test_a_truncated_image_is_named(tmp_path, ending, keep):
+    path = save(tmp_path / f"a.{ending}", noise(64, 64))
+    check_image(path, thorough=True)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(DataError, match=rf"a\.{ending}: image is truncated"):
+        check_image(path)
+    with pytest.raises(DataError, match=rf"a\.{ending}: image (is truncated|cannot be decoded)"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_bytes_after_the_end_are_no_fault(tmp_path, ending):
+    path = save(tmp_path / f"a.{ending}", noise(8, 8))
+    path.write_bytes(path.read_bytes() + b"\0" * 100)
+    assert check_image(path, thorough=True) == (8, 8)
+
+
+def test_a_damaged_png_is_found_only_by_decoding(tmp_path):
+    path = save(tmp_path / "a.png", noise(64, 64))
+    data = bytearray(path.read_bytes())
+    data[2000:2100] = bytes(100)
+    path.write_bytes(data)
+    assert check_image(path) == (64, 64)
+    with pytest.raises(DataError, match=r"a\.png: image"):
+        check_image(path, thorough=True)
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image", b"\xff\xd8\xff"])
+def test_not_an_image(tmp_path, data):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    for read in (check_image, read_image):
+        with pytest.raises(DataError, match=r"a\.jpg: not an image"):
+            read(path)
+
+
+def test_missing(tmp_path):
+    for read in (check_image, read_image):
+        with pytest.raises(DataError, match=r"b\.jpg: image is missing"):
+            read(tmp_path / "b.jpg")

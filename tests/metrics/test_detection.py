@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+
+from jaxcv.metrics import coco_average_precision
+from jaxcv.types import Detections, UserError
+
+A, B, FAR = [0, 0, 10, 10], [20, 20, 40, 40], [70, 70, 90, 90]
+
+
+def batch(*images):
+    """Each image a list of (box, class) or (box, class, "ignored"), padded to four rows."""
+    b = len(images)
+    fields = {
+        "boxes": np.zeros((b, 4, 4), np.float32),
+        "classes": np.zeros((b, 4), np.int32),
+        "valid": np.zeros((b, 4), bool),
+        "ignored": np.zeros((b, 4), bool),
+    }
+    for i, image in enumerate(images):
+        for j, (box, label, *flag) in enumerate(image):
+            fields["boxes"][i, j], fields["classes"][i, j] = box, label
+            fields["ignored" if flag else "valid"][i, j] = True
+    return fields
+
+
+def found(*images):
+    """Each image a list of (box, class, score), padded to five rows."""
+    b = len(images)
+    boxes, scores = np.zeros((b, 5, 4), np.float32), np.zeros((b, 5), np.float32)
+    classes, valid = np.full((b, 5), -1, np.int32), np.zeros((b, 5), bool)
+    for i, image in enumerate(images):
+        for j, (box, label, score) in enumerate(image):
+            boxes[i, j], classes[i, j], scores[i, j], valid[i, j] = box, label, score, True
+    return Detections(boxes, scores, classes, valid)
+
+
+def values(*pairs):
+    metric = coco_average_precision()
+    return metric.reduce([metric.measure(predictions, truths) for predictions, truths in pairs])
+
+
+def test_perfect():
+    result = values((found([(A, 0, 0.9), (B, 3, 0.8)]), batch([(A, 0), (B, 3)])))
+    assert set(result) == {"AP", "AP50", "AP75", "AR100", "AP50/0", "AP50/3"}
+    for name, value in result.items():
+        assert value == pytest.approx(1.0), name
+        assert type(value) is float
+
+
+def test_by_hand():
+    """Hit, miss, hit: precision 1 up to recall 1/2, then 2/3, read at 101 recalls."""
+    result = values((found([(A, 0, 0.9), (FAR, 0, 0.8), (B, 0, 0.7)]), batch([(A, 0), (B, 0)])))
+    assert result["AP50"] == pytest.approx((51 + 50 * 2 / 3) / 101)
+    # IoU 0.6 with the truth passes 0.50, 0.55 and 0.60 of the ten thresholds.
+    loose = values((found([([0, 0, 10, 6], 0, 0.9)]), batch([(A, 0)])))
+    assert (loose["AP"], loose["AP50"], loose["AP75"]) == pytest.approx((0.3, 1.0, 0.0))
+    assert loose["AR100"] == pytest.approx(0.3)
+
+
+def test_the_second_box_on_one_truth_is_a_false_alarm():
+    twice = values((found([(A, 0, 0.9), (A, 0, 0.8), (B, 0, 0.7)]), batch([(A, 0), (B, 0)])))
+    assert twice["AP50"] == pytest.approx((51 + 50 * 2 / 3) / 101)
+
+
+def test_classes_are_averaged_and_classes_without_truth_left_out():
+    result = values((found([(A, 0, 0.9), (FAR, 7, 0.9)]), batch([(A, 0), (B, 1)])))
+    assert result["AP50/0"] == pytest.approx(1.0) and result["AP50/1"] == 0.0 and np.isnan(result["AP50/7"])
+    assert result["AP50"] == pytest.approx(0.5)
+
+
+def test_no_detections_are_zero_and_no_truths_nothing():
+    assert values((found([], []), batch([(A, 0)], [(B, 1)])))["AP50"] == 0.0
+    assert np.isnan(values((found([(A, 0, 0.9)]), batch([])))["AP50"])
+    assert np.isnan(values()["AP"])
+
+
+def test_ignored_boxes_count_neither_way():
+    truths = batch([(A, 0), (B, 0, "ignored")])
+    assert values((found([(B, 0, 0.95), (A, 0, 0.9)]), truths))["AP50"] == pytest.approx(1.0)
+    assert values((found([(FAR, 0, 0.95), (A, 0, 0.9)]), truths))["AP50"] == pytest.approx(0.5)
+    # Without being seen they cost no recall.
+    assert values((found([(A, 0, 0.9)]), truths))["AR100"] == pytest.approx(1.0)
+
+
+def test_degenerate_truths_are_left_out():
+    truths = batch([(A, 0), ([5, 5, 5, 5], 0), ([np.nan, 0, 1, 1], 0)])
+    assert values((found([(A, 0, 0.9)]), truths))["AP50"] == pytest.approx(1.0)
+
+
+def test_the_batches_do_not_matter():
+    random = np.random.default_rng(0)
+    images, guesses = [], []
+    for _ in range(12):
+        boxes = random.uniform(0, 50, (3, 2)).repeat(2, 0).reshape(3, 4) + [0, 0, 20, 20]
+        images.append([(box, int(random.integers(2))) for box in boxes])
+        guesses.append([(b + random.normal(0, 2, 4), label, random.random()) for b, label in images[-1]])
+    whole = values((found(*guesses), batch(*images)))
+    parts = values(*((found(*guesses[i : i + 5]), batch(*images[i : i + 5])) for i in range(0, 12, 5)))
+    assert whole == parts and 0.1 < whole["AP"] < 0.9
+
+
+def test_nothing_is_printed(capsys):
+    values((found([(A, 0, 0.9)]), batch([(A, 0)])))
+    assert capsys.readouterr().out == ""
+
+
+def test_one_evaluation_serves_all_names():
+    a, b = coco_average_precision("AP50"), coco_average_precision("AP75")
+    assert (a.measure, a.reduce) == (b.measure, b.reduce) and a != b and b.pick == "AP75"
+    assert coco_average_precision("AP50/3").pick == "AP50/3"
+    for wrong in ("mAP", "AP50/", "AP50/cat"):
+        with pytest.raises(UserError, match="one of AP, AP50, AP75, AR100"):
+            coco_average_precision(wrong)

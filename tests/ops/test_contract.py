@@ -1,0 +1,105 @@
+"""What every op promises: the same under jit, eagerly, under vmap, and in the precision it was given."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcv import ops
+
+
+def _random(*shape, low=0.0, high=1.0):
+    return np.random.default_rng(sum(shape)).uniform(low, high, shape).astype(np.float32)
+
+
+def _boxes(*lead, n=5, size=40.0):
+    corner = _random(*lead, n, 2, high=size)
+    return np.concatenate([corner, corner + _random(*lead, n, 2, low=1.0, high=size)], -1)
+
+
+ANCHORS = np.asarray([[8.0, 8.0], [20.0, 12.0]], np.float32)
+IMAGES = _random(2, 3, 4, 6, 3)
+WINDOWS = np.asarray([[[0.5, 0.2, 5, 4], [6, 0, 0, 4], [-1, -1, 7, 5]]] * 2, np.float32)
+FACTORS = [_random(2, 3, low=0.5, high=1.5) for _ in range(3)]
+
+# Positional arrays with a leading axis of two to vmap over, and options.
+CALLS = {
+    "adjust_colors": ([IMAGES, *FACTORS], {}),
+    "affine": ([IMAGES, _random(2, 3, 2, 3, low=-1)], {"fill": 0.5}),
+    "avg_pool2d": ([IMAGES], {"window": 2, "padding": 1}),
+    "batched_nms": ([_boxes(2), _random(2, 5), np.asarray([[0, 1, 0, 1, 0]] * 2, np.int32)], {"max_outputs": 3}),
+    "box_area": ([_boxes(2)], {}),
+    "box_convert": ([_boxes(2)], {"source": "cxcywh", "target": "xywh"}),
+    "box_iou": ([_boxes(2), _boxes(2, n=3)], {}),
+    "boxes_in_window": ([_boxes(2, 3), WINDOWS], {"size": (4, 6)}),
+    "clip_boxes_to_image": ([_boxes(2)], {"image_size": (30.0, 30.0)}),
+    "decode_boxes": ([_random(2, 5, 4, low=-1), _boxes(2)], {"weights": (10.0, 10.0, 5.0, 5.0)}),
+    "decode_yolo": ([_random(2, 2, 3, 2, 7, low=-1), np.stack([ANCHORS] * 2)], {"image_size": (32, 48)}),
+    "encode_boxes": ([_boxes(2), _boxes(2) + 1], {}),
+    "encode_yolo": ([_boxes(2), np.stack([ANCHORS] * 2)], {"grid_size": (2, 3), "image_size": (32, 48)}),
+    "generalized_box_iou": ([_boxes(2), _boxes(2, n=3)], {}),
+    "kmeans_anchor_boxes": ([_random(2, 30, 2, low=1, high=50)], {"k": 3}),
+    "match_anchor_boxes": ([_random(2, 5, 2, high=30), np.stack([ANCHORS] * 2)], {}),
+    "max_pool2d": ([IMAGES], {"window": 3, "strides": 2, "padding": "same"}),
+    "nms": ([_boxes(2), _random(2, 5)], {"iou_threshold": 0.3, "score_threshold": 0.1, "max_outputs": 3}),
+    "paired_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
+    "paired_generalized_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
+    "resized_crop": ([IMAGES, WINDOWS], {"fill": 0.5}),
+    "shape_iou": ([_random(2, 5, 2, high=30), np.stack([ANCHORS] * 2)], {}),
+    "to_float": ([(255 * IMAGES).astype(np.uint8)], {}),
+    "upsample2x": ([IMAGES], {}),
+}
+
+of_arrays = [name for name in ops.__all__ if hasattr(getattr(ops, name), "lower")]
+
+
+def test_every_op_is_held_to_it():
+    assert sorted(CALLS) == sorted(of_arrays)
+    plain = {name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))}
+    assert plain == {"conv_multiply_adds", "conv_output_size", "conv_parameters"}
+
+
+def _close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), a, b)
+
+
+@pytest.mark.parametrize("name", of_arrays)
+def test_jit_is_eager_and_vmap_is_a_loop(name):
+    arrays, options = CALLS[name]
+    arrays = [jnp.asarray(array) for array in arrays]
+    op = getattr(ops, name)
+    alone = [op(*(array[i] for array in arrays), **options) for i in range(2)]
+    _close(jax.vmap(lambda *rows: op(*rows, **options))(*arrays), jax.tree.map(lambda *rows: jnp.stack(rows), *alone))
+    if name in ("batched_nms", "kmeans_anchor_boxes", "nms"):
+        return  # loops of compiled steps, dispatched one by one, take seconds; their tests hold them to the definition
+    with jax.disable_jit():
+        _close(op(*(array[0] for array in arrays), **options), alone[0])
+
+
+@pytest.mark.parametrize("name", [name for name in of_arrays if name != "to_float"])
+def test_half_precision_stays_half_precision(name):
+    arrays, options = CALLS[name]
+    arrays = [jnp.asarray(a[0], jnp.bfloat16 if a.dtype == np.float32 else a.dtype) for a in arrays]
+    out = jax.eval_shape(lambda: getattr(ops, name)(*arrays, **options))
+    assert not [leaf for leaf in jax.tree.leaves(out) if leaf.dtype == jnp.float32]
+
+
+@pytest.mark.parametrize("name", [name for name in of_arrays if "nms" not in name and "match" not in name])
+def test_slopes_are_finite(name):
+    arrays, options = CALLS[name]
+    arrays = [jnp.asarray(array[0]) for array in arrays]
+    if arrays[0].dtype == jnp.uint8:
+        return
+
+    def total(first):
+        leaves = jax.tree.leaves(getattr(ops, name)(first, *arrays[1:], **options))
+        return sum(leaf.sum() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating))
+
+    if name == "kmeans_anchor_boxes":  # while loops have no reverse slope; nobody learns through k-means
+        with pytest.raises(ValueError, match="while_loop"):
+            jax.grad(total)(arrays[0])
+        return
+    slope = jax.grad(total)(arrays[0])
+    assert np.isfinite(slope).all()

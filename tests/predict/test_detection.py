@@ -1,0 +1,118 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcv import predict
+from jaxcv.ops import encode_yolo
+
+ANCHORS = np.asarray([[16.0, 16.0], [32.0, 8.0]], np.float32)
+SIZE = (64, 96)
+
+
+def say(boxes, classes, confidence=20.0, k=3):
+    """Outputs [1, 2, 3, 2, 5 + k] that mean these boxes and nothing else."""
+    target = encode_yolo(jnp.asarray(boxes, jnp.float32), jnp.asarray(ANCHORS), grid_size=(2, 3), image_size=SIZE)
+    said = np.full((12, 5 + k), -20, np.float32)
+    confidence = np.broadcast_to(confidence, len(boxes))
+    for slot, offset, log_scale, label, sure in zip(*(np.asarray(t) for t in target), classes, confidence, strict=True):
+        said[slot] = [*np.log(offset / (1 - offset)), *log_scale, sure, *(40 * np.eye(k)[label])]
+    return jnp.asarray(said.reshape(1, 2, 3, 2, 5 + k))
+
+
+def test_says_what_was_encoded():
+    boxes = [[5.0, 7.0, 25.0, 20.0], [60.0, 40.0, 90.0, 50.0]]
+    found = predict.yolo(say(boxes, [2, 0], [3.0, 1.0]), anchor_boxes=ANCHORS, image_size=SIZE, max_outputs=5)
+    assert found.valid.tolist() == [[True, True, False, False, False]]
+    assert found.classes.tolist() == [[2, 0, -1, -1, -1]]
+    np.testing.assert_allclose(found.boxes[0, :2], boxes, atol=1e-3)
+    np.testing.assert_allclose(found.scores[0, :2], [1 / (1 + np.exp(-3)), 1 / (1 + np.exp(-1))], rtol=1e-5)
+    assert (found.boxes[0, 2:] == 0).all() and (found.scores[0, 2:] == 0).all()
+
+
+def test_overlap_counts_within_a_class_only():
+    # Alike boxes of different shape preference land in different slots of one cell.
+    boxes = [[20.0, 20.0, 36.0, 36.0], [18.0, 22.0, 38.0, 34.0]]
+    outputs = np.asarray(say(boxes[:1], [1], 3.0)).copy()
+    wide = np.asarray(outputs[0, 0, 0, 0])
+    assert wide[4] == 3.0
+    outputs[0, 0, 0, 1] = [*wide[:2], np.log(16 / 32), np.log(16 / 8), 1.0, *wide[5:]]
+    options = {"anchor_boxes": ANCHORS, "image_size": SIZE, "max_outputs": 4}
+    assert predict.yolo(jnp.asarray(outputs), **options).valid.sum() == 1
+    assert predict.yolo(jnp.asarray(outputs), **options, iou_threshold=1.0).valid.sum() == 2
+    outputs[0, 0, 0, 1, 5:] = [40, 0, 0]
+    found = predict.yolo(jnp.asarray(outputs), **options)
+    assert found.classes.tolist() == [[1, 0, -1, -1]]
+    np.testing.assert_allclose(found.boxes[0, 0], found.boxes[0, 1], atol=1e-4)
+
+
+def test_boxes_are_clipped_to_the_image():
+    found = predict.yolo(say([[80.0, 50.0, 120.0, 70.0]], [0]), anchor_boxes=ANCHORS, image_size=SIZE, max_outputs=1)
+    np.testing.assert_allclose(found.boxes[0, 0, 2:], [96, 64], atol=1e-4)
+
+
+def test_nothing_found():
+    found = predict.yolo(jnp.full((2, 2, 3, 2, 8), -20.0), anchor_boxes=ANCHORS, image_size=SIZE)
+    assert found.boxes.shape == (2, 100, 4) and not found.valid.any()
+    assert (found.classes == -1).all() and (found.boxes == 0).all()
+
+
+def test_outputs_that_are_not_numbers_are_not_found():
+    outputs = say([[5.0, 7.0, 25.0, 20.0]], [0]).at[0, 1, 1].set(jnp.nan)
+    found = predict.yolo(outputs, anchor_boxes=ANCHORS, image_size=SIZE, max_outputs=30)
+    assert found.valid.sum() == 1 and all(np.isfinite(field).all() for field in found)
+
+
+@pytest.mark.parametrize("max_outputs", [4, 36])
+def test_agrees_with_the_definition(max_outputs):
+    """Random outputs against a loop in numpy over classes, scores and boxes."""
+    outputs = np.random.default_rng(0).normal(size=(2, 2, 3, 2, 8)).astype(np.float32)
+    found = predict.yolo(
+        jnp.asarray(outputs), anchor_boxes=ANCHORS, image_size=SIZE, score_threshold=0.15, max_outputs=max_outputs
+    )
+    for n in range(2):
+        candidates = []
+        for r, c, i in np.ndindex(2, 3, 2):
+            tx, ty, tw, th, to, *logits = outputs[n, r, c, i].astype(np.float64)
+            x, y = (1 / (1 + np.exp(-tx)) + c) * 32, (1 / (1 + np.exp(-ty)) + r) * 32
+            w, h = ANCHORS[i] * np.exp([tw, th])
+            box = np.clip([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 0, [96, 64, 96, 64])
+            for label, share in enumerate(np.exp(logits) / np.exp(logits).sum()):
+                candidates.append((share / (1 + np.exp(-to)), label, box))
+        kept = []
+        for score, label, box in sorted(candidates, key=lambda c: -c[0]):
+            if score > 0.15 and all(label != other or iou(box, b) <= 0.5 for _, other, b in kept):
+                kept.append((score, label, box))
+        assert 4 < len(kept)
+        kept = kept[:max_outputs]
+        assert found.valid[n].sum() == len(kept)
+        np.testing.assert_allclose(found.scores[n, : len(kept)], [k[0] for k in kept], rtol=1e-4)
+        assert found.classes[n, : len(kept)].tolist() == [k[1] for k in kept]
+        np.testing.assert_allclose(found.boxes[n, : len(kept)], [k[2] for k in kept], atol=1e-3)
+
+
+def iou(a, b):
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(width, 0) * max(height, 0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def test_only_the_best_candidates_compete():
+    outputs = jnp.asarray(np.random.default_rng(1).normal(size=(1, 2, 3, 2, 8)), jnp.float32)
+    options = {"anchor_boxes": ANCHORS, "image_size": SIZE, "score_threshold": 0.0, "iou_threshold": 1.0}
+    every = predict.yolo(outputs, **options, max_outputs=36)
+    few = predict.yolo(outputs, **options, max_outputs=36, max_candidates=5)
+    assert every.valid.sum() == 36 and few.valid.sum() == 5
+    np.testing.assert_allclose(few.scores[0, :5], every.scores[0, :5], rtol=1e-6)
+
+
+def test_eager_traced_thresholds_and_half_precision():
+    outputs = jnp.asarray(np.random.default_rng(2).normal(size=(2, 2, 3, 2, 8)), jnp.float32)
+    anchors = tuple(tuple(row) for row in ANCHORS.tolist())
+    expected = predict.yolo(outputs, anchor_boxes=ANCHORS, image_size=SIZE, score_threshold=0.2, iou_threshold=0.4)
+    traced = jax.jit(
+        lambda s, i: predict.yolo(outputs, anchor_boxes=anchors, image_size=SIZE, score_threshold=s, iou_threshold=i)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), traced(0.2, 0.4), expected)
+    half = predict.yolo(outputs.astype(jnp.bfloat16), anchor_boxes=ANCHORS, image_size=SIZE)
+    assert half.boxes.dtype == half.scores.dtype == jnp.float32
