@@ -113,7 +113,7 @@ def evaluate_boxes(batches: list[list[ImageBoxes]]) -> dict[str, float]:
     return values | {f"AP50/{label}": _mean(precision[0, :, i]) for i, label in enumerate(labels)}
 
 
-def _annotation(index: int, image: int, box: np.ndarray, label: int) -> dict:
+def _annotation(index: int, image: int, box: np.ndarray, label: int | np.integer) -> dict:
     x1, y1, x2, y2 = (float(v) for v in box)
     # pycocotools takes annotation 0 for "no match": count from 1.
     return {

@@ -16,6 +16,13 @@ def standardize(
     )
 
 
+def space_to_depth(x: Float[Array, "b h w c"], *, block: int) -> Float[Array, "b h2 w2 c2"]:
+    """Every `block` x `block` square of pixels as one with all their channels, row by row."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // block, block, w // block, block, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // block, w // block, block * block * c)
+
+
 class ConvNormAct(nn.Module):
     """Convolution without bias, batch normalisation, leaky ReLU (slope 0.1): Darknet's unit.
 

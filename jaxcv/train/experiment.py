@@ -46,7 +46,7 @@ class Experiment:
     inputs: tuple[str, ...] = ("image",)
     """Fields of the batch that the model is fed, in order."""
     ema: Scalar | None = None
-    """Decay of an exponential moving average of the parameters, which is then what is evaluated; None for none."""
+    """Decay of an exponential moving average of the model's variables, which is then evaluated; None for none."""
     log_every: int | None = None
     """Steps between records in `metrics.jsonl`; None: a hundredth of the run, 50 at most."""
     evaluate_every: int | None = None

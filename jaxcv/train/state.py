@@ -21,9 +21,9 @@ class TrainState:
     finite: jax.Array
     """bool scalar: False once a loss or gradient was not finite; the state then stays as it was before that step."""
     ema: Any = None
-    """Moving average of the parameters, or None."""
+    """Moving average of all the model's variables, or None."""
 
     @property
     def evaluation_variables(self) -> dict[str, Any]:
-        """The model's variables for evaluation: averaged parameters where there are some."""
-        return {"params": self.params if self.ema is None else self.ema, **self.collections}
+        """The model's variables for evaluation: the averaged ones where there are some."""
+        return {"params": self.params, **self.collections} if self.ema is None else self.ema

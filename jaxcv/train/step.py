@@ -78,7 +78,7 @@ class Program:
             opt_state=experiment.optimizer.init(params),
             key=train_key,
             finite=jnp.array(True),
-            ema=None if experiment.ema is None else jax.tree.map(jnp.copy, params),
+            ema=None if experiment.ema is None else jax.tree.map(jnp.copy, {"params": params, **collections}),
         )
 
     def step(
@@ -96,7 +96,7 @@ class Program:
         finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         ema = state.ema
         if experiment.ema is not None:
-            ema = optax.incremental_update(params, state.ema, step_size=1.0 - experiment.ema)
+            ema = _moving_average(ema, {"params": params, **collections}, experiment.ema, state.step)
         proposed = TrainState(
             step=state.step + 1,
             params=params,
@@ -124,8 +124,9 @@ class Program:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         batch = _to_device_floats(batch)
         if experiment.augment is not None:
-            # The barrier keeps XLA from fusing the augmentation into each of its consumers and computing it anew in all.
-            batch = jax.lax.optimization_barrier(experiment.augment(augment_key, batch))
+            # Always true, but XLA cannot know: else it fuses the augmentation into its consumers, and on CPU (where
+            # `optimization_barrier` is dropped before fusion) computes it anew in the first layer's weight gradient.
+            batch = jax.lax.cond(state.step >= 0, experiment.augment, lambda _, batch: batch, augment_key, batch)
 
         def objective(params):
             (outputs, features), changed = experiment.model.apply(
@@ -204,6 +205,12 @@ class Program:
 
     def _count_time(self, name: str, start: float) -> None:
         self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _moving_average(old: Any, new: Any, decay: Any, step: jax.Array) -> Any:
+    """Polyak averaging whose decay starts at 0.1 and grows to `decay`, so that the first values are soon forgotten."""
+    share = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda o, n: (o + share * (n - o)).astype(n.dtype), old, new)
 
 
 def _select(condition: jax.Array, new: Any, old: Any) -> Any:

@@ -1,16 +1,18 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxcv import predict
+from jaxcv import losses, predict
+from jaxcv.metrics import coco_average_precision
 from jaxcv.ops import encode_yolo
 
 ANCHORS = np.asarray([[16.0, 16.0], [32.0, 8.0]], np.float32)
 SIZE = (64, 96)
 
 
-def say(boxes, classes, confidence=20.0, k=3):
+def say(boxes, classes, confidence=(20.0,), k=3):
     """Outputs [1, 2, 3, 2, 5 + k] that mean these boxes and nothing else."""
     target = encode_yolo(jnp.asarray(boxes, jnp.float32), jnp.asarray(ANCHORS), grid_size=(2, 3), image_size=SIZE)
     said = np.full((12, 5 + k), -20, np.float32)
@@ -33,7 +35,7 @@ def test_says_what_was_encoded():
 def test_overlap_counts_within_a_class_only():
     # Alike boxes of different shape preference land in different slots of one cell.
     boxes = [[20.0, 20.0, 36.0, 36.0], [18.0, 22.0, 38.0, 34.0]]
-    outputs = np.asarray(say(boxes[:1], [1], 3.0)).copy()
+    outputs = np.asarray(say(boxes[:1], [1], [3.0])).copy()
     wide = np.asarray(outputs[0, 0, 0, 0])
     assert wide[4] == 3.0
     outputs[0, 0, 0, 1] = [*wide[:2], np.log(16 / 32), np.log(16 / 8), 1.0, *wide[5:]]
@@ -47,7 +49,7 @@ def test_overlap_counts_within_a_class_only():
 
 
 def test_boxes_are_clipped_to_the_image():
-    found = predict.yolo(say([[80.0, 50.0, 120.0, 70.0]], [0]), anchor_boxes=ANCHORS, image_size=SIZE, max_outputs=1)
+    found = predict.yolo(say([[80.0, 50.0, 110.0, 70.0]], [0]), anchor_boxes=ANCHORS, image_size=SIZE, max_outputs=1)
     np.testing.assert_allclose(found.boxes[0, 0, 2:], [96, 64], atol=1e-4)
 
 
@@ -104,6 +106,38 @@ def test_only_the_best_candidates_compete():
     few = predict.yolo(outputs, **options, max_outputs=36, max_candidates=5)
     assert every.valid.sum() == 36 and few.valid.sum() == 5
     np.testing.assert_allclose(few.scores[0, :5], every.scores[0, :5], rtol=1e-6)
+
+
+def test_descending_the_loss_leads_to_the_truths():
+    """Free outputs in place of a network: what the loss wants is what the prediction reads."""
+    boxes = [[[5, 7, 25, 20], [60, 40, 90, 50], [0, 0, 0, 0]], [[30, 30, 50, 44], [8, 40, 30, 60], [64, 4, 90, 28]]]
+    batch = {
+        "image": jnp.zeros((2, *SIZE, 3)),
+        "boxes": jnp.asarray(boxes, jnp.float32),
+        "classes": jnp.asarray([[2, 0, 0], [1, 1, 0]]),
+        "valid": jnp.asarray([[True, True, False], [True, True, True]]),
+    }
+    optimizer = optax.adam(0.1)
+
+    def total(outputs):
+        return sum(term.mean() for term in losses.yolo(outputs, batch, anchor_boxes=ANCHORS).values())
+
+    @jax.jit
+    def descend(outputs):
+        def step(carry, _):
+            outputs, state = carry
+            loss, slope = jax.value_and_grad(total)(outputs)
+            updates, state = optimizer.update(slope, state)
+            return (optax.apply_updates(outputs, updates), state), loss
+
+        return jax.lax.scan(step, (outputs, optimizer.init(outputs)), length=300)
+
+    (outputs, _), loss = descend(jnp.zeros((2, 2, 3, 2, 8)))
+    assert loss[-1] < 0.05 * loss[0]
+    found = predict.yolo(outputs, anchor_boxes=ANCHORS, image_size=SIZE, score_threshold=0.5, max_outputs=10)
+    metric = coco_average_precision("AP75")
+    measured = metric.measure(jax.tree.map(np.asarray, found), jax.tree.map(np.asarray, batch))
+    assert found.valid.sum() == 5 and metric.reduce([measured])["AP75"] == pytest.approx(1.0)
 
 
 def test_eager_traced_thresholds_and_half_precision():

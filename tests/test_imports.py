@@ -1,0 +1,129 @@
+"""The arrows between the rooms of the house, read off the import statements."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "jaxcv"
+
+# Who may import what of jaxcv besides itself. A room that is not listed may not exist.
+ARROWS = {
+    "types": set(),
+    "runtime": {"types"},
+    "ops": {"types"},
+    "losses": {"types", "ops"},
+    "metrics": {"types", "ops"},
+    "models": {"types", "ops"},
+    "augment": {"types", "ops"},
+    "predict": {"types", "ops"},
+    "data": {"types", "ops"},  # ops for the k-means of anchor boxes
+    "weights": {"types", "models"},
+    "train": {"types", "runtime"},
+    "sweep": {"types", "runtime", "train"},
+    "launch": {"types", "runtime", "train", "sweep"},
+}
+# The launcher is one module and those it is cut into: jaxcv/launch.py and other modules beside it.
+LAUNCHER = "launch"
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path):
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def label(path):
+    return str(path.relative_to(ROOT))
+
+
+def room_of(path):
+    """`ops` for jaxcv/ops/boxes.py; modules straight under jaxcv/ that are no room belong to the launcher."""
+    parts = name_of(path)
+    if len(parts) == 1:
+        return None
+    return parts[1] if parts[1] in ARROWS or (PACKAGE / parts[1]).is_dir() else LAUNCHER
+
+
+def imports(path):
+    """Every module a file imports, at the top or inside a function, as a dotted name; relative ones resolved."""
+    package = name_of(path) if path.name == "__init__.py" else name_of(path)[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module.split(".") if node.module else [])]
+            # `from jaxcv import ops` imports jaxcv.ops; `from jaxcv.ops import nms` may import no more than jaxcv.ops.
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def within(name, package):
+    return name == package or name.startswith(package + ".")
+
+
+@pytest.mark.parametrize("path", modules(), ids=label)
+def test_arrows(path):
+    room = room_of(path)
+    ours = [name.split(".") for name in imports(path) if within(name, "jaxcv")]
+    for parts in ours:
+        assert len(parts) > 1, f"{path}: imports jaxcv as a whole"
+        target = parts[1] if parts[1] in ARROWS or (PACKAGE / parts[1]).is_dir() else LAUNCHER
+        if room is None:
+            continue
+        assert target == room or target in ARROWS.get(room, set()), f"{path}: {room} may not import {'.'.join(parts)}"
+    assert not [name for name in imports(path) if within(name, "experiments")], f"{path}: imports an experiment"
+
+
+def test_every_room_has_its_arrows():
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms <= set(ARROWS)
+
+
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        ("flax", ["models", "train/state.py"]),
+        ("orbax", ["train/checkpoint.py"]),
+        ("grain", ["data", "train"]),
+        ("pycocotools", ["metrics", "data"]),
+        ("optuna", ["sweep"]),
+        ("rich", ["train", "sweep", "launch.py", "dry_run.py", "inference.py"]),
+    ],
+)
+def test_seams_for_churning_libraries(library, allowed):
+    for path in modules():
+        if any(path.relative_to(PACKAGE).is_relative_to(place) for place in allowed):
+            continue
+        assert not [name for name in imports(path) if within(name, library)], f"{path} imports {library}"
+
+
+@pytest.mark.parametrize("path", [*modules(), *(ROOT / "experiments").glob("*.py"), ROOT / "launch.py"], ids=label)
+def test_never_imported(path):
+    never = "tensorflow tensorflow_datasets clu absl ml_collections albumentations albumentationsx ultralytics torch"
+    assert not [name for name in imports(path) if name.split(".")[0] in never.split()]
+
+
+def test_ops_import_jax_alone():
+    allowed = ("jax", "jaxtyping", "jaxcv", "collections", "functools", "math", "typing", "enum", "dataclasses")
+    for path in (PACKAGE / "ops").rglob("*.py"):
+        for name in imports(path):
+            assert name.split(".")[0] in allowed, f"{path} imports {name}"
+
+
+def test_the_reader_sees_every_kind_of_import(tmp_path):
+    """A test that cannot fail is a defect: imports in functions, relative ones and aliases are found."""
+    path = PACKAGE / "ops" / "imaginary.py"
+    inside, top = "def f():\n    import jaxcv.models as m\n", "from ..losses import yolo\nfrom . import boxes\n"
+    code = inside + top + "from jaxcv import train\n"
+
+    class Source(type(path)):
+        def read_text(self, *args, **kwargs):
+            return code
+
+    found = set(imports(Source(path)))
+    assert found == {"jaxcv.models", "jaxcv.losses.yolo", "jaxcv.ops.boxes", "jaxcv.train"}
