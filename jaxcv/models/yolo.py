@@ -3,8 +3,6 @@
 Redmon, Farhadi: YOLO9000: better, faster, stronger. https://arxiv.org/abs/1612.08242, sections 2 and 3.
 """
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -26,7 +24,7 @@ class YOLO(nn.Module):
     """
 
     num_classes: int
-    anchor_boxes: Sequence[Sequence[float]] | Float[Array, "a 2"]
+    anchor_boxes: ops.AnchorBoxes
     """Widths and heights in pixels; the network only needs their number, the loss and the decoding their values."""
     stage_channels: tuple[int, int, int] = (32, 64, 128)
     stage_depths: tuple[int, int, int] = (1, 2, 2)

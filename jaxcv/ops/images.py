@@ -2,7 +2,8 @@
 
 Images are `[b, h, w, c]`; coordinates are in pixels with (0, 0) the upper left corner of the picture, so that the
 centre of the first pixel is (0.5, 0.5) and a picture spans [0, w] x [0, h], as boxes do. Resampling is bilinear
-and takes its samples by gathering, which on CPU is several times faster than `map_coordinates` or `scale_and_translate`.
+and takes its samples by gathering, which on CPU is several times faster than `map_coordinates` and
+`scale_and_translate`.
 """
 
 import functools

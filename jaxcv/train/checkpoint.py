@@ -51,14 +51,12 @@ class Checkpoints:
     @functools.cached_property
     def _manager(self) -> Any:
         logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports its every move there
-        policy = managers().AnyPreservationPolicy(
-            [
-                managers().LatestN(2),
-                managers().BestN(get_metric_fn=lambda m: m["rank"], n=1, keep_checkpoints_without_metrics=False),
-            ]
-        )
+        best = managers().BestN(get_metric_fn=_rank_of, n=1, keep_checkpoints_without_metrics=False)
         options = ocp().CheckpointManagerOptions(
-            preservation_policy=policy, enable_async_checkpointing=True, read_only=self._read_only
+            preservation_policy=managers().AnyPreservationPolicy([managers().LatestN(2), best]),
+            best_fn=_rank_of,  # without it the ranks are not stored
+            enable_async_checkpointing=True,
+            read_only=self._read_only,
         )
         return ocp().CheckpointManager(self.folder, options=options)
 
@@ -84,7 +82,7 @@ class Checkpoints:
         self._manager.save(
             int(state.step),
             args=ocp().args.Composite(
-                state=ocp().args.StandardSave(arrays),
+                state=ocp().args.StandardSave({name: a for name, a in arrays.items() if a.size}),
                 position=ocp().args.JsonSave({"position": position, "arrays": table}),
             ),
             metrics={"rank": _WORST if rank is None else rank},
@@ -119,13 +117,14 @@ class Checkpoints:
         except Exception as error:  # whatever orbax and the file system come up with
             raise DamagedCheckpoint(f"{self.folder / str(step)}: {_first_line(error)}") from error
         _compare(self.folder / str(step), table, spec)
-        targets = {n: jax.ShapeDtypeStruct(tuple(shape), np.dtype(kind)) for n, (shape, kind, _) in table.items()}
+        specs = {n: jax.ShapeDtypeStruct(tuple(shape), np.dtype(kind)) for n, (shape, kind, _) in table.items()}
         try:
-            restore = ocp().args.StandardRestore(targets)
+            restore = ocp().args.StandardRestore({name: spec for name, spec in specs.items() if spec.size})
             arrays = self._manager.restore(step, args=ocp().args.Composite(state=restore))["state"]
         except Exception as error:  # as above
             raise DamagedCheckpoint(f"{self.folder / str(step)}: {_first_line(error)}") from error
-        arrays = {name: np.array(array) for name, array in arrays.items()}
+        # orbax stores no empty arrays: their shape says everything.
+        arrays = {n: np.array(arrays[n]) if s.size else np.zeros(s.shape, s.dtype) for n, s in specs.items()}
         for name, (_, _, crc) in table.items():
             if zlib.crc32(np.ascontiguousarray(arrays[name])) != crc:
                 raise DamagedCheckpoint(f"{self.folder / str(step)}: {name} is not what was written")
@@ -152,6 +151,10 @@ class Checkpoints:
         if complaints:
             raise UserError("no checkpoint could be read; --fresh starts over. " + "; ".join(complaints))
         return None
+
+
+def _rank_of(metrics: dict[str, float]) -> float:
+    return metrics["rank"]
 
 
 def _move_aside(path: Path) -> Path:

@@ -10,7 +10,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
@@ -138,7 +138,7 @@ def resolve(experiment: ExperimentFunction, values: Mapping[str, Any]) -> dict[s
     }
 
 
-def unknown_name(kind: str, name: str, known: typing.Iterable[str]) -> str:
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that nobody knows: the nearest match, else all there are."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

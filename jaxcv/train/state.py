@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 from flax import struct
 
 
@@ -10,15 +9,15 @@ from flax import struct
 class TrainState:
     """What a step maps to the next one, and what a checkpoint holds."""
 
-    step: jax.Array
+    step: Any
     """int32 scalar: updates made so far."""
     params: Any
     collections: Any
     """The model's other variables, such as batch statistics."""
     opt_state: Any
-    key: jax.Array
+    key: Any
     """Randomness of step s is `fold_in(key, s)`."""
-    finite: jax.Array
+    finite: Any
     """bool scalar: False once a loss or gradient was not finite; the state then stays as it was before that step."""
     ema: Any = None
     """Moving average of all the model's variables, or None."""

@@ -53,7 +53,8 @@ class Program:
     _compiled: dict[Any, Any] = field(default_factory=dict)
 
     def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The inputs of the compiled functions, out of all values."""
+        """The inputs of the compiled functions, out of all values; what is missing is at its default."""
+        values = resolve(self.experiment, values)
         return {name: values[name] for name in self.traced}
 
     def at(self, hyperparameters: Mapping[str, Any]) -> Experiment:
@@ -90,9 +91,10 @@ class Program:
         experiment, batch, objective = self._objective(hyperparameters, state, batch)
 
         (loss, (terms, collections, _)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-        updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+            updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         ema = state.ema
         if experiment.ema is not None:
@@ -209,7 +211,8 @@ class Program:
 
 def _moving_average(old: Any, new: Any, decay: Any, step: jax.Array) -> Any:
     """Polyak averaging whose decay starts at 0.1 and grows to `decay`, so that the first values are soon forgotten."""
-    share = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    count = step.astype(jnp.float32)
+    share = 1.0 - jnp.minimum(decay, (1.0 + count) / (10.0 + count))
     return jax.tree.map(lambda o, n: (o + share * (n - o)).astype(n.dtype), old, new)
 
 

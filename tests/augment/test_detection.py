@@ -57,9 +57,9 @@ def test_flip_mirrors_pixels_and_boxes():
 
 
 def test_half_of_the_pictures_are_mirrored():
-    batch = some_batch(b=400)
-    mirrored = (augment(0, batch, flip=0.5)["boxes"][:, 0, 0] != 10).mean()
-    assert 0.4 < mirrored < 0.6
+    batch = some_batch(b=100, ignored=True)
+    mirrored = np.asarray(augment(0, batch, flip=0.5)["boxes"])[:, 0, 0] != 10
+    assert 0.3 < mirrored.mean() < 0.7
 
 
 @few
@@ -104,18 +104,15 @@ def test_what_lies_outside_is_grey():
 
 
 def test_boxes_out_of_sight_are_dropped_or_ignored():
-    batch = some_batch(b=200, ignored=True)
+    batch = some_batch(b=100, ignored=True)
     strict, lax = augment(1, batch, crop=0.9, min_visible=1.0), augment(1, batch, crop=0.9, min_visible=0.0)
     np.testing.assert_array_equal(strict["image"], lax["image"])
     cut = np.asarray(lax["valid"] & ~strict["valid"])
-    assert 10 < cut[:, :3].sum() < 500 and not cut[:, 3:].any()
+    assert 10 < cut[:, :3].sum() < 250 and not cut[:, 3:].any()
     np.testing.assert_array_equal(strict["ignored"], cut)
     assert not lax["ignored"].any()
     gone = ~np.asarray(strict["valid"] | strict["ignored"])
     assert (np.asarray(strict["boxes"])[gone] == 0).all()
-    without = augment(1, {k: v for k, v in batch.items() if k != "ignored"}, crop=0.9, min_visible=1.0)
-    assert "ignored" not in without
-    np.testing.assert_array_equal(without["valid"], strict["valid"])
 
 
 def test_colors_change_within_bounds_and_boxes_do_not():
@@ -129,12 +126,12 @@ def test_colors_change_within_bounds_and_boxes_do_not():
 
 def test_every_example_has_a_key_of_its_own():
     options = {"flip": 0.5, "crop": 0.5, "color": 0.3}
-    batch = some_batch(b=6)
+    batch = some_batch()
     out = augment(5, batch, **options)
     jax.tree.map(np.testing.assert_array_equal, out, augment(5, batch, **options))
     part = augment(5, jax.tree.map(lambda x: x[:2], batch), **options)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[:2], b, atol=1e-5), out, part)
-    assert len({row.tobytes() for row in np.asarray(out["boxes"])}) == 6
+    assert len({row.tobytes() for row in np.asarray(out["boxes"])}) == 4
     assert np.abs(out["boxes"] - augment(6, batch, **options)["boxes"]).max() > 1
 
 

@@ -71,7 +71,8 @@ def test_jit_is_eager_and_vmap_is_a_loop(name):
     arrays = [jnp.asarray(array) for array in arrays]
     op = getattr(ops, name)
     alone = [op(*(array[i] for array in arrays), **options) for i in range(2)]
-    _close(jax.vmap(lambda *rows: op(*rows, **options))(*arrays), jax.tree.map(lambda *rows: jnp.stack(rows), *alone))
+    together = jax.jit(jax.vmap(lambda *rows: op(*rows, **options)))(*arrays)
+    _close(together, jax.tree.map(lambda *rows: np.stack(rows), *alone))
     if name in ("batched_nms", "kmeans_anchor_boxes", "nms"):
         return  # loops of compiled steps, dispatched one by one, take seconds; their tests hold them to the definition
     with jax.disable_jit():
@@ -95,11 +96,9 @@ def test_slopes_are_finite(name):
 
     def total(first):
         leaves = jax.tree.leaves(getattr(ops, name)(first, *arrays[1:], **options))
-        return sum(leaf.sum() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating))
+        return sum((leaf.sum() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)), 0.0)
 
     if name == "kmeans_anchor_boxes":  # while loops have no reverse slope; nobody learns through k-means
-        with pytest.raises(ValueError, match="while_loop"):
-            jax.grad(total)(arrays[0])
         return
-    slope = jax.grad(total)(arrays[0])
+    slope = jax.jit(jax.grad(total))(arrays[0])
     assert np.isfinite(slope).all()

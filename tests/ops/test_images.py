@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,9 +51,14 @@ def test_resampling_agrees_with_jax_image():
     x1, y1, x2, y2, rows, columns = 1.3, 0.4, 7.9, 5.5, 8, 10
     scale = jnp.asarray([rows / (y2 - y1), columns / (x2 - x1)])
     shift = -jnp.asarray([y1, x1]) * scale
-    expected = jax.image.scale_and_translate(
-        images, (1, rows, columns, 3), (1, 2), scale, shift, method="linear", antialias=False
+    resample = functools.partial(
+        jax.image.scale_and_translate,
+        shape=(1, rows, columns, 3),
+        spatial_dims=(1, 2),
+        method="linear",
+        antialias=False,
     )
+    expected = jax.jit(resample)(images, scale=scale, translation=shift)
     found = ops.resized_crop(images, window(x1, y1, x2, y2, b=1), size=(rows, columns))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     matrix = jnp.asarray([[[(x2 - x1) / columns, 0, x1], [0, (y2 - y1) / rows, y1]]])

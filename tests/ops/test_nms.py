@@ -113,9 +113,9 @@ def test_agrees_with_the_definition(seed, iou_threshold, score_threshold, by_cla
         assert kept(nms(boxes, scores, **options, max_outputs=3)) == slow_nms(boxes, scores, **options)[:3]
 
 
-@pytest.mark.parametrize("n", [257, 700])
 @pytest.mark.parametrize("iou_threshold", [0.1, 0.7])
-def test_many_boxes_agree_with_the_definition(n, iou_threshold):
+def test_many_boxes_agree_with_the_definition(iou_threshold):
+    n = 300  # enough for the second algorithm, and for more than one of its blocks
     boxes, scores, classes = crowd(n, n)
     options = {"iou_threshold": iou_threshold, "score_threshold": 0.1}
     assert kept(nms(boxes, scores, **options)) == slow_nms(boxes, scores, **options)

@@ -1,0 +1,87 @@
+import pytest
+
+from jaxcv.sweep import folder_name, parse_overrides, trials
+from jaxcv.sweep.space import split_alternatives
+from jaxcv.train import hyperparameters
+from jaxcv.types import UserError
+
+
+def experiment(
+    *,
+    lr: float = 1e-3,
+    batch_size: int = 32,
+    data: str = "digits",
+    mirror: bool = False,
+    size: int | None = None,
+    channels: tuple[int, ...] = (1, 2),
+): ...
+
+
+KNOWN = hyperparameters(experiment)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("token", "values"),
+    [
+        ("lr=1e-3,3e-4", [1e-3, 3e-4]),
+        ("lr=1", [1.0]),
+        ("batch_size=8,16", [8, 16]),
+        ("data=voc:../a b/c=d", ["voc:../a b/c=d"]),
+        ("data=10,'x,y'", ["10", "x,y"]),
+        ("mirror=True,false", [True, False]),
+        ("size=None,64", [None, 64]),
+        ("channels=(1,2,3),(4,)", [(1, 2, 3), (4,)]),
+    ],
+)
+def test_values_are_typed_literals(token, values):
+    (found,) = parse_overrides([token], KNOWN).values()
+    assert found == values
+    assert [type(v) for v in found] == [type(v) for v in values]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["batch_sze=32"], "did you mean batch_size"),
+        (["batch_size=1.5"], "batch_size=1.5: expected int, got float"),
+        (["batch_size=True"], "batch_size=True: expected int, got bool"),
+        (["lr=fast"], "lr=fast: expected float, for example lr=0.001"),
+        (["lr="], "lr=: expected float"),
+        (["mirror=1"], "mirror=1: expected bool"),
+        (["channels=3"], "channels=3: expected tuple[int, ...]"),
+        (["lr=1", "lr=2"], "lr is given twice"),
+        (["lr=1,1.0"], "same value twice"),
+        (["lr=log(1e-5,1e-2)"], "ranges cannot be searched yet"),
+        (["verbose"], "expected name=value"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(tokens, message):
+    with pytest.raises(UserError) as error:
+        parse_overrides(tokens, KNOWN)
+    assert message in str(error.value)
+
+
+def test_commas_inside_brackets_and_quotes_belong_to_the_value():
+    assert split_alternatives("a,(b,c),'d,e',[f,(g,h)]") == ["a", "(b,c)", "'d,e'", "[f,(g,h)]"]
+
+
+def test_several_names_make_the_product_in_the_order_of_the_signature():
+    grid = parse_overrides(["batch_size=8,16", "lr=1,2"], KNOWN)
+    assert trials(grid) == [
+        {"lr": 1.0, "batch_size": 8},
+        {"lr": 1.0, "batch_size": 16},
+        {"lr": 2.0, "batch_size": 8},
+        {"lr": 2.0, "batch_size": 16},
+    ]
+    assert trials({}) == [{}]
+
+
+def test_folder_names_are_readable_and_never_shared():
+    assert folder_name({}) == "defaults"
+    assert folder_name({"lr": 0.001, "seed": 0}) == "lr=0.001,seed=0"
+    one, other = folder_name({"data": "voc:../a/b"}), folder_name({"data": "voc:../a_b"})
+    assert "/" not in one
+    assert one != other
+    long = folder_name({"channels": tuple(range(200))})
+    assert len(long) < 255
+    assert long != folder_name({"channels": tuple(range(201))})

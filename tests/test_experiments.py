@@ -1,0 +1,55 @@
+"""Every experiment file: it opens with its claim, composes, and takes one real training step."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxcv.launch import load_experiment
+from jaxcv.train import hyperparameters, program, resolve
+from jaxcv.train.evaluate import evaluate
+
+FILES = sorted((__import__("pathlib").Path(__file__).parent.parent / "experiments").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_opens_with_its_claim_and_explains_every_hyperparameter(path):
+    experiment = load_experiment(path)
+    doc = experiment.__globals__["__doc__"]
+    assert "Claim:" in doc
+    assert f"python launch.py experiments/{path.name}" in doc
+    assert [h.name for h in hyperparameters(experiment).values() if not h.meaning] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_takes_one_step_and_predicts(path):
+    experiment = load_experiment(path)
+    values = resolve(experiment, {"batch_size": 4})
+    shared, setup = program(experiment, values), experiment(**values)
+    hyperparameters = shared.hyperparameters(values)
+    state = shared.compile("init", hyperparameters)(hyperparameters)
+    before = jax.tree.map(np.array, state.params)
+    state, logs = jax.jit(shared.step)(hyperparameters, state, setup.train_data.batch(0))
+    assert logs["finite"]
+    assert float(logs["grad_norm"]) > 0
+    # Warm-up begins at rate 0: a second step moves the parameters.
+    state, logs = jax.jit(shared.step)(hyperparameters, state, setup.train_data.batch(1))
+    assert int(state.step) == 2
+    moved = [not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, state.params)), strict=True)]
+    assert all(moved)
+
+    class First:
+        """The first batch of the test data alone."""
+
+        def __getattr__(self, name):
+            return getattr(setup.test_data, name)
+
+        def __len__(self):
+            return 1
+
+        def __iter__(self):
+            yield setup.test_data.batch(0)
+
+    found, shown = evaluate(shared, setup, hyperparameters, state.evaluation_variables, First())  # pyright: ignore
+    assert set(setup.metrics) <= set(found)
+    assert np.isfinite(found["loss"])
+    assert len(shown) == 1

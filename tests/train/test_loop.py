@@ -1,0 +1,165 @@
+import json
+import os
+import signal
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import problems
+import pytest
+
+from jaxcv.train import Experiment, fit, program, resolve
+from jaxcv.train.checkpoint import Checkpoints
+from jaxcv.train.diagnose import NonFinite
+from jaxcv.train.loop import Preempted
+from jaxcv.train.run import read_records
+from jaxcv.types import UserError
+
+
+def without_time(folder):
+    return [{k: v for k, v in r.items() if k != "time"} for r in read_records(folder / "metrics.jsonl")]
+
+
+def final_state(folder, values=None):
+    spec = program(problems.experiment, values or {}).state_spec(resolve(problems.experiment, values or {}))
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        return problems.leaves(checkpoints.restore_newest(spec)[0])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return fit(problems.experiment, {}, folder)
+
+
+def test_a_run_leaves_what_the_readme_says(whole):
+    facts = json.loads((whole.folder / "run.json").read_text())
+    assert facts["status"] == "finished"
+    assert facts["values"]["lr"] == 1e-2
+    assert facts["versions"]["jax"]
+    assert "def experiment" in facts["source"]
+    assert facts["traces"] <= 1
+    assert sorted(p.name for p in (whole.folder / "previews").iterdir()) == ["step_0000020.png", "step_0000040.png"]
+    assert list((whole.folder / "events").iterdir())
+    records = without_time(whole.folder)
+    assert [r["step"] for r in records if r["split"] == "train"] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert [r["step"] for r in records if r["split"] == "test"] == [20, 40]
+    assert set(records[-1]) == {"step", "split", "loss", "cross_entropy", "accuracy"}
+
+
+def test_it_learns(whole):
+    records = without_time(whole.folder)
+    assert whole.test["accuracy"] > 0.8
+    assert records[-2]["loss"] < 0.8 * records[0]["loss"]
+
+
+def test_a_finished_run_is_not_trained_again(whole):
+    before = (whole.folder / "metrics.jsonl").read_bytes()
+    again = fit(problems.experiment, {}, whole.folder)
+    assert again.skipped
+    assert again.test == whole.test
+    assert (whole.folder / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("stop_at", [3, 7, 13, 20, 39])
+def test_a_stopped_run_ends_with_the_same_bytes(whole, tmp_path, stop_at):
+    """Stopped by SIGTERM at any step, not only where a checkpoint or record is due."""
+    calls = 0
+    batches = type(problems.TRAIN.batches(8, seed=0))
+    original = batches.__iter__
+
+    def counted(self):
+        iterator = original(self)
+        take = type(iterator).__next__
+
+        class Stopping:
+            def __next__(self):
+                nonlocal calls
+                calls += 1
+                if calls == stop_at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return take(iterator)
+
+            def __getattr__(self, name):
+                return getattr(iterator, name)
+
+            def __iter__(self):
+                return self
+
+        return Stopping() if self.seed is not None else iterator
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "__iter__", counted)
+        with pytest.raises(Preempted, match=f"stopped at step {stop_at} of 40"):
+            fit(problems.experiment, {}, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:  # what a kill in the middle of writing leaves
+        file.write('{"step": 40, "split": "train", "loss": 7}\n{"step": 40, "spl')
+    fit(problems.experiment, {}, tmp_path / "run")
+    assert without_time(tmp_path / "run") == without_time(whole.folder)
+    assert final_state(tmp_path / "run") == final_state(whole.folder)
+
+
+def test_other_values_or_source_in_the_same_folder_are_refused(whole):
+    with pytest.raises(UserError, match=r"begun with lr=0.01, not lr=0.5: .*--fresh"):
+        fit(problems.experiment, {"lr": 0.5}, whole.folder)
+    facts = json.loads((whole.folder / "run.json").read_text())
+    changed = {**facts, "source": facts["source"].replace("Dense(8)", "Dense(9)")}
+    (whole.folder / "run.json").write_text(json.dumps(changed))
+    try:
+        with pytest.raises(UserError, match=r"another .*problems.py .*Dense"):
+            fit(problems.experiment, {}, whole.folder)
+    finally:
+        (whole.folder / "run.json").write_text(json.dumps(facts))
+
+
+def test_fresh_moves_the_old_run_aside(tmp_path):
+    values = {"steps": 2, "log_every": 1, "evaluate_every": 2}
+    fit(problems.experiment, values, tmp_path / "run")
+    fit(problems.experiment, values, tmp_path / "run", fresh=True)
+    assert without_time(tmp_path / "run~1") == without_time(tmp_path / "run")
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match="holds no run"):
+        fit(problems.experiment, {}, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def poisoned(*, seed: int = 0) -> Experiment:
+    """The hidden layer of the brightest images becomes infinite once the steps have begun."""
+    base = problems.experiment(steps=10, seed=seed, log_every=4)
+
+    def poison(x):
+        return jnp.where(jnp.arange(x.shape[0])[:, None] == 3, jnp.inf, x)
+
+    return Experiment(
+        model=problems.Net(poison=poison),
+        loss=base.loss,
+        optimizer=optax.sgd(0.1),
+        train_data=base.train_data,
+        test_data=base.test_data,
+        steps=10,
+        log_every=4,
+        seed=seed,
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_layer(tmp_path):
+    with pytest.raises(NonFinite, match=r"at step 1: layer hidden at example 3 of the batch \(1 of 8 examples\)"):
+        fit(poisoned, {}, tmp_path / "run")
+    evidence = np.load(tmp_path / "run" / "nonfinite.npz")
+    assert evidence["state/step"] == 0
+    assert evidence["batch/image"].shape == (8, 4, 4, 1)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert read_records(tmp_path / "run" / "metrics.jsonl") == []
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path):
+    from jaxcv.train.run import open_run
+
+    with open_run(tmp_path / "run", problems.experiment, {}), pytest.raises(UserError, match="another process"):
+        with open_run(tmp_path / "run", problems.experiment, {}):
+            pass

@@ -1,0 +1,208 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import problems
+import pytest
+
+from jaxcv import runtime
+from jaxcv.train import Experiment, make_train_step, program, resolve, sharding
+from jaxcv.train.step import step_traces
+from jaxcv.types import UserError
+
+
+def one_step(experiment, values, batch=None):
+    values = resolve(experiment, values)
+    shared = program(experiment, values)
+    hyperparameters = shared.hyperparameters(values)
+    state = jax.jit(shared.init)(hyperparameters)
+    batch = batch or experiment(**values).train_data.batch(0)
+    return jax.jit(shared.step)(hyperparameters, state, batch)
+
+
+def test_values_of_floats_and_seed_share_one_trace():
+    before = step_traces()
+    programs = {
+        id(program(problems.experiment, {"lr": lr, "decay": decay, "seed": seed, "log_every": 11}))
+        for lr in (1e-2, 3, 1e-4)
+        for decay in (0.0, 0.1)
+        for seed in (0, 1)
+    }
+    assert len(programs) == 1
+    assert step_traces() - before == 1
+
+
+def test_an_int_makes_another_program():
+    first = program(problems.experiment, {"batch_size": 8})
+    assert first is not program(problems.experiment, {"batch_size": 4})
+    assert first is program(problems.experiment, {"batch_size": 8, "lr": 0.5})
+
+
+def test_a_traced_value_does_what_the_constant_does():
+    batch = problems.TRAIN.batches(8, seed=0).batch(0)
+
+    def constant(*, steps: int = 40) -> Experiment:
+        return problems.experiment(lr=0.05, decay=0.3, steps=steps)
+
+    traced, _ = one_step(problems.experiment, {"lr": 0.05, "decay": 0.3}, batch)
+    fixed, _ = one_step(constant, {}, batch)
+    for a, b in zip(jax.tree.leaves(traced.params), jax.tree.leaves(fixed.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_float_that_steers_python_is_made_static_and_named():
+    def steering(*, lr: float = 1e-2, momentum: float = 0.5, seed: int = 0) -> Experiment:
+        optimizer = optax.sgd(lr, momentum=0.9) if momentum > 0.2 else optax.sgd(lr)
+        return problems_with(optimizer, seed)
+
+    def problems_with(optimizer, seed):
+        base = problems.experiment()
+        return Experiment(
+            model=base.model,
+            loss=base.loss,
+            optimizer=optimizer,
+            train_data=problems.TRAIN.batches(8, seed=seed),
+            test_data=base.test_data,
+            steps=10,
+            seed=seed,
+        )
+
+    found = program(steering, {})
+    assert found.static == {"momentum": 0.5}
+    assert found.traced == ("lr", "seed")
+    assert "test_step.py" in found.reasons["momentum"]
+    assert program(steering, {"lr": 3.0}) is found
+    assert program(steering, {"momentum": 0.1}) is not found
+
+
+def test_an_experiment_that_is_wrong_raises_its_own_error():
+    def wrong(*, lr: float = 1e-2) -> Experiment:
+        raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match="no such thing"):
+        program(wrong, {})
+
+
+def test_hyperparameters_stay_weakly_typed():
+    seen = {}
+
+    def half(*, scale: float = 2.0) -> Experiment:
+        base = problems.experiment()
+
+        def loss(outputs, batch):
+            product = outputs.astype(jnp.bfloat16) * scale
+            seen["dtype"] = product.dtype
+            return {"squares": jnp.square(product).astype(jnp.float32).sum(-1)}
+
+        return Experiment(
+            model=base.model,
+            loss=loss,
+            optimizer=optax.sgd(0.1),
+            train_data=base.train_data,
+            test_data=base.test_data,
+            steps=1,
+        )
+
+    program(half, {})
+    assert seen["dtype"] == jnp.bfloat16
+
+
+def test_the_sum_of_terms_is_the_loss_and_padding_weighs_nothing():
+    batch = problems.TRAIN.batches(8, seed=0).batch(0)
+    spoilt = {**batch, "example_valid": np.arange(8) < 5, "label": np.where(np.arange(8) < 5, batch["label"], 10**6)}
+
+    def twice(*, factor: float = 2.0) -> Experiment:
+        base = problems.experiment()
+
+        def loss(outputs, batch):
+            one = problems.cross_entropy(outputs, batch)["cross_entropy"]
+            weighted = (jnp.ones_like(one), jnp.arange(8.0))
+            return {"one": one, "two": factor * one, "three": weighted}
+
+        return Experiment(
+            model=base.model,
+            loss=loss,
+            optimizer=optax.sgd(0.1),
+            train_data=base.train_data,
+            test_data=base.test_data,
+            steps=1,
+        )
+
+    _, logs = one_step(twice, {}, batch)
+    logs = {name: float(value) for name, value in logs.items()}
+    assert logs["two"] == pytest.approx(2 * logs["one"], rel=1e-6)
+    assert logs["three"] == pytest.approx(1.0)
+    assert logs["loss"] == pytest.approx(logs["one"] + logs["two"] + logs["three"], rel=1e-6)
+    _, padded = one_step(twice, {}, spoilt)
+    assert np.isfinite(padded["loss"])
+
+
+def test_a_step_that_is_not_finite_changes_nothing():
+    batch = problems.TRAIN.batches(8, seed=0).batch(0)
+    values = resolve(problems.experiment, {})
+    shared = program(problems.experiment, values)
+    hyperparameters = shared.hyperparameters(values)
+    state = jax.jit(shared.init)(hyperparameters)
+    step = jax.jit(shared.step)
+    bad = {**batch, "image": np.full((8, 4, 4, 1), np.nan, np.float32)}
+    after, logs = step(hyperparameters, state, bad)
+    assert not logs["finite"]
+    assert problems.leaves(after.replace(finite=state.finite)) == problems.leaves(state)
+    later, logs = step(hyperparameters, after, batch)
+    assert not logs["finite"], "once stopped, a state stays stopped"
+    assert problems.leaves(later) == problems.leaves(after)
+
+
+def test_make_train_step_is_jitted_and_donates():
+    values = resolve(problems.experiment, {})
+    shared = program(problems.experiment, values)
+    hyperparameters = shared.hyperparameters(values)
+    state = jax.jit(shared.init)(hyperparameters)
+    old = jax.tree.leaves(state.params)[0]
+    step = make_train_step(problems.experiment, values)
+    state, logs = step(hyperparameters, state, problems.TRAIN.batches(8, seed=0).batch(0))
+    assert int(state.step) == 1
+    assert old.is_deleted()
+    assert set(logs) == {"loss", "cross_entropy", "grad_norm", "finite"}
+
+
+def test_moving_average_lies_between_start_and_end():
+    state, _ = one_step(problems.experiment, {"lr": 0.1})
+    shared = program(problems.experiment, {})
+    start = jax.jit(shared.init)(shared.hyperparameters(resolve(problems.experiment, {"lr": 0.1})))
+    for first, last, mean in zip(*(map(jax.tree.leaves, (start.params, state.params, state.ema["params"]))), strict=True):
+        np.testing.assert_allclose(mean, first + 0.9 * (last - first), rtol=1e-4, atol=1e-6)
+
+
+def test_two_devices_train_like_one():
+    assert len(jax.devices()) == 2
+
+    def plain(*, seed: int = 0) -> Experiment:  # Adam would blow up the rounding of gradients that are zero
+        return dataclasses.replace(problems.experiment(seed=seed), optimizer=optax.sgd(0.1))
+
+    shared = program(plain, {})
+    hyperparameters = shared.hyperparameters({"seed": 0})
+    batch = plain().train_data.batch(0)
+    alone, _ = one_step(plain, {}, batch)
+    state = sharding.replicate(shared.compile("init", hyperparameters)(hyperparameters), 8)
+    together, _ = shared.compile_step({})(hyperparameters, state, sharding.put(batch))
+    assert len(jax.tree.leaves(together.params)[0].sharding.device_set) == 2
+    for a, b in zip(jax.tree.leaves(alone.params), jax.tree.leaves(together.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(runtime.compiler_options() is None, reason="no option for this backend or jaxlib")
+def test_no_convolution_is_left_to_the_slow_library(load):
+    experiment = load("lenet")
+    values = resolve(experiment, {"steps": 2})
+    text = program(experiment, values).compile_step(values).as_text()
+    bodies = text.split("\n\n")
+    assert any(" convolution(" in body for body in bodies)
+    assert not [body for body in bodies if "ynn" in body.split("\n")[0] and " convolution(" in body]
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(UserError, match="did you mean lr"):
+        program(problems.experiment, {"lrr": 1.0})
