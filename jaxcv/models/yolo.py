@@ -3,6 +3,9 @@
 Redmon, Farhadi: YOLO9000: better, faster, stronger. https://arxiv.org/abs/1612.08242, sections 2 and 3.
 """
 
+import math
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -30,6 +33,8 @@ class YOLO(nn.Module):
     stage_depths: tuple[int, int, int] = (1, 2, 2)
     """Residual bottlenecks after each stage's strided unit."""
     neck_channels: int = 64
+    prior: float = 0.01
+    """Objectness of every slot before training (https://arxiv.org/abs/1708.02002, section 4.1)."""
     mean: tuple[float, ...] = (0.45,)
     std: tuple[float, ...] = (0.25,)
 
@@ -49,6 +54,12 @@ class YOLO(nn.Module):
         coarse = ConvNormAct(self.neck_channels // 2, kernel_size=1, name="neck_reduce")(x, train=train)
         x = jnp.concatenate([features["stage2"], ops.upsample2x(coarse)], axis=-1)
         x = features["neck"] = ConvNormAct(self.neck_channels, name="neck")(x, train=train)
-        a = len(self.anchor_boxes)
-        x = nn.Conv(a * (5 + self.num_classes), (1, 1), name="head")(x)
-        return x.reshape(*x.shape[:3], a, 5 + self.num_classes), features
+        a, depth = len(self.anchor_boxes), 5 + self.num_classes
+
+        def bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+            """Objectness begins at `prior`: else the many empty slots drown everything at first."""
+            logit = math.log(self.prior / (1 - self.prior))
+            return jnp.zeros((a, depth), dtype).at[:, 4].set(logit).reshape(shape)
+
+        x = nn.Conv(a * depth, (1, 1), bias_init=bias, name="head")(x)
+        return x.reshape(*x.shape[:3], a, depth), features

@@ -87,11 +87,13 @@ def report(outcomes: Sequence[Outcome], root: Path, rank_by: str, reporter: Repo
     names = list(dict.fromkeys(name for o in outcomes for name in o.overrides))
     measured = list(dict.fromkeys(name for o in done if o.result for name in o.result.test))
     measured = [rank_by, *(name for name in measured if name != rank_by)]
+
+    def settings(outcome: Outcome) -> list[str]:
+        return [str(outcome.overrides.get(name, "")) for name in names]
+
     rows = [
-        [*(str(o.overrides[n]) for n in names), *("" if (v := o.result.test.get(m)) is None else v for m in measured)]
-        for o in done
-        if o.result
-    ] + [[*(str(o.overrides[n]) for n in names), str(o.error or "no value")] for o in rest]
+        [*settings(o), *("" if (v := o.result.test.get(m)) is None else v for m in measured)] for o in done if o.result
+    ] + [[*settings(o), str(o.error or "no value")] for o in rest]
 
     table = Table(title=f"{len(outcomes)} trials, best {rank_by} first", title_justify="left")
     for name in (*names, *measured):

@@ -1,0 +1,185 @@
+"""The command line as a person types it: in this process where that is enough, in one of its own where it is not."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxcv.launch import main
+from jaxcv.train.run import read_records
+
+ROOT = Path(__file__).parent.parent
+LENET, YOLO = str(ROOT / "experiments" / "lenet.py"), str(ROOT / "experiments" / "yolo.py")
+TINY = ["steps=4", "batch_size=8"]
+
+
+def refused(arguments, capsys):
+    """The one line that a refusal prints."""
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1, "one line"
+    assert "Traceback" not in out + err
+    return err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The work folder of a short LeNet run."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert main([LENET, *TINY, "--workdir", str(folder), "--quiet"]) == 0
+    return folder
+
+
+def test_a_run_prints_the_table_and_a_second_one_is_skipped(trained, capsys):
+    assert main([LENET, *TINY, "--workdir", str(trained)]) == 0
+    out = capsys.readouterr().out
+    assert "finished before" in out
+    assert "accuracy" in out
+    assert (trained / "lenet" / "batch_size=8,steps=4" / "run.json").exists()
+
+
+def test_help_shows_docstring_hyperparameters_and_flags(capsys):
+    assert main([YOLO, "--help"]) == 0
+    out = capsys.readouterr().out
+    for part in ("YOLOv2", "no_object_weight", "float = 0.5", "of the loss on cells", "--dry-run", "--predict"):
+        assert part in out
+
+
+def test_help_alone_shows_usage(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    assert "name=value" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["which experiment"]),
+        (["experiments/yola.py"], ["experiments/yola.py", "no such file"]),
+        ([LENET, "batch_sze=32"], ["did you mean batch_size"]),
+        ([LENET, "batch_size=1.5"], ["batch_size=1.5", "expected int"]),
+        ([LENET, "lr=fast"], ["lr=fast", "expected float"]),
+        ([LENET, "--dryrun"], ["--dryrun", "did you mean --dry-run"]),
+        ([LENET, "data=minst:x"], ["minst", "mnist"]),
+        ([LENET, "data=mnist:/no/such/folder"], ["/no/such/folder"]),
+        ([YOLO, "data=voc:/no/such/folder"], ["/no/such/folder"]),
+        ([LENET, "batch_size=0"], ["batch_size=0"]),
+        ([LENET, "--evaluate"], ["no trained run"]),
+        ([LENET, "lr=1,2", "--evaluate"], ["one run"]),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(arguments, parts, capsys, tmp_path):
+    error = refused([*arguments, "--workdir", str(tmp_path)], capsys)
+    for part in parts:
+        assert part in error
+    assert list(tmp_path.iterdir()) == [], "a refused run leaves nothing"
+
+
+def test_debug_shows_the_traceback():
+    from jaxcv.types import UserError
+
+    with pytest.raises(UserError):
+        main([LENET, "lr=fast", "--debug"])
+
+
+def test_an_experiment_file_with_a_slip_is_refused_by_line(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text("x = 1\ndef experiment(:\n")
+    assert f"{file}:2:" in refused([str(file)], capsys)
+    file.write_text("x = 1\n")
+    assert "defines no function" in refused([str(file)], capsys)
+
+
+def voc_set(folder, source):
+    """A copy of a few real pictures with their annotations."""
+    for split, names in (
+        ("trainval", ["00000", "00001", "00002", "00003", "00004", "00005"]),
+        ("test", ["00007", "00011", "00015"]),
+    ):
+        (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
+        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"BloodImage_{n}\n" for n in names))
+        for name in names:
+            for part, suffix in (("Annotations", ".xml"), ("JPEGImages", ".jpg")):
+                (folder / part).mkdir(exist_ok=True)
+                shutil.copy(source / part / f"BloodImage_{name}{suffix}", folder / part)
+                (folder / part / f"BloodImage_{name}{suffix}").chmod(0o644)
+    (folder / "classes.txt").write_text("RBC\nWBC\nPlatelets\n")
+    return folder
+
+
+def spoil(folder, fault):
+    xml = folder / "Annotations" / "BloodImage_00002.xml"
+    image = folder / "JPEGImages" / "BloodImage_00002.jpg"
+    if fault == "broken tag":
+        xml.write_text(xml.read_text().replace("</bndbox>", "</bndbx>", 1))
+        return xml, "bndb"
+    if fault == "unknown class":
+        xml.write_text(xml.read_text().replace("<name>RBC</name>", "<name>RCB</name>", 1))
+        return xml, "RCB"
+    if fault == "truncated image":
+        image.write_bytes(image.read_bytes()[:5000])
+        return image, "truncated"
+    image.unlink()
+    return image, "00002"
+
+
+@pytest.mark.parametrize("flag", [[], ["--dry-run"]])
+@pytest.mark.parametrize("fault", ["broken tag", "unknown class", "truncated image", "missing image"])
+def test_faults_in_data_are_found_before_the_first_step(fault, flag, tmp_path, real_data, capsys):
+    folder = voc_set(tmp_path / "set", real_data("det_voc_bccd"))
+    path, part = spoil(folder, fault)
+    error = refused([YOLO, f"data=voc:{folder}", "image_size=64", "--workdir", str(tmp_path / "runs"), *flag], capsys)
+    assert path.name in error
+    assert part in error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_dry_run_prints_shapes_cost_and_plan(tmp_path, capsys):
+    assert main([LENET, "lr=1e-3,1e-4", "seed=0,1", "--dry-run", "--workdir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    for part in ("64x32x32x1", "parameters: 61,706", "GFLOP", "memory of a step", "plan: 4 trials, 1 program"):
+        assert part in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate_and_predict_use_the_checkpoint(trained, tmp_path, capsys):
+    records = read_records(trained / "lenet/batch_size=8,steps=4/metrics.jsonl")
+    tested = [r for r in records if r["split"] == "test"]
+    for flags, record in ([], tested[-1]), (["--best"], max(tested, key=lambda r: r["accuracy"])):
+        assert main([LENET, *TINY, "--workdir", str(trained), "--evaluate", *flags]) == 0
+        assert f"{record['accuracy']:.4f}" in capsys.readouterr().out
+    picture = tmp_path / "seven.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 40, 3), np.uint8)).save(picture)
+    assert main([LENET, "--workdir", str(trained), "--predict", str(picture), *TINY]) == 0
+    assert "probability" in capsys.readouterr().out
+    with Image.open(trained / "lenet/batch_size=8,steps=4/predictions/seven.png") as drawn:
+        assert drawn.size[0] / drawn.size[1] == pytest.approx(40 / 50)
+    assert "no such picture" in refused(
+        [LENET, *TINY, "--workdir", str(trained), "--predict", "nothing.png"], capsys
+    )
+    picture.write_text("not a picture")
+    assert "seven.png" in refused([LENET, *TINY, "--workdir", str(trained), "--predict", str(picture)], capsys)
+
+
+def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
+    """Counted, not timed: programs written to an empty cache by the first start, and none by the next two."""
+    environment = {**os.environ, "JAXCV_CACHE": str(tmp_path / "cache")}
+
+    def run(lr):
+        command = [sys.executable, "launch.py", "experiments/lenet.py", "steps=2", "batch_size=4", f"lr={lr}"]
+        subprocess.run(
+            [*command, "--workdir", str(tmp_path / "runs"), "--fresh", "--quiet"], cwd=ROOT, env=environment, check=True
+        )
+        return {p.name for p in (tmp_path / "cache").rglob("*-cache")}
+
+    first = run("1e-3")
+    assert len(first) >= 3  # init, step, evaluate
+    assert run("1e-3") == first
+    assert run("3e-4") == first
