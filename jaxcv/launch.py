@@ -76,7 +76,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     overrides = [t for t in rest if "=" in t] + [str(p) for p in pictures if "=" in str(p) and not p.exists()]
     options.predict = [p for p in pictures if str(p) not in overrides] or None
     if options.help and not files:
-        print(__doc__.split("\n\nExit")[0], end="\n\n")
+        print((__doc__ or "").split("\n\nExit")[0], end="\n\n")
         print(parser.format_help())
         raise SystemExit(0)
     if not files:

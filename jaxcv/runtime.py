@@ -5,13 +5,13 @@ may not run on another.
 """
 
 import hashlib
+import importlib.metadata
 import os
 import platform
 import time
 from pathlib import Path
 
 import jax
-import jaxlib
 
 # jaxlib 0.10 hands single convolutions on CPU to a library that is several times slower than XLA's own code for the
 # gradients that training needs. These fusions stay; convolutions go back to XLA. An unknown option aborts a
@@ -41,12 +41,12 @@ def machine_name() -> str:
 
 def enable_compile_cache() -> Path:
     """Keep every compiled program on disk; returns the folder. A folder that the user set for JAX is left as it is."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         folder = cache_folder() / f"xla-{machine_name()}"
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return Path(str(jax.config.jax_compilation_cache_dir))
+    return Path(str(jax.config.values["jax_compilation_cache_dir"]))
 
 
 def compiler_options() -> dict[str, str] | None:
@@ -56,7 +56,7 @@ def compiler_options() -> dict[str, str] | None:
     """
     if jax.default_backend() != "cpu" or "ynn_fusion_type" in os.environ.get("XLA_FLAGS", ""):
         return None
-    return dict(_CPU_OPTIONS) if jaxlib.__version__.startswith(_CPU_OPTIONS_KNOWN_TO) else None
+    return dict(_CPU_OPTIONS) if importlib.metadata.version("jaxlib").startswith(_CPU_OPTIONS_KNOWN_TO) else None
 
 
 def seconds_since_start() -> float:

@@ -1,4 +1,4 @@
-"""Strictness for every test: shapes checked, no silent promotion, warnings as errors, two devices, one compile cache."""
+"""Strictness for every test: checked shapes, no silent promotion, warnings as errors, two devices, one cache."""
 
 import os
 import tempfile

@@ -101,9 +101,6 @@ def experiment(
 def leaves(state: Any) -> list[bytes]:
     """The bytes of every array, for equality to the last bit."""
     arrays = [
-        jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-        for x in jax.tree.leaves(state)
+        jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in jax.tree.leaves(state)
     ]
     return [np.asarray(jnp.asarray(x)).tobytes() for x in arrays]
-
-

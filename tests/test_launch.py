@@ -161,9 +161,7 @@ def test_evaluate_and_predict_use_the_checkpoint(trained, tmp_path, capsys):
     assert "probability" in capsys.readouterr().out
     with Image.open(trained / "lenet/batch_size=8,steps=4/predictions/seven.png") as drawn:
         assert drawn.size[0] / drawn.size[1] == pytest.approx(40 / 50)
-    assert "no such picture" in refused(
-        [LENET, *TINY, "--workdir", str(trained), "--predict", "nothing.png"], capsys
-    )
+    assert "no such picture" in refused([LENET, *TINY, "--workdir", str(trained), "--predict", "nothing.png"], capsys)
     picture.write_text("not a picture")
     assert "seven.png" in refused([LENET, *TINY, "--workdir", str(trained), "--predict", str(picture)], capsys)
 

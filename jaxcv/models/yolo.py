@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcv import ops
@@ -54,7 +55,7 @@ class YOLO(nn.Module):
         coarse = ConvNormAct(self.neck_channels // 2, kernel_size=1, name="neck_reduce")(x, train=train)
         x = jnp.concatenate([features["stage2"], ops.upsample2x(coarse)], axis=-1)
         x = features["neck"] = ConvNormAct(self.neck_channels, name="neck")(x, train=train)
-        a, depth = len(self.anchor_boxes), 5 + self.num_classes
+        a, depth = len(np.asarray(self.anchor_boxes)), 5 + self.num_classes
 
         def bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
             """Objectness begins at `prior`: else the many empty slots drown everything at first."""

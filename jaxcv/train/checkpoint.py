@@ -78,7 +78,7 @@ class Checkpoints:
         # Copies of our own: the loop goes on, and overwrites donated buffers, while orbax is still reading.
         position = copy.deepcopy(position)
         arrays = {name: np.array(leaf) for name, leaf in _leaves(state)}
-        table = {n: [list(a.shape), str(a.dtype), zlib.crc32(np.ascontiguousarray(a))] for n, a in arrays.items()}
+        table = {n: [list(a.shape), str(a.dtype), zlib.crc32(a.tobytes())] for n, a in arrays.items()}
         self._manager.save(
             int(state.step),
             args=ocp().args.Composite(
@@ -126,7 +126,7 @@ class Checkpoints:
         # orbax stores no empty arrays: their shape says everything.
         arrays = {n: np.array(arrays[n]) if s.size else np.zeros(s.shape, s.dtype) for n, s in specs.items()}
         for name, (_, _, crc) in table.items():
-            if zlib.crc32(np.ascontiguousarray(arrays[name])) != crc:
+            if zlib.crc32(arrays[name].tobytes()) != crc:
                 raise DamagedCheckpoint(f"{self.folder / str(step)}: {name} is not what was written")
         return _rebuild(spec, arrays), position
 
@@ -170,7 +170,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:

@@ -44,7 +44,7 @@ def save_evidence(folder: Path, state: TrainState, batch: Batch) -> Path:
     """Write state, key and batch of the step that failed to `folder/nonfinite.npz`, for numpy to read."""
     arrays = {f"batch/{name}": np.asarray(array) for name, array in batch.items()}
     for name, leaf in _named(state):
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         arrays[f"state/{name}"] = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
     path = folder / "nonfinite.npz"
     np.savez_compressed(path, allow_pickle=False, **arrays)

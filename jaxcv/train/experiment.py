@@ -80,11 +80,8 @@ class Hyperparameter:
     @property
     def type_name(self) -> str:
         """The annotation as it is written."""
-        return (
-            getattr(self.annotation, "__name__", None)
-            if isinstance(self.annotation, type) and not hasattr(self.annotation, "__args__")
-            else str(self.annotation)
-        )
+        plain = isinstance(self.annotation, type) and not typing.get_args(self.annotation)
+        return self.annotation.__name__ if plain else str(self.annotation)
 
 
 def hyperparameters(experiment: ExperimentFunction) -> dict[str, Hyperparameter]:

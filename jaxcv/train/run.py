@@ -66,7 +66,9 @@ def open_run(
     """
     folder = Path(folder)
     if fresh and folder.exists():
-        folder.rename(next(t for i in range(1, 10_000) if not (t := folder.with_name(f"{folder.name}~{i}")).exists()))
+        with _lock(folder / ".lock"):
+            aside = (folder.with_name(f"{folder.name}~{i}") for i in range(1, 10_000))
+            folder.rename(next(path for path in aside if not path.exists()))
     elif folder.exists() and not (folder / "run.json").exists() and not set(os.listdir(folder)) <= {".lock"}:
         raise UserError(f"{folder} exists but holds no run: choose another --workdir")
     folder.mkdir(parents=True, exist_ok=True)

@@ -217,7 +217,7 @@ def _moving_average(old: Any, new: Any, decay: Any, step: jax.Array) -> Any:
 
 
 def _select(condition: jax.Array, new: Any, old: Any) -> Any:
-    if jax.dtypes.issubdtype(getattr(new, "dtype", None), jax.dtypes.prng_key):
+    if jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
         return new  # the key never changes
     return jnp.where(condition, new, old)
 

@@ -27,6 +27,12 @@ def spec_of(state):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
 
 
+def newest(checkpoints, like):
+    restored = checkpoints.restore_newest(spec_of(like))
+    assert restored is not None
+    return restored
+
+
 def damage(checkpoints, step):
     """Turn one bit in the largest file of a checkpoint."""
     files = [f for f in (checkpoints / str(step)).rglob("*") if f.is_file()]
@@ -41,7 +47,7 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path):
         assert checkpoints.restore_newest(spec_of(state_at(3))) is None
         checkpoints.save(state_at(3), {"data": {"next_batch": 3}, "pending": [{"loss": 0.1}]})
     with Checkpoints(tmp_path / "c") as checkpoints:
-        state, position, complaints = checkpoints.restore_newest(spec_of(state_at(3)))
+        state, position, complaints = newest(checkpoints, state_at(3))
     assert problems.leaves(state) == problems.leaves(state_at(3))
     assert position == {"data": {"next_batch": 3}, "pending": [{"loss": 0.1}]}
     assert complaints == []
@@ -49,14 +55,15 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path):
 
 def test_saving_copies_so_that_buffers_may_be_overwritten(tmp_path):
     step = jax.jit(lambda s: jax.tree.map(lambda x: x if x.dtype == s.key.dtype else x * 0, s), donate_argnums=0)
-    state, position = state_at(5, size=500_000), {"pending": [1]}
+    position: dict = {"pending": [1]}
+    state = state_at(5, size=500_000)
     wanted = problems.leaves(state)
     with Checkpoints(tmp_path / "c") as checkpoints:
         checkpoints.save(state, position)
         position["pending"].append("added later")
         jax.block_until_ready(step(state).params)
     with Checkpoints(tmp_path / "c") as checkpoints:
-        restored, position, _ = checkpoints.restore_newest(spec_of(state_at(5, size=500_000)))
+        restored, position, _ = newest(checkpoints, state_at(5, size=500_000))
     assert problems.leaves(restored) == wanted
     assert position == {"pending": [1]}
 
@@ -77,7 +84,7 @@ def test_a_damaged_newest_falls_back_loudly(tmp_path, rank):
         checkpoints.save(state_at(2), {"at": 2}, rank=rank)
     damage(tmp_path / "c", 2)
     with Checkpoints(tmp_path / "c") as checkpoints:
-        state, position, complaints = checkpoints.restore_newest(spec_of(state_at(1)))
+        state, position, complaints = newest(checkpoints, state_at(1))
         assert int(state.step) == 1
         assert position == {"at": 1}
         assert len(complaints) == 1
@@ -105,7 +112,7 @@ def test_a_checkpoint_whose_writing_was_cut_off_is_not_there(tmp_path):
         checkpoints.save(state_at(2), {})
     (tmp_path / "c" / "2").rename(tmp_path / "c" / "2.orbax-checkpoint-tmp")  # its name until it is committed
     with Checkpoints(tmp_path / "c") as checkpoints:
-        state, _, _ = checkpoints.restore_newest(spec_of(state_at(1)))
+        state, _, _ = newest(checkpoints, state_at(1))
     assert int(state.step) == 1
 
 

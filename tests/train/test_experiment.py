@@ -1,10 +1,12 @@
+from typing import Any
+
 import pytest
 
 from jaxcv.train import hyperparameters, resolve
 from jaxcv.types import UserError
 
 
-def experiment(*, lr: float = 1e-3, size: int | None = None, names: tuple[str, ...] = (), mirror: bool = True):
+def experiment(*, lr: float = 1e-3, size: int | None = None, names: tuple[str, ...] = (), mirror: bool = True) -> Any:
     """Compose nothing.
 
     Args:

@@ -23,7 +23,9 @@ def without_time(folder):
 def final_state(folder, values=None):
     spec = program(problems.experiment, values or {}).state_spec(resolve(problems.experiment, values or {}))
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
-        return problems.leaves(checkpoints.restore_newest(spec)[0])
+        restored = checkpoints.restore_newest(spec)
+        assert restored is not None
+        return problems.leaves(restored[0])
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +162,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_layer(tmp_path):
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     from jaxcv.train.run import open_run
 
-    with open_run(tmp_path / "run", problems.experiment, {}), pytest.raises(UserError, match="another process"):
-        with open_run(tmp_path / "run", problems.experiment, {}):
-            pass
+    with open_run(tmp_path / "run", problems.experiment, {}):
+        for fresh in (False, True):
+            with pytest.raises(UserError, match="another process"):
+                with open_run(tmp_path / "run", problems.experiment, {}, fresh=fresh):
+                    pass

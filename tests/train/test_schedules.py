@@ -12,8 +12,8 @@ def test_warmup_cosine_equals_optax(warmup, total, end):
     theirs = optax.warmup_cosine_decay_schedule(0.0, 0.3, warmup, total, end_value=end)
     steps = np.arange(total + 5)
     with jax.numpy_dtype_promotion("standard"):
-        wanted = [theirs(s) for s in steps]
-    np.testing.assert_allclose([ours(s) for s in steps], wanted, rtol=1e-5, atol=1e-7)
+        wanted = np.array([theirs(s) for s in steps])
+    np.testing.assert_allclose(np.array([ours(s) for s in steps]), wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_peak_may_be_traced_and_differentiated():

@@ -172,7 +172,9 @@ def test_moving_average_lies_between_start_and_end():
     state, _ = one_step(problems.experiment, {"lr": 0.1})
     shared = program(problems.experiment, {})
     start = jax.jit(shared.init)(shared.hyperparameters(resolve(problems.experiment, {"lr": 0.1})))
-    for first, last, mean in zip(*(map(jax.tree.leaves, (start.params, state.params, state.ema["params"]))), strict=True):
+    for first, last, mean in zip(
+        *(map(jax.tree.leaves, (start.params, state.params, state.ema["params"]))), strict=True
+    ):
         np.testing.assert_allclose(mean, first + 0.9 * (last - first), rtol=1e-4, atol=1e-6)
 
 
