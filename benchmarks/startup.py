@@ -1,6 +1,6 @@
 """Seconds from the start of the process to the first finished training step: empty cache, full cache, another rate.
 
-    python benchmarks/startup.py [--runs 3] [--json FILE]
+python benchmarks/startup.py [--runs 3] [--json FILE]
 """
 
 import argparse
@@ -44,7 +44,9 @@ def main() -> None:
     table = Table("experiment", "empty cache", "full cache", "another rate", "ratio", title="seconds to the first step")
     for experiment, medians in found.items():
         cold, warm, other = medians.values()
-        table.add_row(experiment, f"{cold:.1f}", f"{warm:.1f}", f"{other:.1f}", f"{cold / warm:.1f}, {cold / other:.1f}")
+        table.add_row(
+            experiment, f"{cold:.1f}", f"{warm:.1f}", f"{other:.1f}", f"{cold / warm:.1f}, {cold / other:.1f}"
+        )
     Console().print(table)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")

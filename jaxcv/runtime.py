@@ -1,4 +1,4 @@
-"""What the process needs before it compiles: where compiled programs are kept, and which compiler settings to use.
+"""What the process needs to compile: where compiled programs are kept, and which compiler settings to use.
 
 Compiled programs are cached on disk, in one folder per kind of machine, because a program compiled for one processor
 may not run on another.
@@ -8,10 +8,13 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 # jaxlib 0.10 hands single convolutions on CPU to a library that is several times slower than XLA's own code for the
 # gradients that training needs. These fusions stay; convolutions go back to XLA. An unknown option aborts a
@@ -57,6 +60,73 @@ def compiler_options() -> dict[str, str] | None:
     if jax.default_backend() != "cpu" or "ynn_fusion_type" in os.environ.get("XLA_FLAGS", ""):
         return None
     return dict(_CPU_OPTIONS) if importlib.metadata.version("jaxlib").startswith(_CPU_OPTIONS_KNOWN_TO) else None
+
+
+def compile_or_load(traced: Any) -> Any:
+    """The executable of a traced function: from disk where the same program was compiled before, else compiled and kept.
+
+    JAX's own cache spares the compiling but not the lowering, which takes as long as all the rest of a warm start. Here
+    the key is the jaxpr itself with its constants, so a program that would differ in anything has another key. Used on
+    a single CPU device; elsewhere, JAX's cache alone.
+
+    Args:
+        traced: what `jax.jit(f).trace(...)` gives.
+    """
+    path = _executable_path(traced)
+    if path is None:
+        return traced.lower().compile()
+    from jax.experimental import serialize_executable
+
+    try:
+        digest, payload = path.read_bytes()[:32], path.read_bytes()[32:]
+        if hashlib.sha256(payload).digest() == digest:
+            return serialize_executable.deserialize_and_load(payload, traced.in_tree, traced.out_tree)
+    except FileNotFoundError:
+        pass
+    lowered = traced.lower()
+    cached = jax.config.values["jax_enable_compilation_cache"]
+    jax.config.update("jax_enable_compilation_cache", False)  # what comes out of JAX's cache cannot be stored again
+    try:
+        compiled = lowered.compile()
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
+    try:
+        payload, _, _ = serialize_executable.serialize(compiled)
+    except (ValueError, NotImplementedError):  # host callbacks cannot be stored
+        return compiled
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
+    os.replace(temporary, path)
+    return compiled
+
+
+def _executable_path(traced: Any) -> Path | None:
+    """Where the executable of this very program is kept; None where executables are not kept."""
+    if (
+        jax.default_backend() != "cpu"
+        or len(jax.devices()) > 1
+        or not jax.config.values["jax_enable_compilation_cache"]
+    ):
+        return None
+    # Names of functions carry their address in this process; what they compute stands in the jaxpr beside them.
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
+    settings = [
+        importlib.metadata.version("jaxlib"),
+        importlib.metadata.version("jax"),
+        os.environ.get("XLA_FLAGS", ""),
+        str(os.cpu_count()),
+        str(compiler_options()),
+        str(traced.in_avals),
+        str(traced.donate_argnums),
+        str(traced.in_tree),
+        text,
+    ]
+    key = hashlib.sha256("\0".join(settings).encode())
+    for constant in traced.jaxpr.consts:
+        array = np.asarray(constant)
+        key.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    return cache_folder() / f"executables-{machine_name()}" / key.hexdigest()[:40]
 
 
 def seconds_since_start() -> float:

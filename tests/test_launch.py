@@ -168,16 +168,27 @@ def test_evaluate_and_predict_use_the_checkpoint(trained, tmp_path, capsys):
 
 def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
     """Counted, not timed: programs written to an empty cache by the first start, and none by the next two."""
-    environment = {**os.environ, "JAXCV_CACHE": str(tmp_path / "cache")}
+    environment = {**os.environ, "JAXCV_CACHE": str(tmp_path / "cache"), "XLA_FLAGS": ""}
 
     def run(lr):
         command = [sys.executable, "launch.py", "experiments/lenet.py", "steps=2", "batch_size=4", f"lr={lr}"]
         subprocess.run(
             [*command, "--workdir", str(tmp_path / "runs"), "--fresh", "--quiet"], cwd=ROOT, env=environment, check=True
         )
-        return {p.name for p in (tmp_path / "cache").rglob("*-cache")}
+        losses = [
+            r["loss"] for r in read_records(tmp_path / f"runs/lenet/batch_size=4,lr={float(lr)},steps=2/metrics.jsonl")
+        ]
+        kept = {
+            p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*") if p.is_file() and "atime" not in p.name
+        }
+        return kept, losses
 
-    first = run("1e-3")
-    assert len(first) >= 3  # init, step, evaluate
-    assert run("1e-3") == first
-    assert run("3e-4") == first
+    first, losses = run("1e-3")
+    assert len([p for p in first if "executables" in p.parent.name]) == 3  # init, step, evaluate
+    assert run("1e-3") == (first, losses), "a loaded program computes what the compiled one did"
+    second, others = run("3e-4")
+    assert second == first
+    assert others != losses
+    largest = max((p for p in first if "executables" in p.parent.name), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])  # damaged: compiled again, not trusted
+    assert run("1e-3")[1] == losses

@@ -6,10 +6,13 @@ and ends with the bytes of a run that was never interrupted.
 """
 
 import contextlib
+import gc
+import itertools
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,7 +134,10 @@ def _train(
             run.update(status="finished")
             return
 
-        train_step = shared.compile_step(values)
+        with ThreadPoolExecutor(1) as pool:  # the first batch is read while the step compiles
+            first = pool.submit(next, batches)
+            train_step = shared.compile_step(values)
+            ahead = itertools.chain([first.result()], batches)
         run.update(traces=run.facts["traces"] + step_traces() - traced_before)
         seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())
         reporter.say(f"{run.folder}: {rows} examples a step; compiling took: {seconds}")
@@ -141,11 +147,14 @@ def _train(
 
         for step in range(start + 1, setup.steps + 1):
             # 1. The update. Nothing is waited for.
-            state, logs = train_step(hyperparameters, state, sharding.put(next(batches)))
+            state, logs = train_step(hyperparameters, state, sharding.put(next(ahead)))
             pending.append(logs)
             if step == start + 1:
                 jax.block_until_ready(logs)
                 run.facts["time"]["first_step_seconds"] = round(runtime.seconds_since_start(), 3)
+                if not gc.isenabled():  # launch.py turned it off for the start; what is there now is there to stay
+                    gc.freeze()
+                    gc.enable()
 
             logs_now = step % setup.interval("log") == 0 or step == setup.steps
             evaluates_now = step % setup.interval("evaluate") == 0 or step == setup.steps

@@ -184,7 +184,7 @@ class Program:
         traced = self.trace(name, *args)
         if traced not in self._compiled:
             start = time.perf_counter()
-            self._compiled[traced] = traced.lower().compile()
+            self._compiled[traced] = runtime.compile_or_load(traced)
             self._count_time(name, start)
         return self._compiled[traced]
 

@@ -23,7 +23,8 @@ KILLS = 10
 
 
 def start(workdir):
-    return subprocess.Popen([*COMMAND, "--workdir", str(workdir)], cwd=ROOT, env=os.environ.copy())
+    environment = {**os.environ, "XLA_FLAGS": ""}  # one device, as most people have
+    return subprocess.Popen([*COMMAND, "--workdir", str(workdir)], cwd=ROOT, env=environment)
 
 
 def records(folder):
