@@ -63,7 +63,7 @@ def compiler_options() -> dict[str, str] | None:
 
 
 def compile_or_load(traced: Any) -> Any:
-    """The executable of a traced function: from disk where the same program was compiled before, else compiled and kept.
+    """The executable of a traced function: from disk if this very program was compiled before, else compiled and kept.
 
     JAX's own cache spares the compiling but not the lowering, which takes as long as all the rest of a warm start. Here
     the key is the jaxpr itself with its constants, so a program that would differ in anything has another key. Used on

@@ -119,7 +119,7 @@ def spoil(folder, fault):
     image = folder / "JPEGImages" / "BloodImage_00002.jpg"
     if fault == "broken tag":
         xml.write_text(xml.read_text().replace("</bndbox>", "</bndbx>", 1))
-        return xml, "bndb"
+        return xml, "mismatched tag"
     if fault == "unknown class":
         xml.write_text(xml.read_text().replace("<name>RBC</name>", "<name>RCB</name>", 1))
         return xml, "RCB"
@@ -175,9 +175,8 @@ def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
         subprocess.run(
             [*command, "--workdir", str(tmp_path / "runs"), "--fresh", "--quiet"], cwd=ROOT, env=environment, check=True
         )
-        losses = [
-            r["loss"] for r in read_records(tmp_path / f"runs/lenet/batch_size=4,lr={float(lr)},steps=2/metrics.jsonl")
-        ]
+        folder = tmp_path / f"runs/lenet/lr={float(lr)},batch_size=4,steps=2"
+        losses = [record["loss"] for record in read_records(folder / "metrics.jsonl")]
         kept = {
             p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*") if p.is_file() and "atime" not in p.name
         }
@@ -185,6 +184,7 @@ def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
 
     first, losses = run("1e-3")
     assert len([p for p in first if "executables" in p.parent.name]) == 3  # init, step, evaluate
+    assert losses
     assert run("1e-3") == (first, losses), "a loaded program computes what the compiled one did"
     second, others = run("3e-4")
     assert second == first
