@@ -27,7 +27,7 @@ def experiment(
     shift: float = 0.05,
     rotate: float = 0.1,
     batch_size: int = 64,
-    steps: int = 3_000,
+    steps: int = 6_000,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.

@@ -96,10 +96,13 @@ def report(outcomes: Sequence[Outcome], root: Path, rank_by: str, reporter: Repo
     ] + [[*settings(o), str(o.error or "no value")] for o in rest]
 
     table = Table(title=f"{len(outcomes)} trials, best {rank_by} first", title_justify="left")
-    for name in (*names, *measured):
-        table.add_column(name, justify="right")
+    varied = [i for i, name in enumerate(names) if len({str(o.overrides.get(name)) for o in outcomes}) > 1]
+    shown = [*varied, *range(len(names), len(names) + len(measured))]
+    for i in shown:
+        table.add_column([*names, *measured][i], justify="right")
     for row in rows:
-        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row))
+        cells = [row[i] for i in shown if i < len(row)]
+        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else cell for cell in cells))
     if not reporter.quiet:
         reporter.console.print(table)
 
