@@ -31,7 +31,7 @@ def experiment(
     color: float = 0.2,
     ema: float = 0.998,
     batch_size: int = 32,
-    steps: int = 1_500,
+    steps: int = 1_200,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
