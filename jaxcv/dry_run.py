@@ -31,8 +31,8 @@ def show(experiment: ExperimentFunction, trials: Sequence[Mapping[str, Any]], re
     for trial in trials:  # every distinct data set, each once
         other = experiment(**resolve(experiment, trial))
         for split, data in (("train", other.train_data), ("test", other.test_data)):
-            with reporter.counting(f"reading {split} data"):
-                lines = data.check(thorough=True)
+            with reporter.counting(f"reading {split} data") as count:
+                lines = data.check(thorough=True, progress=count)
             for line in lines:
                 if line not in checked:
                     reporter.say(line)

@@ -5,7 +5,7 @@ input image, `float32`, padded to a fixed count with a `bool` mask. Everything e
 it imports nothing of jaxcv.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -106,10 +106,11 @@ class Batches(Protocol):
         """Batch number `index` alone, equal to what iteration gives."""
         ...
 
-    def check(self, *, thorough: bool = False) -> list[str]:
+    def check(self, *, thorough: bool = False, progress: Callable[[int, int], None] | None = None) -> list[str]:
         """Look for faults before the first step. Raises DataError at the first fault; returns one line a finding.
 
-        Quick: every annotation, and of every image its presence, header and ending. Thorough: decode every image too.
+        Quick: every annotation, and of every image its presence, header and ending. Thorough: decode every image too;
+        `progress` is then called with the number done and the total.
         """
         ...
 

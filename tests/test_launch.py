@@ -1,5 +1,6 @@
 """The command line as a person types it: in this process where that is enough, in one of its own where it is not."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -147,6 +148,19 @@ def test_dry_run_prints_shapes_cost_and_plan(tmp_path, capsys):
     for part in ("64x32x32x1", "parameters: 61,706", "GFLOP", "memory of a step", "plan: 4 trials, 1 program"):
         assert part in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_of_twelve_compiles_one_step(tmp_path, capsys):
+    grid = ["lr=1e-3,3e-4,1e-4", "weight_decay=0.0,1e-4", "seed=0,1"]
+    assert main([LENET, *grid, "steps=2", "batch_size=4", "--workdir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "plan: 12 trials, 1 program to compile" in out
+    assert "12 trials, best accuracy first" in out
+    runs = [
+        json.loads((folder / "run.json").read_text()) for folder in (tmp_path / "lenet").iterdir() if folder.is_dir()
+    ]
+    assert [run["status"] for run in runs] == ["finished"] * 12
+    assert sum(run["traces"] for run in runs) == 1
 
 
 def test_evaluate_and_predict_use_the_checkpoint(trained, tmp_path, capsys):

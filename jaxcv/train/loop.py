@@ -30,7 +30,7 @@ from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
 from jaxcv.train.log import Records
 from jaxcv.train.run import Run, is_finished, open_run
 from jaxcv.train.state import TrainState
-from jaxcv.train.step import Program, program, step_traces
+from jaxcv.train.step import Program, program
 
 _SECONDS_BETWEEN_CHECKPOINTS = 300.0
 
@@ -105,7 +105,6 @@ def _train(
     run: Run, experiment: ExperimentFunction, setup: Experiment, values: Mapping[str, Any], reporter: Reporter
 ) -> None:
     runtime.enable_compile_cache()
-    traced_before = step_traces()
     shared = program(experiment, values)
     hyperparameters = shared.hyperparameters(values)
     for name, reason in shared.reasons.items():
@@ -138,7 +137,7 @@ def _train(
             first = pool.submit(next, batches)
             train_step = shared.compile_step(values)
             ahead = itertools.chain([first.result()], batches)
-        run.update(traces=run.facts["traces"] + step_traces() - traced_before)
+        run.update(traces=run.facts["traces"] + shared.report_traces())
         seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())
         reporter.say(f"{run.folder}: {rows} examples a step; compiling took: {seconds}")
         stop = stack.enter_context(_stop_signals())

@@ -47,6 +47,10 @@ class Program:
     """Hyperparameters that are inputs of the compiled step."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Why a float could not be traced, by name."""
+    traces: int = 0
+    """How often the training step was traced."""
+    traces_reported: int = 0
+    """How many of those some run has put into its run.json."""
     compile_seconds: dict[str, float] = field(default_factory=dict)
     """Tracing, lowering and compiling (or loading from the cache), by function."""
     _traced: dict[Any, Any] = field(default_factory=dict)
@@ -86,8 +90,7 @@ class Program:
         self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One update. Logs: `loss`, every term under its name, `grad_norm`, `finite`."""
-        global _step_traces
-        _step_traces += 1
+        self.traces += 1
         experiment, batch, objective = self._objective(hyperparameters, state, batch)
 
         (loss, (terms, collections, _)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -162,6 +165,11 @@ class Program:
         floats = [_to_device_floats({"image": x})["image"] for x in inputs]
         outputs, _ = experiment.model.apply(variables, *floats, train=False)
         return outputs if experiment.predict is None else experiment.predict(outputs)
+
+    def report_traces(self) -> int:
+        """Traces of the step since the last call: for the run that is about to use it."""
+        new, self.traces_reported = self.traces - self.traces_reported, self.traces
+        return new
 
     # Traced and compiled forms.
 
@@ -247,14 +255,6 @@ def _weighted(terms: Mapping[str, Any], batch: Batch) -> dict[str, tuple[jax.Arr
 
 def _mean(values: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-8)
-
-
-_step_traces = 0
-
-
-def step_traces() -> int:
-    """How often a training step was traced in this process, by whichever program."""
-    return _step_traces
 
 
 _programs: dict[tuple[Any, ...], list[Program]] = {}

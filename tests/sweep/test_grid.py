@@ -4,10 +4,9 @@ import problems
 import pytest
 
 from jaxcv.sweep import folder_name, grid, parse_overrides, plan, run_trials, trials
-from jaxcv.train import fit, hyperparameters
+from jaxcv.train import fit, hyperparameters, program
 from jaxcv.train.console import Reporter
 from jaxcv.train.run import read_records
-from jaxcv.train.step import step_traces
 from jaxcv.types import UserError
 
 SHORT = {"steps": 4, "log_every": 2, "evaluate_every": 4, "checkpoint_every": 4}
@@ -29,7 +28,6 @@ def test_the_plan_counts_programs_and_says_what_is_traced():
 
 
 def test_twelve_trials_trace_once_and_go_on_where_they_were_killed(tmp_path):
-    before = step_traces()
     calls = []
 
     def killed_in_the_middle(experiment, overrides, folder, **options):
@@ -45,8 +43,8 @@ def test_twelve_trials_trace_once_and_go_on_where_they_were_killed(tmp_path):
     outcomes = run_trials(problems.experiment, twelve(), tmp_path, reporter=quiet)
     assert [o.result.skipped for o in outcomes if o.result] == [True] * 5 + [False] * 7
     assert all((folder / "metrics.jsonl").stat().st_mtime_ns == at for folder, at in finished.items())
-    assert step_traces() - before <= 1, "another test may have traced this program before"
-    assert sum(o.result.traces for o in outcomes if o.result) == step_traces() - before
+    assert sum(o.result.traces for o in outcomes if o.result) == 1
+    assert program(problems.experiment, SHORT).traces == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(folder_name(t) for t in twelve())
     losses = {read_records(o.folder / "metrics.jsonl")[-1]["loss"] for o in outcomes}
     assert len(losses) > 6, "the traced values reach the step"
