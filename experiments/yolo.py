@@ -23,7 +23,7 @@ def experiment(
     classes: tuple[str, ...] = (),
     on_error: str = "raise",
     image_size: int | None = None,
-    lr: float = 2e-3,
+    lr: float = 5e-3,
     weight_decay: float = 5e-4,
     no_object_weight: float = 0.5,
     flip: float = 0.5,
