@@ -17,14 +17,13 @@ from jaxcv.train.run import read_records
 
 ROOT = Path(__file__).parent.parent.parent
 STEPS = 120
-COMMAND = [sys.executable, "launch.py", "experiments/lenet.py", f"steps={STEPS}", "batch_size=16", "--quiet"]
-FOLDER = f"lenet/batch_size=16,steps={STEPS}"
 KILLS = 10
 
 
-def start(workdir):
+def start(name, workdir):
+    command = [sys.executable, "launch.py", f"experiments/{name}.py", f"steps={STEPS}", "batch_size=16", "--quiet"]
     environment = {**os.environ, "XLA_FLAGS": ""}  # one device, as most people have
-    return subprocess.Popen([*COMMAND, "--workdir", str(workdir)], cwd=ROOT, env=environment)
+    return subprocess.Popen([*command, "--workdir", str(workdir)], cwd=ROOT, env=environment)
 
 
 def records(folder):
@@ -48,21 +47,17 @@ def reached(folder):
     return found[-1]["step"] if found else 0
 
 
-@pytest.fixture(scope="module")
-def unharmed(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("unharmed")
-    assert start(workdir).wait() == 0
-    return workdir / FOLDER
-
-
-def test_ten_kills_leave_no_trace(unharmed, tmp_path, load):
+@pytest.mark.parametrize("name", ["lenet", pytest.param("yolo", marks=pytest.mark.slow)])
+def test_ten_kills_leave_no_trace(name, tmp_path, load):
     """Every kill waits for another place: a random step, or the writing of a checkpoint after it."""
+    inside = f"{name}/batch_size=16,steps={STEPS}"
+    assert start(name, tmp_path / "unharmed").wait() == 0
+    unharmed, folder = tmp_path / "unharmed" / inside, tmp_path / "killed" / inside
     rng = random.Random(0)
-    folder = tmp_path / FOLDER
     killed_while_writing = 0
     for kill in range(KILLS):
-        process = start(tmp_path)
-        goal = min(reached(folder) + rng.randrange(1, 16), STEPS - 1)
+        process = start(name, tmp_path / "killed")
+        goal = min(reached(folder) + rng.randrange(1, 12), STEPS - 10)
         in_writing = kill % 2 == 0
         while process.poll() is None and (reached(folder) < goal or (in_writing and not writing(folder))):
             time.sleep(0.001)
@@ -72,7 +67,7 @@ def test_ten_kills_leave_no_trace(unharmed, tmp_path, load):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert killed_while_writing >= 2
-    process = start(tmp_path)
+    process = start(name, tmp_path / "killed")
     assert process.wait() == 0
     assert records(folder) == records(unharmed)
-    assert state(folder, load("lenet")) == state(unharmed, load("lenet"))
+    assert state(folder, load(name)) == state(unharmed, load(name))
