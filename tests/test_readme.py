@@ -1,0 +1,26 @@
+"""The README's programs run as they stand there."""
+
+import re
+from pathlib import Path
+
+from jaxcv.launch import main
+
+BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_experiment_in_thirty_lines_learns(tmp_path, capsys):
+    source = BLOCKS[0]
+    assert len(source.splitlines()) <= 36
+    file = tmp_path / "mine.py"
+    file.write_text(source)
+    assert main([str(file), "steps=200", "lr=1e-2", "--workdir", str(tmp_path / "runs")]) == 0
+    table = capsys.readouterr().out
+    accuracy = float(re.search(r"accuracy\D+([\d.]+) │\n", table).group(1))  # pyright: ignore[reportOptionalMemberAccess]
+    assert accuracy > 0.9
+
+
+def test_the_single_op_prints_what_it_says(capsys):
+    exec(BLOCKS[1], {})
+    wanted = re.search(r"print\(.*\)  # (.*)", BLOCKS[1])
+    assert wanted
+    assert capsys.readouterr().out.strip() == wanted.group(1)
