@@ -1,7 +1,8 @@
 """LeNet-5 on handwritten digits.
 
-Claim: test accuracy 0.998 on the embedded digits (n=3 seeds, sd 0.002; 75 s each) and 0.9938 on MNIST's 10,000 test
-images (n=1, seed 0; under 2.5 minutes), on 2 AMD EPYC (Zen 3) cores, jax 0.10.2, flax 0.12.8, by the first two commands.
+Claim: test accuracy 0.998 on the embedded digits (n=3 seeds, sd 0.002; 75 s each) and 0.9938 on MNIST's 10,000
+test images (n=1, seed 0; under 2.5 minutes), on 2 AMD EPYC (Zen 3) cores, jax 0.10.2, flax 0.12.8, by the first two
+commands.
 
 Paper: LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to document recognition, 1998.
 
