@@ -60,7 +60,7 @@ def show(experiment: ExperimentFunction, trials: Sequence[Mapping[str, Any]], re
         need = memory.temp_size_in_bytes + memory.argument_size_in_bytes
         reporter.say(f"memory of a step: {need / 1e6:,.0f} MB; devices: {', '.join(map(str, jax.devices()))}")
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in program.compile_seconds.items())
-    reporter.say(f"compiled (and kept in {runtime.enable_compile_cache()}): {took}")
+    reporter.say(f"compiled (and kept in {runtime.cache_folder()}): {took}")
     for line in planned.lines():
         reporter.say(line)
 
