@@ -99,7 +99,7 @@ def report(outcomes: Sequence[Outcome], root: Path, rank_by: str, reporter: Repo
     varied = [i for i, name in enumerate(names) if len({str(o.overrides.get(name)) for o in outcomes}) > 1]
     shown = [*varied, *range(len(names), len(names) + len(measured))]
     for i in shown:
-        table.add_column([*names, *measured][i], justify="right")
+        table.add_column([*names, *measured][i], justify="right", overflow="fold")
     for row in rows:
         cells = [row[i] for i in shown if i < len(row)]
         table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else cell for cell in cells))
