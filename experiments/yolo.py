@@ -1,8 +1,8 @@
 """A one-stage detector in the manner of YOLOv2, on handwritten digits over photographs.
 
 Claim: mAP@0.5 0.957 (sd 0.001), @0.75 0.903, mAP 0.735 on 500 test scenes (n=3 seeds; 4 minutes), and mAP@0.5 0.892
-on the 72 test images of BCCD's blood cells with data=voc:PATH (n=1, seed 0; 15 to 20 minutes), on 2 AMD EPYC (Zen 3)
-cores, jax 0.10.2, flax 0.12.8, by these commands without further overrides.
+on the 72 test images of BCCD's blood cells with data=voc:PATH (n=1, seed 0; 20 minutes beside other work), on 2 AMD
+EPYC (Zen 3) cores, jax 0.10.2, flax 0.12.8, by these commands without further overrides.
 
 Paper: https://arxiv.org/abs/1612.08242, without multi-scale training and pretrained trunk.
 
