@@ -1,19 +1,39 @@
-"""Pieces that several networks are built from."""
+"""Layers and blocks that the networks are built from, each usable alone.
 
-from collections.abc import Sequence
+All map [b h w c] to [b h' w' c']. Those that behave differently while training take `train=` by keyword; whatever
+takes it hands it down by keyword, so that a frozen part of a network can be run as in evaluation from outside.
+Parameters have Flax's names and shapes: `kernel` (HWIO), `bias`, `scale`; statistics `mean`, `var`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from jaxcv import ops
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Activation = Callable[[Array], Array]
+Initializer = Callable[..., Array]
+
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
+"""He et al., https://arxiv.org/abs/1502.01852, over the outgoing connections, as torchvision's networks start."""
 
 
 def standardize(
     images: Float[Array, "b h w c"], mean: Sequence[float], std: Sequence[float]
-) -> Float[Array, "b h w c"]:
-    """`(images - mean) / std` per channel; one number stands for every channel."""
-    return (images - jnp.asarray(mean, images.dtype).reshape(1, 1, 1, -1)) / jnp.asarray(std, images.dtype).reshape(
-        1, 1, 1, -1
-    )
+) -> Float[Array, "b h w c2"]:
+    """`(images - mean) / std` per channel.
+
+    One number stands for every channel; a grey picture becomes as many equal channels as there are numbers, so every
+    RGB network takes it.
+    """
+    mean_, std_ = (jnp.asarray(v, images.dtype).reshape(1, 1, 1, -1) for v in (mean, std))
+    return (images - mean_) / std_
 
 
 def space_to_depth(x: Float[Array, "b h w c"], *, block: int) -> Float[Array, "b h2 w2 c2"]:
@@ -23,22 +43,182 @@ def space_to_depth(x: Float[Array, "b h w c"], *, block: int) -> Float[Array, "b
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // block, w // block, block * block * c)
 
 
-class ConvNormAct(nn.Module):
-    """Convolution without bias, batch normalisation, leaky ReLU (slope 0.1): Darknet's unit.
+def flatten(x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
+    """All places and channels of an example in one row, channels innermost."""
+    return x.reshape(x.shape[0], -1)
 
-    Maps [b h w c] to [b ceil(h/strides) ceil(w/strides) features]; same padding. YOLO9000, https://arxiv.org/abs/1612.08242.
+
+def global_avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
+    """The mean over all places."""
+    return x.mean(axis=(1, 2))
+
+
+class Conv(nn.Module):
+    """`ops.conv2d` with trained `kernel` [fh fw c/groups features] and `bias` [features]."""
+
+    features: int
+    kernel_size: int | tuple[int, int] = 3
+    strides: int | tuple[int, int] = 1
+    padding: ops.Padding = "same"
+    dilation: int | tuple[int, int] = 1
+    groups: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer = he_normal
+    bias_init: Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow features"]:
+        """Sides are those of `ops.conv_output_size`."""
+        sides = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
+        kernel = self.param("kernel", self.kernel_init, (*sides, x.shape[-1] // self.groups, self.features))
+        x = ops.conv2d(
+            x,
+            kernel.astype(x.dtype),
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            feature_group_count=self.groups,
+        )
+        if not self.use_bias:
+            return x
+        bias = self.param("bias", self.bias_init, (self.features,))
+        return x + bias.astype(x.dtype).reshape(1, 1, 1, -1)
+
+
+class MaxPool(nn.Module):
+    """`ops.max_pool2d` as a layer: it has a name, and a line in the summary."""
+
+    window: int | tuple[int, int]
+    strides: int | tuple[int, int] | None = None
+    padding: ops.Padding = "valid"
+    ceil_mode: bool = False
+    """Sides are rounded up instead of down: a last window may hang over the edge."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow c"]:
+        """The largest value of each window."""
+        padding = _ceiling(x, self.window, self.strides, self.padding) if self.ceil_mode else self.padding
+        return ops.max_pool2d(x, window=self.window, strides=self.strides, padding=padding)
+
+
+class AvgPool(nn.Module):
+    """`ops.avg_pool2d` as a layer; with `coefficients`, 1998's: times a trained `scale`, plus a trained `bias`."""
+
+    window: int | tuple[int, int]
+    strides: int | tuple[int, int] | None = None
+    padding: ops.Padding = "valid"
+    coefficients: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow c"]:
+        """The mean of each window; padded places count as zeros."""
+        x = ops.avg_pool2d(x, window=self.window, strides=self.strides, padding=self.padding)
+        if not self.coefficients:
+            return x
+        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],))
+        return x * scale.astype(x.dtype).reshape(1, 1, 1, -1) + bias.astype(x.dtype).reshape(1, 1, 1, -1)
+
+
+def _ceiling(x: Array, window: Any, strides: Any, padding: ops.Padding) -> ops.Padding:
+    """Explicit padding of `padding` pixels that also makes room for a last, incomplete window (torch's ceil_mode)."""
+    window, strides = ((v, v) if isinstance(v, int) else v for v in (window, window if strides is None else strides))
+    if not isinstance(padding, int):
+        raise ValueError(f"ceil_mode wants padding as a number of pixels, not {padding!r}")
+    sides = []
+    for size, f, s in zip(x.shape[1:3], window, strides, strict=True):
+        count = -(-(size + 2 * padding - f) // s) + 1
+        if (count - 1) * s >= size + padding:  # torch: the last window starts inside the image or its left padding
+            count -= 1
+        sides.append((padding, max(padding, (count - 1) * s + f - size - padding)))
+    return (sides[0], sides[1])
+
+
+class BatchNorm(nn.Module):
+    """`(x - mean) / sqrt(var + epsilon) * scale + bias`, per channel.
+
+    With `train`, mean and variance of the batch; the running ones move to `momentum * old + (1 - momentum) * new`, the
+    variance with Bessel's correction n / (n - 1), as in torch (Flax leaves it out). Else the running ones. Statistics
+    are float32 whatever x is.
+
+    Ioffe, Szegedy: Batch normalization, https://arxiv.org/abs/1502.03167, algorithm 1 (2 for evaluation).
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    scale_init: Initializer = nn.initializers.ones_init()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b c"], *, train: bool) -> Float[Array, "*b c"]:
+        """`train` selects batch statistics over running ones."""
+        channels, axes = x.shape[-1], tuple(range(x.ndim - 1))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        scale = self.param("scale", self.scale_init, (channels,)) if self.use_scale else jnp.ones((channels,))
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
+        mean, var = running_mean.value, running_var.value
+        if train:
+            wide = x.astype(jnp.float32)
+            mean = wide.mean(axes)
+            var = jnp.square(wide - jnp.expand_dims(mean, axes)).mean(axes)
+            if not self.is_initializing():
+                count = x.size // channels
+                unbiased = var * (count / max(count - 1, 1))
+                for variable, new in ((running_mean, mean), (running_var, unbiased)):
+                    variable.value = self.momentum * variable.value + (1 - self.momentum) * jax.lax.stop_gradient(new)
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        shift = bias - mean * factor if not train else bias
+        centred = x if not train else x - jnp.expand_dims(mean, axes).astype(x.dtype)
+        return centred * jnp.expand_dims(factor, axes).astype(x.dtype) + jnp.expand_dims(shift, axes).astype(x.dtype)
+
+
+class Dropout(nn.Module):
+    """While training, sets a share of the values to zero and scales the others up by 1 / (1 - rate).
+
+    Draws from the "dropout" stream. Srivastava et al., JMLR 15, 2014.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*shape"], *, train: bool) -> Float[Array, "*shape"]:
+        """Identity in evaluation."""
+        return nn.Dropout(self.rate, deterministic=not train)(x)
+
+
+class ConvNormAct(nn.Module):
+    """Convolution `conv`, batch normalisation `norm`, activation: the unit most networks repeat.
+
+    Without `norm`, the convolution has a bias instead. `activation=None` leaves the last step out.
     """
 
     features: int
-    kernel_size: int = 3
-    strides: int = 1
-    momentum: float = 0.97
-    negative_slope: float = 0.1
+    kernel_size: int | tuple[int, int] = 3
+    strides: int | tuple[int, int] = 1
+    padding: ops.Padding = "same"
+    groups: int = 1
+    norm: bool = True
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    activation: Activation | None = nn.relu
+    kernel_init: Initializer = he_normal
+    scale_init: Initializer = nn.initializers.ones_init()
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 features"]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b oh ow features"]:
         """`train` selects batch statistics over running ones."""
-        sides = (self.kernel_size, self.kernel_size)
-        x = nn.Conv(self.features, sides, strides=(self.strides, self.strides), use_bias=False)(x)
-        x = nn.BatchNorm(use_running_average=not train, momentum=self.momentum, epsilon=1e-5)(x)
-        return nn.leaky_relu(x, self.negative_slope)
+        x = Conv(
+            self.features,
+            self.kernel_size,
+            strides=self.strides,
+            padding=self.padding,
+            groups=self.groups,
+            use_bias=not self.norm,
+            kernel_init=self.kernel_init,
+            name="conv",
+        )(x)
+        if self.norm:
+            norm = BatchNorm(self.momentum, self.epsilon, scale_init=self.scale_init, name="norm")
+            x = norm(x, train=train)
+        return x if self.activation is None else self.activation(x)

@@ -9,8 +9,7 @@ from functools import partial
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from jaxcv import ops
-from jaxcv.models.layers import standardize
+from jaxcv.models.layers import Conv, MaxPool, flatten, standardize
 
 
 class LeNet(nn.Module):
@@ -23,7 +22,7 @@ class LeNet(nn.Module):
 
     num_classes: int = 10
     activation: Callable[[Array], Array] = nn.relu
-    pool: Callable[..., Array] = ops.max_pool2d
+    pool: Callable[..., nn.Module] = MaxPool
     mean: tuple[float, ...] = (0.13,)
     std: tuple[float, ...] = (0.31,)
 
@@ -35,10 +34,12 @@ class LeNet(nn.Module):
         features: dict[str, Array] = {}
         x = standardize(images, self.mean, self.std)
         for i, channels in enumerate((6, 16), start=1):
-            x = self.activation(nn.Conv(channels, (5, 5), padding="VALID", name=f"conv{i}")(x))
+            x = self.activation(
+                Conv(channels, 5, padding="valid", kernel_init=nn.initializers.lecun_normal(), name=f"conv{i}")(x)
+            )
             features[f"conv{i}"] = x
-            x = features[f"pool{i}"] = self.pool(x, window=2, strides=2)
-        x = x.reshape(x.shape[0], -1)
+            x = features[f"pool{i}"] = self.pool(2, name=f"pool{i}")(x)
+        x = flatten(x)
         for i, width in enumerate((120, 84), start=3):
             x = features[f"fc{i}"] = self.activation(nn.Dense(width, name=f"fc{i}")(x))
         return nn.Dense(self.num_classes, name="head")(x), features

@@ -4,6 +4,7 @@ Redmon, Farhadi: YOLO9000: better, faster, stronger. https://arxiv.org/abs/1612.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +13,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcv import ops
-from jaxcv.models.layers import ConvNormAct, space_to_depth, standardize
+from jaxcv.models.layers import Conv, ConvNormAct, space_to_depth, standardize
+
+# Darknet's unit. Its running averages keep 0.97: a run has some 1,000 steps.
+_Unit = partial(
+    ConvNormAct,
+    momentum=0.97,
+    activation=partial(nn.leaky_relu, negative_slope=0.1),
+    kernel_init=nn.initializers.lecun_normal(),
+)
 
 
 class YOLO(nn.Module):
@@ -47,14 +56,14 @@ class YOLO(nn.Module):
         features: dict[str, Array] = {}
         x = space_to_depth(standardize(images, self.mean, self.std), block=2)
         for i, (channels, depth) in enumerate(zip(self.stage_channels, self.stage_depths, strict=True), start=1):
-            x = ConvNormAct(channels, strides=2, name=f"stage{i}_down")(x, train=train)
+            x = _Unit(channels, strides=2, name=f"stage{i}_down")(x, train=train)
             for j in range(depth):
-                y = ConvNormAct(channels // 2, kernel_size=1, name=f"stage{i}_reduce{j + 1}")(x, train=train)
-                x = x + ConvNormAct(channels, name=f"stage{i}_conv{j + 1}")(y, train=train)
+                y = _Unit(channels // 2, kernel_size=1, name=f"stage{i}_reduce{j + 1}")(x, train=train)
+                x = x + _Unit(channels, name=f"stage{i}_conv{j + 1}")(y, train=train)
             features[f"stage{i}"] = x
-        coarse = ConvNormAct(self.neck_channels // 2, kernel_size=1, name="neck_reduce")(x, train=train)
+        coarse = _Unit(self.neck_channels // 2, kernel_size=1, name="neck_reduce")(x, train=train)
         x = jnp.concatenate([features["stage2"], ops.upsample2x(coarse)], axis=-1)
-        x = features["neck"] = ConvNormAct(self.neck_channels, name="neck")(x, train=train)
+        x = features["neck"] = _Unit(self.neck_channels, name="neck")(x, train=train)
         a, depth = len(np.asarray(self.anchor_boxes)), 5 + self.num_classes
 
         def bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -62,5 +71,5 @@ class YOLO(nn.Module):
             logit = math.log(self.prior / (1 - self.prior))
             return jnp.zeros((a, depth), dtype).at[:, 4].set(logit).reshape(shape)
 
-        x = nn.Conv(a * depth, (1, 1), bias_init=bias, name="head")(x)
+        x = Conv(a * depth, 1, bias_init=bias, name="head")(x)
         return x.reshape(*x.shape[:3], a, depth), features

@@ -10,7 +10,8 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
     grids      decode_yolo encode_yolo
     nms        nms batched_nms
     images     to_float resized_crop affine boxes_in_window adjust_colors upsample2x
-    conv       max_pool2d avg_pool2d; on ints: conv_output_size conv_parameters conv_multiply_adds
+    conv       conv2d depthwise_conv2d; on ints: conv_output_size conv_parameters conv_multiply_adds
+    pool       max_pool2d avg_pool2d adaptive_avg_pool2d
 """
 
 from jaxcv.ops.anchors import AnchorBoxes, kmeans_anchor_boxes, match_anchor_boxes, shape_iou
@@ -26,16 +27,25 @@ from jaxcv.ops.boxes import (
     paired_box_iou,
     paired_generalized_box_iou,
 )
-from jaxcv.ops.conv import Padding, avg_pool2d, conv_multiply_adds, conv_output_size, conv_parameters, max_pool2d
+from jaxcv.ops.conv import (
+    Padding,
+    conv2d,
+    conv_multiply_adds,
+    conv_output_size,
+    conv_parameters,
+    depthwise_conv2d,
+)
 from jaxcv.ops.grids import GridTargets, decode_yolo, encode_yolo
 from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
 from jaxcv.ops.nms import batched_nms, nms
+from jaxcv.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 
 __all__ = [
     "AnchorBoxes",
     "BoxFormat",
     "GridTargets",
     "Padding",
+    "adaptive_avg_pool2d",
     "adjust_colors",
     "affine",
     "avg_pool2d",
@@ -45,11 +55,13 @@ __all__ = [
     "box_iou",
     "boxes_in_window",
     "clip_boxes_to_image",
+    "conv2d",
     "conv_multiply_adds",
     "conv_output_size",
     "conv_parameters",
     "decode_boxes",
     "decode_yolo",
+    "depthwise_conv2d",
     "encode_boxes",
     "encode_yolo",
     "generalized_box_iou",

@@ -1,11 +1,13 @@
-"""Pooling, and the arithmetic of convolutions: sizes, parameters, multiply-adds.
+"""Convolution, and its arithmetic: sizes, parameters, multiply-adds.
 
-Images are NHWC. Pooling is written as strided slices: XLA's `reduce_window` and its gradient are 2 to 50 times slower
-on CPU. The arithmetic works on Python ints, before there is any array.
+Images are NHWC, kernels HWIO. "Convolution" is cross-correlation, as everywhere in the field. On CPU, where XLA's
+grouped convolutions are naive loops, a depthwise convolution is written as one multiply-add for each place of its
+kernel. The arithmetic works on Python ints, before there is any array.
 """
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -18,50 +20,88 @@ Padding = Literal["valid", "same"] | int | tuple[tuple[int, int], tuple[int, int
 right))."""
 
 
-@functools.partial(jax.jit, static_argnames=("window", "strides", "padding"))
-def max_pool2d(
+@functools.partial(jax.jit, static_argnames=("strides", "padding", "dilation", "feature_group_count"))
+def conv2d(
     images: Float[Array, "b h w c"],
+    kernel: Float[Array, "fh fw i o"],
     *,
-    window: int | tuple[int, int],
-    strides: int | tuple[int, int] | None = None,
+    strides: int | tuple[int, int] = 1,
     padding: Padding = "valid",
-) -> Float[Array, "b oh ow c"]:
-    """The largest value of each window; nothing is learnt.
+    dilation: int | tuple[int, int] = 1,
+    feature_group_count: int = 1,
+) -> Float[Array, "b oh ow o"]:
+    """Every filter slid over the images, products summed over the window and its channels.
+
+    out[y, x, o] = sum over i, j, c of images[y s + i d - p, x s + j d - p, c] kernel[i, j, c, o].
 
     Args:
         images: `[b, h, w, c]`.
-        window: Side, or (height, width), in pixels.
-        strides: Step from window to window in pixels; by default the window.
-        padding: Padded places never win.
+        kernel: `[fh, fw, c / feature_group_count, o]`: o filters.
+        strides: Step in pixels, or (vertical, horizontal).
+        padding: Zeros around the images.
+        dilation: Distance in pixels between neighbouring places of the kernel.
+        feature_group_count: Input and output channels fall into this many groups that do not see each other.
 
     Returns:
-        `[b, oh, ow, c]` with the sides of `conv_output_size`. Equal largest values share the gradient.
+        `[b, oh, ow, o]` with the sides of `conv_output_size`; no bias is added.
+
+    Raises:
+        ValueError: If the channels do not fit the kernel and the groups.
     """
-    taps = _taps(images, window, strides, padding, -math.inf)
-    return functools.reduce(jnp.maximum, taps)
+    in_channels, (*window, depth, out_channels) = images.shape[-1], kernel.shape
+    groups = feature_group_count
+    if in_channels != depth * groups or out_channels % groups:
+        raise ValueError(
+            f"kernel {kernel.shape} in {groups} groups wants {depth * groups} input channels, not {in_channels}, and "
+            "output channels that the groups divide"
+        )
+    if groups > 1 and depth == 1 and jax.default_backend() == "cpu":
+        return depthwise_conv2d(images, kernel, strides=strides, padding=padding, dilation=dilation)
+    strides, dilation = pair(strides), pair(dilation)
+    reach = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        strides,
+        pads(images.shape[1:3], reach, strides, padding),
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
 
 
-@functools.partial(jax.jit, static_argnames=("window", "strides", "padding"))
-def avg_pool2d(
+@functools.partial(jax.jit, static_argnames=("strides", "padding", "dilation"))
+def depthwise_conv2d(
     images: Float[Array, "b h w c"],
+    kernel: Float[Array, "fh fw 1 o"],
     *,
-    window: int | tuple[int, int],
-    strides: int | tuple[int, int] | None = None,
+    strides: int | tuple[int, int] = 1,
     padding: Padding = "valid",
-) -> Float[Array, "b oh ow c"]:
-    """The mean of each window; nothing is learnt.
+    dilation: int | tuple[int, int] = 1,
+) -> Float[Array, "b oh ow o"]:
+    """Every channel convolved with its own filters: `conv2d` with as many groups as channels.
 
     Args:
         images: `[b, h, w, c]`.
-        window: Side, or (height, width), in pixels.
-        strides: Step from window to window in pixels; by default the window.
-        padding: Padded places count as zeros (torch's `count_include_pad=True`).
+        kernel: `[fh, fw, 1, c m]`; filters c' m to c' m + m - 1 belong to channel c'.
+        strides: Step in pixels, or (vertical, horizontal).
+        padding: Zeros around the images.
+        dilation: Distance in pixels between neighbouring places of the kernel.
 
     Returns:
-        `[b, oh, ow, c]` with the sides of `conv_output_size`.
+        `[b, oh, ow, c m]`; no bias is added.
+
+    References:
+        Howard et al., MobileNets, https://arxiv.org/abs/1704.04861, equation 3.
     """
-    taps = _taps(images, window, strides, padding, 0.0)
-    return functools.reduce(jnp.add, taps) / len(taps)
+    in_channels, out_channels = images.shape[-1], kernel.shape[-1]
+    if kernel.shape[2] != 1 or out_channels % in_channels:
+        raise ValueError(f"a depthwise kernel for {in_channels} channels is [fh, fw, 1, m * {in_channels}]")
+    if out_channels > in_channels:
+        images = jnp.repeat(images, out_channels // in_channels, axis=-1)
+    places = windows(images, kernel.shape[:2], pair(strides), padding, 0.0, dilation=pair(dilation))
+    filters = kernel.reshape(-1, out_channels)
+    return functools.reduce(jnp.add, [x * filters[None, None, i : i + 1] for i, x in enumerate(places)])
 
 
 def conv_output_size(size: int, *, window: int, stride: int = 1, padding: int | Literal["valid", "same"] = 0) -> int:
@@ -134,8 +174,22 @@ def conv_multiply_adds(
     return per_position * math.prod(output_size)
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+def pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    """One number for both axes."""
     return (value, value) if isinstance(value, int) else value
+
+
+def pads(
+    sides: Sequence[int], window: Sequence[int], strides: Sequence[int], padding: Padding
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((top, bottom), (left, right)) in pixels, whatever way the padding was given."""
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        return _same(sides[0], window[0], strides[0]), _same(sides[1], window[1], strides[1])
+    if isinstance(padding, int):
+        return (padding, padding), (padding, padding)
+    return padding
 
 
 def _same(size: int, window: int, stride: int) -> tuple[int, int]:
@@ -143,26 +197,26 @@ def _same(size: int, window: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _taps(images: Array, window, strides, padding: Padding, fill: float) -> list[Array]:
+def windows(
+    images: Array,
+    window: Sequence[int],
+    strides: tuple[int, int],
+    padding: Padding,
+    fill: float,
+    *,
+    dilation: tuple[int, int] = (1, 1),
+) -> list[Array]:
     """The window's places one by one, each as a strided view of the images: [b, oh, ow, c]."""
-    window = _pair(window)
-    strides = window if strides is None else _pair(strides)
     b, h, w, c = images.shape
-    if padding == "valid":
-        pads = (0, 0), (0, 0)
-    elif padding == "same":
-        pads = _same(h, window[0], strides[0]), _same(w, window[1], strides[1])
-    elif isinstance(padding, int):
-        pads = (padding, padding), (padding, padding)
-    else:
-        pads = padding
-    if pads != ((0, 0), (0, 0)):
-        images = jnp.pad(images, ((0, 0), *pads, (0, 0)), constant_values=fill)
+    reach = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
+    around = pads((h, w), reach, strides, padding)
+    if around != ((0, 0), (0, 0)):
+        images = jnp.pad(images, ((0, 0), *around, (0, 0)), constant_values=fill)
         h, w = images.shape[1:3]
-    rows, columns = (conv_output_size(n, window=f, stride=s) for n, f, s in zip((h, w), window, strides, strict=True))
+    rows, columns = (conv_output_size(n, window=f, stride=s) for n, f, s in zip((h, w), reach, strides, strict=True))
     ends = (rows - 1) * strides[0] + 1, (columns - 1) * strides[1] + 1
     return [
         lax.slice(images, (0, i, j, 0), (b, i + ends[0], j + ends[1], c), (1, *strides, 1))
-        for i in range(window[0])
-        for j in range(window[1])
+        for i in range(0, reach[0], dilation[0])
+        for j in range(0, reach[1], dilation[1])
     ]

@@ -26,6 +26,7 @@ FACTORS = [_random(2, 3, low=0.5, high=1.5) for _ in range(3)]
 
 # Positional arrays with a leading axis of two to vmap over, and options.
 CALLS = {
+    "adaptive_avg_pool2d": ([IMAGES], {"output_size": (3, 2)}),
     "adjust_colors": ([IMAGES, *FACTORS], {}),
     "affine": ([IMAGES, _random(2, 3, 2, 3, low=-1)], {"fill": 0.5}),
     "avg_pool2d": ([IMAGES], {"window": 2, "padding": 1}),
@@ -35,8 +36,13 @@ CALLS = {
     "box_iou": ([_boxes(2), _boxes(2, n=3)], {}),
     "boxes_in_window": ([_boxes(2, 3), WINDOWS], {"size": (4, 6)}),
     "clip_boxes_to_image": ([_boxes(2)], {"image_size": (30.0, 30.0)}),
+    "conv2d": (
+        [IMAGES, _random(2, 3, 2, 1, 6)],
+        {"strides": (1, 2), "padding": "same", "dilation": 2, "feature_group_count": 3},
+    ),
     "decode_boxes": ([_random(2, 5, 4, low=-1), _boxes(2)], {"weights": (10.0, 10.0, 5.0, 5.0)}),
     "decode_yolo": ([_random(2, 2, 3, 2, 7, low=-1), np.stack([ANCHORS] * 2)], {"image_size": (32, 48)}),
+    "depthwise_conv2d": ([IMAGES, _random(2, 3, 3, 1, 3)], {"padding": 1}),
     "encode_boxes": ([_boxes(2), _boxes(2) + 1], {}),
     "encode_yolo": ([_boxes(2), np.stack([ANCHORS] * 2)], {"grid_size": (2, 3), "image_size": (32, 48)}),
     "generalized_box_iou": ([_boxes(2), _boxes(2, n=3)], {}),

@@ -1,0 +1,90 @@
+"""Pooling: nothing is learnt.
+
+Images are NHWC. Written as strided slices: XLA's `reduce_window` and its gradient are 2 to 50 times slower on CPU.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxcv.ops.conv import Padding, pair, windows
+
+
+@functools.partial(jax.jit, static_argnames=("window", "strides", "padding"))
+def max_pool2d(
+    images: Float[Array, "b h w c"],
+    *,
+    window: int | tuple[int, int],
+    strides: int | tuple[int, int] | None = None,
+    padding: Padding = "valid",
+) -> Float[Array, "b oh ow c"]:
+    """The largest value of each window; nothing is learnt.
+
+    Args:
+        images: `[b, h, w, c]`.
+        window: Side, or (height, width), in pixels.
+        strides: Step from window to window in pixels; by default the window.
+        padding: Padded places never win.
+
+    Returns:
+        `[b, oh, ow, c]` with the sides of `conv_output_size`. Equal largest values share the gradient.
+    """
+    window = pair(window)
+    places = windows(images, window, window if strides is None else pair(strides), padding, -math.inf)
+    return functools.reduce(jnp.maximum, places)
+
+
+@functools.partial(jax.jit, static_argnames=("window", "strides", "padding"))
+def avg_pool2d(
+    images: Float[Array, "b h w c"],
+    *,
+    window: int | tuple[int, int],
+    strides: int | tuple[int, int] | None = None,
+    padding: Padding = "valid",
+) -> Float[Array, "b oh ow c"]:
+    """The mean of each window; nothing is learnt.
+
+    Args:
+        images: `[b, h, w, c]`.
+        window: Side, or (height, width), in pixels.
+        strides: Step from window to window in pixels; by default the window.
+        padding: Padded places count as zeros (torch's `count_include_pad=True`).
+
+    Returns:
+        `[b, oh, ow, c]` with the sides of `conv_output_size`.
+    """
+    window = pair(window)
+    places = windows(images, window, window if strides is None else pair(strides), padding, 0.0)
+    return functools.reduce(jnp.add, places) / len(places)
+
+
+@functools.partial(jax.jit, static_argnames=("output_size",))
+def adaptive_avg_pool2d(
+    images: Float[Array, "b h w c"], *, output_size: int | tuple[int, int]
+) -> Float[Array, "b oh ow c"]:
+    """Means over as many windows as the output has places, whatever the size of the images.
+
+    Window i of n over a side of s pixels is floor(i s / n) to ceil((i + 1) s / n): torch's rule, windows may overlap,
+    and images smaller than the output are repeated.
+
+    Args:
+        images: `[b, h, w, c]`.
+        output_size: Side, or (height, width), in pixels.
+
+    Returns:
+        `[b, *output_size, c]`.
+    """
+    rows, columns = (
+        _averages(n, out).astype(images.dtype) for n, out in zip(images.shape[1:3], pair(output_size), strict=True)
+    )
+    return jnp.einsum("bhwc,yh,xw->byxc", images, rows, columns)
+
+
+def _averages(size: int, out: int) -> Array:
+    """[out, size]: each row averages its window."""
+    place, i = jnp.arange(size)[None], jnp.arange(out)[:, None]
+    inside = (place >= i * size // out) & (place < -(-(i + 1) * size // out))
+    return inside / inside.sum(1, keepdims=True)
