@@ -8,8 +8,9 @@ import numpy as np
 from rich.table import Table
 
 from jaxcv import runtime
+from jaxcv.models import summary
 from jaxcv.sweep import plan
-from jaxcv.train import resolve
+from jaxcv.train import parts, resolve
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
 
@@ -48,9 +49,16 @@ def show(experiment: ExperimentFunction, trials: Sequence[Mapping[str, Any]], re
     state = program.state_spec(values)
     program.compile("init", program.hyperparameters(values))
     compiled = program.compile_step(values)
-    count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params))
+    shapes = [setup.train_data.spec[name].shape[1:] for name in setup.inputs]
+    reporter.say(f"\n{summary(setup.model, *shapes).shortened()}\n")
+    if setup.initial is not None:
+        _, report = setup.initial({"params": state.params, **state.collections})
+        for line in report.lines():
+            reporter.say(line)
+        reporter.say(f"starts from {report.summary}")
+    reporter.say(parts.describe(state.params, setup.trainable))
     size = sum(_bytes(leaf) for leaf in jax.tree.leaves(state))
-    reporter.say(f"parameters: {count:,}; state with optimizer: {size / 1e6:,.1f} MB")
+    reporter.say(f"state with optimizer: {size / 1e6:,.1f} MB")
     costs = program.trace_step(values).lower().cost_analysis() or {}
     rows = setup.train_data.spec["image"].shape[0]
     flops = float(costs.get("flops", 0.0))

@@ -13,18 +13,29 @@ from jaxcv.train.checkpoint import Checkpoints, DamagedCheckpoint
 from jaxcv.train.console import Reporter
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import ExperimentFunction
+from jaxcv.train.report import Outcomes, write_report
 from jaxcv.types import Classes, Detections, UserError
 
 
-def load_run(experiment: ExperimentFunction, values: Mapping[str, Any], folder: Path, *, best: bool) -> Any:
+def load_run(
+    experiment: ExperimentFunction, values: Mapping[str, Any], folder: Path, *, best: bool, reporter: Reporter
+) -> Any:
     """The state in the newest (or best) checkpoint of a run; the run is only read.
+
+    Where there is no run, but the experiment starts from somebody's weights, the state it would start from.
 
     Raises:
         UserError: there is no checkpoint, it does not fit, or it is damaged.
     """
-    if not (folder / "checkpoints").is_dir():
-        raise UserError(f"{folder} holds no trained run: train it first, with the same name=value words")
     shared = program(experiment, values)
+    if not (folder / "checkpoints").is_dir():
+        if experiment(**values).initial is None:
+            raise UserError(f"{folder} holds no trained run: train it first, with the same name=value words")
+        state, report = shared.first_state(values)
+        if chance := report.left_to_chance:
+            raise UserError(f"{folder} holds no trained run, and its weights leave {chance[0]} to chance: train first")
+        reporter.say(f"no trained run in {folder}: taking the weights as they are, {report.summary}")
+        return state
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         steps = checkpoints.steps()
         step = checkpoints.best_step() if best else (steps[-1] if steps else None)
@@ -39,14 +50,24 @@ def load_run(experiment: ExperimentFunction, values: Mapping[str, Any], folder: 
 def evaluate_run(
     experiment: ExperimentFunction, overrides: Mapping[str, Any], folder: Path, *, best: bool, reporter: Reporter
 ) -> dict[str, float]:
-    """Evaluate a run on its test data and print the table; returns the values."""
+    """Evaluate a run on its test data, print the table and write the report; returns the values.
+
+    Files of the report have the names that the end of the run gives them, or the step in their names elsewhere.
+    """
     values = resolve(experiment, overrides)
-    state = load_run(experiment, values, folder, best=best)
+    state = load_run(experiment, values, folder, best=best, reporter=reporter)
     setup, shared = experiment(**values), program(experiment, values)
+    with reporter.counting("preparing test data") as count:
+        setup.test_data.prepare(count)
+    outcomes: list[Outcomes] = []
     with reporter.counting("evaluating") as count:
-        hyperparameters = shared.hyperparameters(values)
-        found, _ = evaluate(shared, setup, hyperparameters, state.evaluation_variables, setup.test_data, on_batch=count)
-    reporter.table(f"{folder} at step {int(state.step)}", {"test": found})
+        hyperparameters, variables, data = shared.hyperparameters(values), state.evaluation_variables, setup.test_data
+        found, _ = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, outcomes=outcomes)
+    step = int(state.step)
+    trained = folder if (folder / "run.json").exists() else None  # weights as they are have no folder
+    suffix = "" if step == setup.steps else f"_step_{step:07}"
+    write_report(outcomes, data.class_names, trained, reporter, suffix=suffix)
+    reporter.table(f"{folder} at step {step}", {"test": found})
     return found
 
 
@@ -78,15 +99,16 @@ def predict_run(
         if not path.is_file():
             raise UserError(f"{path}: no such picture")
     values = resolve(experiment, overrides)
-    state = load_run(experiment, values, folder, best=best)
+    state = load_run(experiment, values, folder, best=best, reporter=reporter)
     setup, shared = experiment(**values), program(experiment, values)
     names = setup.test_data.class_names
     hyperparameters, variables = shared.hyperparameters(values), state.evaluation_variables
     written = []
     for path in pictures:
         image, scale = setup.test_data.read_image(path)
-        fed = image[None]
-        batch = shared.compile("infer", hyperparameters, variables, fed)(hyperparameters, variables, fed)
+        fields = setup.test_data.fields_of(image)
+        fed = [fields[name] for name in setup.inputs]
+        batch = shared.compile("infer", hyperparameters, variables, *fed)(hyperparameters, variables, *fed)
         found = type(batch)(*(np.asarray(array)[0] for array in batch))
         target = _free_name(folder / "predictions", path.stem, written)
         preview.draw(found, _original(path), names, minimum=minimum, scale=scale).save(target)
@@ -96,7 +118,7 @@ def predict_run(
 
 
 def _free_name(folder: Path, stem: str, taken: Sequence[Path]) -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     names = (folder / f"{stem}{suffix}.png" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
     return next(name for name in names if name not in taken)
 

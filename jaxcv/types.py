@@ -5,7 +5,8 @@ input image, `float32`, padded to a fixed count with a `bool` mask. Everything e
 it imports nothing of jaxcv.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -57,6 +58,13 @@ class DataError(UserError):
     def __init__(self, message: str, *, file: str | Path, line: int | None = None):
         self.file, self.line = Path(file), line
         super().__init__(f"{file}{'' if line is None else f':{line}'}: {message}")
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that nobody knows: the nearest match, else all there are."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"unknown {kind} {name!r}: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")
 
 
 @runtime_checkable
@@ -112,6 +120,14 @@ class Batches(Protocol):
         Quick: every annotation, and of every image its presence, header and ending. Thorough: decode every image too;
         `progress` is then called with the number done and the total.
         """
+        ...
+
+    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Do what must be done once before the first batch and takes long, such as features of a frozen network."""
+        ...
+
+    def fields_of(self, image: np.ndarray) -> Batch:
+        """A batch of one without truth, from an image of `read_image`: every field that a model may be fed."""
         ...
 
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:

@@ -55,26 +55,44 @@ def detection_data(
 
 
 @cache
-def classification_data(data: str, *, image_size: int = 32) -> tuple[Dataset, Dataset]:
-    """Open a classification set: `image` uint8 [b s s 1], `label` int32 [b].
+def classification_data(
+    data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
+) -> tuple[Dataset, Dataset]:
+    """Open a classification set: `image` uint8 [b s s c], `label` int32 [b].
 
     Args:
-      data: `digits` (embedded 8x8 digits) or `mnist:PATH` (folder with the four IDX files).
+      data: `digits` (embedded 8x8 digits), `mnist:PATH` (folder with the four IDX files), `folder:PATH` (one folder a
+        class, see `jaxcv.data.folder`), or `imagenet` (its class names alone, for networks that know them).
       image_size: side of the network's input image in pixels.
+      channels: 1 for grey, 3 for RGB; None: 1 for digits and mnist, 3 for the others.
+      on_error: `raise` at the first faulty file, or `skip` faulty examples of a `folder`, counted and reported.
 
     Returns:
       The train and the test split.
 
     Raises:
-      UserError: no such kind of set.
+      UserError: no such kind of set, or an option it does not have.
     """
+    if on_error not in ("raise", "skip"):
+        raise UserError(f"on_error={on_error!r}: expected 'raise' or 'skip'")
+    if channels not in (None, 1, 3):
+        raise UserError(f"channels={channels}: expected 1 or 3")
     match data.partition(":"):
         case ("digits", "", ""):
-            return open_digits(image_size=_size(image_size))
+            return open_digits(image_size=_size(image_size), channels=channels or 1)
         case ("mnist", ":", path) if path:
-            return open_mnist(Path(path).expanduser(), image_size=_size(image_size))
+            return open_mnist(Path(path).expanduser(), image_size=_size(image_size), channels=channels or 1)
+        case ("folder", ":", path) if path:
+            from jaxcv.data.folder import open_folder
+
+            folder = Path(path).expanduser()
+            return open_folder(folder, image_size=_size(image_size), channels=channels or 3, on_error=on_error)
+        case ("imagenet", "", ""):
+            from jaxcv.data.imagenet import open_imagenet
+
+            return open_imagenet(image_size=_size(image_size), channels=channels or 3)
         case _:
-            raise _unknown(data, "classification", ("digits", "mnist:PATH"))
+            raise _unknown(data, "classification", ("digits", "mnist:PATH", "folder:PATH", "imagenet"))
 
 
 def _size(image_size: int) -> int:

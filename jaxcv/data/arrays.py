@@ -28,6 +28,8 @@ class LabelledImages:
     """Stored images to the network's input size."""
     file_size: int | None = None
     """Side to which a person's own image file is brought before `fit`; None: straight to `image_size`."""
+    channels: int = 1
+    """1, or 3 equal ones."""
 
     def __len__(self) -> int:
         return len(self.load()[1])
@@ -37,14 +39,15 @@ class LabelledImages:
         return self.names
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """One example: `image` uint8 [s s 1] and `label` int32."""
-        image = jax.ShapeDtypeStruct((self.image_size, self.image_size, 1), np.uint8)
+        """One example: `image` uint8 [s s c] and `label` int32."""
+        image = jax.ShapeDtypeStruct((self.image_size, self.image_size, self.channels), np.uint8)
         return {"image": image, "label": jax.ShapeDtypeStruct((), np.int32)}
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The examples at `indices`."""
         images, labels = self.load()
-        return {"image": self.fit(images[indices])[..., None], "label": labels[indices].astype(np.int32)}
+        fitted = np.repeat(self.fit(images[indices])[..., None], self.channels, axis=-1)
+        return {"image": fitted, "label": labels[indices].astype(np.int32)}
 
     def box_sizes(self) -> Float[np.ndarray, "n 2"]:
         """No boxes in a set for classification."""
@@ -61,4 +64,4 @@ class LabelledImages:
         pixels, (width, height) = read_image(path, size=self.file_size or self.image_size, channels=1)
         if self.file_size is not None:
             pixels = self.fit(pixels[None, ..., 0])[0, ..., None]
-        return pixels, (width / self.image_size, height / self.image_size)
+        return np.repeat(pixels, self.channels, axis=-1), (width / self.image_size, height / self.image_size)

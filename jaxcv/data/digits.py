@@ -58,8 +58,8 @@ def _enlarged(split: str, image_size: int) -> Labelled:
     return resize_images(images, size=image_size), labels
 
 
-def open_digits(*, image_size: int) -> tuple[Dataset, Dataset]:
-    """Single digits for classification: uint8 [b s s 1], white ink on black, enlarged from 8x8 bicubically."""
+def open_digits(*, image_size: int, channels: int = 1) -> tuple[Dataset, Dataset]:
+    """Single digits for classification: uint8 [b s s c], white ink on black, enlarged from 8x8 bicubically."""
     train, test = (
         Dataset(
             LabelledImages(
@@ -68,6 +68,7 @@ def open_digits(*, image_size: int) -> tuple[Dataset, Dataset]:
                 image_size,
                 load=partial(_enlarged, split, image_size),
                 fit=partial(resize_images, size=image_size),
+                channels=channels,
             ),
             image_size,
             mirrors=False,

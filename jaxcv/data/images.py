@@ -2,8 +2,8 @@
 
 Whatever the file holds (grey, palette, CMYK, transparency, 16 bit) becomes grey or RGB by the number of channels asked
 for; transparency is dropped, 16 bit grey keeps its upper 8. Pixels stay where the file stores them: an EXIF rotation
-is not applied, because annotations count stored pixels. Resizing is bilinear with antialiasing and squashes: both
-sides become `size`.
+is not applied, because annotations count stored pixels. Resizing is bilinear with antialiasing: `read_image` squashes
+the whole picture to a square, as boxes need it; `fit_image` cuts a centre square first, as classes need it.
 """
 
 import os
@@ -83,6 +83,51 @@ def read_image(
             image = image.resize((size, size), Image.Resampling.BILINEAR)
         pixels = np.array(image, np.uint8)
     return pixels[..., None] if channels == 1 else pixels, (width, height)
+
+
+def fit_image(
+    path: str | Path, *, size: int, channels: int = 3, share: float = 1.0
+) -> tuple[UInt8[np.ndarray, "s s c"], float]:
+    """The centre square of one image file, resized to `size` by `size` without changing its proportions.
+
+    The square's side is `share` of the shorter side, in whole pixels, or all of the shorter side where that share would
+    have fewer than `size` pixels: a small picture is used whole, not cut and then enlarged. A JPEG whose square is at
+    least four times as large as wanted is decoded at a half, quarter or eighth of its size, which costs a fraction of
+    the time; at least twice the pixels wanted always remain for the resizing.
+
+    Args:
+      path: the file.
+      size: side of the result, in pixels.
+      channels: 3 for RGB, 1 for grey.
+      share: of the shorter side, in (0, 1].
+
+    Returns:
+      The pixels, and the side of one of them in pixels of the file.
+
+    Raises:
+      DataError: missing, not an image, truncated or damaged.
+    """
+    from PIL import Image
+
+    path = Path(path)
+    with _named_errors(path), Image.open(path) as file:
+        (width, height), shorter = file.size, min(file.size)
+        side = int(share * shorter) if int(share * shorter) >= size else shorter
+        left, top = (width - side) // 2, (height - side) // 2
+        box = (left, top, left + side, top + side)
+        scale = next(k for k in (8, 4, 2, 1) if k == 1 or side // k >= 2 * size)
+        if scale > 1:
+            file.draft(file.mode, (width // scale, height // scale))  # does nothing but to a JPEG
+        image = _convert(file, channels)
+        if image.size == (width, height):
+            image = image.crop(box)
+            if side != size:
+                image = image.resize((size, size), Image.Resampling.BILINEAR)
+        else:
+            box = (left / scale, top / scale, (left + side) / scale, (top + side) / scale)
+            image = image.resize((size, size), Image.Resampling.BILINEAR, box)
+        pixels = np.array(image, np.uint8)
+    return pixels[..., None] if channels == 1 else pixels, side / size
 
 
 def resize_images(images: UInt8[np.ndarray, "b h w"], *, size: int) -> UInt8[np.ndarray, "b s s"]:

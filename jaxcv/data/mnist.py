@@ -83,8 +83,8 @@ def fit_digits(images: UInt8[np.ndarray, "b h w"], *, size: int) -> UInt8[np.nda
     return resize_images(images, size=size)
 
 
-def open_mnist(folder: Path, *, image_size: int) -> tuple[Dataset, Dataset]:
-    """The 60,000 training and 10,000 test digits of 28x28 pixels, uint8 [b s s 1], white ink on black.
+def open_mnist(folder: Path, *, image_size: int, channels: int = 1) -> tuple[Dataset, Dataset]:
+    """The 60,000 training and 10,000 test digits of 28x28 pixels, uint8 [b s s c], white ink on black.
 
     References:
       Y. LeCun et al., Gradient-based learning applied to document recognition, 1998.
@@ -92,7 +92,9 @@ def open_mnist(folder: Path, *, image_size: int) -> tuple[Dataset, Dataset]:
     fit = partial(fit_digits, size=image_size)
     train, test = (
         Dataset(
-            LabelledImages(split, NAMES, image_size, partial(_load, folder, split), fit, file_size=28),
+            LabelledImages(
+                split, NAMES, image_size, partial(_load, folder, split), fit, file_size=28, channels=channels
+            ),
             image_size,
             mirrors=False,
         )

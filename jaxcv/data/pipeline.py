@@ -12,53 +12,21 @@ may be a tracer.
 
 import math
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxcv.data.features import Extractor, FeatureSource
 from jaxcv.data.images import Progress
+from jaxcv.data.source import Source
 from jaxcv.ops import kmeans_anchor_boxes
 from jaxcv.types import Batch, Scalar, UserError
-
-
-@runtime_checkable
-class Source(Protocol):
-    """One split of one data set. Making one is cheap; files are read when a method needs them."""
-
-    def __len__(self) -> int:
-        """Number of examples, at least 1."""
-        ...
-
-    def class_names(self) -> tuple[str, ...]:
-        """Name of each class index."""
-        ...
-
-    def spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        """Shape and dtype of every field of one example, without batch axis and without `example_valid`."""
-        ...
-
-    def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
-        """The examples at `indices`, stacked. Called from several threads. Raises DataError."""
-        ...
-
-    def box_sizes(self) -> Float[np.ndarray, "n 2"]:
-        """Width and height of the boxes to make anchor boxes from, in pixels of the network's input image."""
-        ...
-
-    def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
-        """What `Batches.check` promises, for this split."""
-        ...
-
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
-        """What `Batches.read_image` promises."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +39,7 @@ class Dataset:
     mirrors: bool = True
     """Whether the mirror image of an example is still a valid example of its class: not so for digits."""
     _anchor_boxes: dict[int, np.ndarray] = field(default_factory=dict, repr=False, init=False)
+    _featured: dict[Any, "Dataset"] = field(default_factory=dict, repr=False, init=False)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -107,6 +76,18 @@ class Dataset:
                 boxes = kmeans_anchor_boxes(jnp.asarray(self.source.box_sizes()), k=k)
                 self._anchor_boxes[k] = np.asarray(boxes, np.float32)
         return self._anchor_boxes[k]
+
+    def with_features(self, extract: Extractor) -> "Dataset":
+        """This split with a field `features`, what `extract` makes of each image: computed once and kept in memory.
+
+        The same extractor gives the same object, so the trials of a sweep share the work.
+
+        Args:
+          extract: a frozen network, see `jaxcv.weights.extractor`; feed the trained part with `inputs=("features",)`.
+        """
+        if extract not in self._featured:
+            self._featured[extract] = Dataset(FeatureSource(self.source, extract), self.image_size, self.mirrors)
+        return self._featured[extract]
 
     def describe(self) -> list[str]:
         """What the split holds, one line a finding; reads annotations, no images."""
@@ -146,6 +127,18 @@ class DatasetBatches:
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """Look for faults before the first step; see `jaxcv.types.Batches.check`."""
         return self.source.check(thorough=thorough, progress=progress)
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """What must be computed once before the first batch; see `jaxcv.types.Batches.prepare`."""
+        if isinstance(self.source, FeatureSource):
+            self.source.prepare(progress)
+
+    def fields_of(self, image: np.ndarray) -> Batch:
+        """A batch of one that a model can be fed, from an image of `read_image`."""
+        fields = {"image": image[None]}
+        if isinstance(self.source, FeatureSource):
+            fields["features"] = np.asarray(self.source.extract(fields["image"]))
+        return fields
 
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
         """One file as the model is fed it, and the factors (x, y) from its pixels to the file's."""

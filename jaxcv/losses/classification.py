@@ -8,23 +8,38 @@ from jaxcv.types import Batch, Scalar
 
 
 def cross_entropy(
-    outputs: Float[Array, "b k"], batch: Batch, *, label_smoothing: Scalar = 0.0
+    outputs: Float[Array, "b k"] | tuple[Float[Array, "b k"], tuple[Float[Array, "b k"], ...]],
+    batch: Batch,
+    *,
+    label_smoothing: Scalar = 0.0,
+    auxiliary_weight: Scalar = 0.3,
 ) -> dict[str, Float[Array, " b"]]:
     """Softmax cross-entropy, in nats.
 
     Args:
-        outputs: Logits `[b, k]`.
+        outputs: Logits `[b, k]`; or those and a tuple of the logits `[b, k]` of auxiliary heads.
         batch: `label` `[b]`, integers in [0, k).
         label_smoothing: Share of the probability spread evenly over all classes, in [0, 1].
+        auxiliary_weight: Of each auxiliary head's loss (GoogLeNet: 0.3).
 
     Returns:
-        `cross_entropy` `[b]`.
+        `cross_entropy` `[b]`, and the weighted sum `auxiliary` `[b]` where there are such heads.
 
     References:
+        Szegedy et al., Going deeper with convolutions, https://arxiv.org/abs/1409.4842, section 5 (auxiliary heads).
         Szegedy et al., Rethinking the Inception Architecture, https://arxiv.org/abs/1512.00567, section 7 (smoothing).
     """
-    logits = outputs.astype(jnp.float32)
+    logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
+    terms = {"cross_entropy": _cross_entropy(logits, batch, label_smoothing)}
+    if auxiliary:
+        losses = jnp.stack([_cross_entropy(head, batch, label_smoothing) for head in auxiliary])
+        terms["auxiliary"] = auxiliary_weight * losses.sum(axis=0)
+    return terms
+
+
+def _cross_entropy(logits: Array, batch: Batch, label_smoothing: Scalar) -> Array:
+    logits = logits.astype(jnp.float32)
     plain = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
     # Cross-entropy is linear in the target: the uniform part is minus the mean log-probability.
     even = optax.softmax_cross_entropy(logits, jnp.full_like(logits, 1 / logits.shape[-1]))
-    return {"cross_entropy": (1 - label_smoothing) * plain + label_smoothing * even}
+    return (1 - label_smoothing) * plain + label_smoothing * even

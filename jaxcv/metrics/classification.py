@@ -20,7 +20,8 @@ def accuracy() -> Metric:
 def top_k_accuracy(k: int) -> Metric:
     """Share of examples whose right class is among the `k` most probable, in [0, 1].
 
-    Among equal probabilities the lower index goes first; NaN is never right. NaN for a set without examples.
+    Among equal probabilities the lower index goes first; NaN is never right. NaN for a set without examples. With no
+    more than `k` classes everything but NaN is right, and the value says nothing.
 
     Args:
         k: At least 1.
@@ -42,12 +43,12 @@ def label_rank(predictions: Classes, batch: Batch) -> np.ndarray:
         batch: `label` `[b]`.
 
     Returns:
-        `[b]` ints; 0 where the right class is the most probable.
+        `[b]` ints; 0 where the right class is the most probable, more than any `k` where its score is NaN.
     """
     scores, label = np.asarray(predictions.scores), np.asarray(batch["label"])[:, None]
     own = np.take_along_axis(scores, label, axis=1)
     ahead = ~(scores < own) & ~((scores == own) & (np.arange(scores.shape[1])[None] >= label))
-    return np.where(np.isnan(own[:, 0]), scores.shape[1], ahead.sum(1))
+    return np.where(np.isnan(own[:, 0]), np.iinfo(np.int64).max, ahead.sum(1))
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,105 @@
 NHWC `float32` in [0, 1]; a model standardises inside with its own `mean` and `std`. `features` names the activations
 of each stage, in the paper's words. With `train=True`, pass `mutable=["batch_stats"]` to models that have batch
 normalisation. Variants are `partial`s of their family, so every one takes the family's fields.
+`print(summary(model, (224, 224, 3)))` shows the layers, their parameters and their cost.
 """
 
-from jaxcv.models.lenet import LeNet, lenet5
+from jaxcv.models.alexnet import AlexNet, alexnet, alexnet_2012
+from jaxcv.models.classifier import Classifier
+from jaxcv.models.inception import AuxiliaryLogits, GoogLeNet, InceptionModule, googlenet
+from jaxcv.models.inception_v3 import InceptionV3, inception_v3
+from jaxcv.models.layers import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    ConvNormAct,
+    Dense,
+    Dropout,
+    MaxPool,
+)
+from jaxcv.models.lenet import LeNet, LeNet1998, lenet5, lenet5_1998
+from jaxcv.models.mobilenet import (
+    DepthwiseSeparable,
+    InvertedResidual,
+    MobileNetV1,
+    MobileNetV2,
+    mobilenet_v1,
+    mobilenet_v2,
+)
+from jaxcv.models.resnet import (
+    BasicBlock,
+    Bottleneck,
+    ResNet,
+    resnet18,
+    resnet20,
+    resnet32,
+    resnet34,
+    resnet44,
+    resnet50,
+    resnet56,
+    resnet101,
+    resnet110,
+    resnet152,
+)
+from jaxcv.models.summaries import Summary, summary
+from jaxcv.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from jaxcv.models.yolo import YOLO
 
-__all__ = ["YOLO", "LeNet", "lenet5"]
+__all__ = [
+    "AlexNet",
+    "AuxiliaryLogits",
+    "AvgPool",
+    "BasicBlock",
+    "BatchNorm",
+    "Bottleneck",
+    "Classifier",
+    "Conv",
+    "ConvNormAct",
+    "Dense",
+    "DepthwiseSeparable",
+    "Dropout",
+    "GoogLeNet",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "InceptionModule",
+    "InceptionV3",
+    "InvertedResidual",
+    "LeNet",
+    "LeNet1998",
+    "MaxPool",
+    "MobileNetV1",
+    "MobileNetV2",
+    "ResNet",
+    "Summary",
+    "VGG",
+    "YOLO",
+    "alexnet",
+    "alexnet_2012",
+    "googlenet",
+    "inception_v3",
+    "lenet5",
+    "lenet5_1998",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "resnet101",
+    "resnet110",
+    "resnet152",
+    "resnet18",
+    "resnet20",
+    "resnet32",
+    "resnet34",
+    "resnet44",
+    "resnet50",
+    "resnet56",
+    "summary",
+    "vgg11",
+    "vgg11_bn",
+    "vgg13",
+    "vgg13_bn",
+    "vgg16",
+    "vgg16_bn",
+    "vgg19",
+    "vgg19_bn",
+]

@@ -14,14 +14,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxcv import ops
+from jaxcv.initializers import he_normal, lecun_normal
+from jaxcv.types import Scalar
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Activation = Callable[[Array], Array]
 Initializer = Callable[..., Array]
-
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
-"""He et al., https://arxiv.org/abs/1502.01852, over the outgoing connections, as torchvision's networks start."""
 
 
 def standardize(
@@ -85,6 +84,25 @@ class Conv(nn.Module):
         return x + bias.astype(x.dtype).reshape(1, 1, 1, -1)
 
 
+class Dense(nn.Module):
+    """A fully connected layer: trained `kernel` [inputs features] and `bias` [features]."""
+
+    features: int
+    use_bias: bool = True
+    kernel_init: Initializer = lecun_normal
+    bias_init: Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b inputs"]) -> Float[Array, "*b features"]:
+        """`x @ kernel + bias`."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        x = x @ kernel.astype(x.dtype)
+        if not self.use_bias:
+            return x
+        bias = self.param("bias", self.bias_init, (self.features,)).astype(x.dtype)
+        return x + jnp.expand_dims(bias, tuple(range(x.ndim - 1)))
+
+
 class MaxPool(nn.Module):
     """`ops.max_pool2d` as a layer: it has a name, and a line in the summary."""
 
@@ -123,6 +141,7 @@ class AvgPool(nn.Module):
 def _ceiling(x: Array, window: Any, strides: Any, padding: ops.Padding) -> ops.Padding:
     """Explicit padding of `padding` pixels that also makes room for a last, incomplete window (torch's ceil_mode)."""
     window, strides = ((v, v) if isinstance(v, int) else v for v in (window, window if strides is None else strides))
+    padding = 0 if padding == "valid" else padding
     if not isinstance(padding, int):
         raise ValueError(f"ceil_mode wants padding as a number of pixels, not {padding!r}")
     sides = []
@@ -139,7 +158,7 @@ class BatchNorm(nn.Module):
 
     With `train`, mean and variance of the batch; the running ones move to `momentum * old + (1 - momentum) * new`, the
     variance with Bessel's correction n / (n - 1), as in torch (Flax leaves it out). Else the running ones. Statistics
-    are float32 whatever x is.
+    are float32 also where x has less.
 
     Ioffe, Szegedy: Batch normalization, https://arxiv.org/abs/1502.03167, algorithm 1 (2 for evaluation).
     """
@@ -159,7 +178,7 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
         mean, var = running_mean.value, running_var.value
         if train:
-            wide = x.astype(jnp.float32)
+            wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
             mean = wide.mean(axes)
             var = jnp.square(wide - jnp.expand_dims(mean, axes)).mean(axes)
             if not self.is_initializing():
@@ -179,12 +198,16 @@ class Dropout(nn.Module):
     Draws from the "dropout" stream. Srivastava et al., JMLR 15, 2014.
     """
 
-    rate: float
+    rate: Scalar
 
     @nn.compact
     def __call__(self, x: Float[Array, "*shape"], *, train: bool) -> Float[Array, "*shape"]:
         """Identity in evaluation."""
-        return nn.Dropout(self.rate, deterministic=not train)(x)
+        # Not Flax's, which branches on the value of the rate: a sweep over it would compile every time.
+        if not train or (isinstance(self.rate, int | float) and self.rate == 0):
+            return x
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, x.shape)
+        return jnp.where(keep, x / (1 - self.rate), jnp.zeros_like(x))
 
 
 class ConvNormAct(nn.Module):
@@ -204,6 +227,8 @@ class ConvNormAct(nn.Module):
     activation: Activation | None = nn.relu
     kernel_init: Initializer = he_normal
     scale_init: Initializer = nn.initializers.ones_init()
+    conv_bias: bool = False
+    """The convolution has a bias even before `norm`, which takes it out again: some published weights hold one."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b oh ow features"]:
@@ -214,7 +239,7 @@ class ConvNormAct(nn.Module):
             strides=self.strides,
             padding=self.padding,
             groups=self.groups,
-            use_bias=not self.norm,
+            use_bias=self.conv_bias or not self.norm,
             kernel_init=self.kernel_init,
             name="conv",
         )(x)

@@ -1,15 +1,29 @@
-"""LeNet-5: two convolutions with pooling, three fully connected layers.
+"""LeNet-5: two convolutions with pooling, three fully connected layers. As it is taught today, and as it was.
 
 LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition. Proc. IEEE 86(11), 1998.
 """
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from jaxcv.models.layers import Conv, MaxPool, flatten, standardize
+from jaxcv import ops
+from jaxcv.initializers import lecun_normal
+from jaxcv.models.layers import AvgPool, Conv, Dense, MaxPool, flatten, standardize
+
+CONNECTIONS = (
+    *((i, (i + 1) % 6, (i + 2) % 6) for i in range(6)),
+    *((i, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6) for i in range(6)),
+    *((i, (i + 1) % 6, (i + 3) % 6, (i + 4) % 6) for i in range(3)),
+    tuple(range(6)),
+)
+"""Table I of the paper: for each of C3's 16 filters, the maps of S2 that it sees."""
 
 
 class LeNet(nn.Module):
@@ -34,15 +48,77 @@ class LeNet(nn.Module):
         features: dict[str, Array] = {}
         x = standardize(images, self.mean, self.std)
         for i, channels in enumerate((6, 16), start=1):
-            x = self.activation(
-                Conv(channels, 5, padding="valid", kernel_init=nn.initializers.lecun_normal(), name=f"conv{i}")(x)
-            )
+            x = self.activation(Conv(channels, 5, padding="valid", kernel_init=lecun_normal, name=f"conv{i}")(x))
             features[f"conv{i}"] = x
             x = features[f"pool{i}"] = self.pool(2, name=f"pool{i}")(x)
         x = flatten(x)
         for i, width in enumerate((120, 84), start=3):
-            x = features[f"fc{i}"] = self.activation(nn.Dense(width, name=f"fc{i}")(x))
-        return nn.Dense(self.num_classes, name="head")(x), features
+            x = features[f"fc{i}"] = self.activation(Dense(width, name=f"fc{i}")(x))
+        return Dense(self.num_classes, name="head")(x), features
+
+
+class ConnectedConv(nn.Module):
+    """A convolution whose filters each see only some of the incoming maps.
+
+    Parameters `kernel` [f f n], one square of weights for each of the n connections, filter by filter, and `bias`.
+    """
+
+    connections: tuple[tuple[int, ...], ...]
+    """For each filter, the maps that it sees."""
+    kernel_size: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow features"]:
+        """No padding."""
+        side, seen = self.kernel_size, list(itertools.chain.from_iterable(self.connections))
+        sizes = [len(maps) for maps in self.connections]
+        filters = np.repeat(np.arange(len(sizes)), sizes)
+        deviation = np.repeat(1 / np.sqrt(np.multiply(sizes, side * side)), sizes).astype(np.float32)
+
+        def initial(key: Array, shape: tuple[int, ...]) -> Array:
+            return jax.random.normal(key, shape) * deviation.reshape(1, 1, -1)
+
+        kernel = self.param("kernel", initial, (side, side, len(seen))).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros_init(), (len(sizes),)).astype(x.dtype)
+        full = jnp.zeros((side, side, x.shape[-1], len(sizes)), x.dtype).at[:, :, np.array(seen), filters].set(kernel)
+        return ops.conv2d(x, full) + bias.reshape(1, 1, 1, -1)
+
+
+def scaled_tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`1.7159 tanh(2 x / 3)`: about +-1 at +-1, where its slope changes fastest (appendix A of the paper)."""
+    return 1.7159 * jnp.tanh(2 / 3 * x)
+
+
+class LeNet1998(nn.Module):
+    """LeNet-5 of the paper, section II.B.
+
+    Takes [b 32 32 1] in [0, 1], 1 the ink; returns logits [b num_classes] and the features `c1 s2 c3 s4 c5 f6`, after
+    the squashing function. Ink and paper are given the values 1.175 and -0.1. Deviations: the output is a linear layer
+    for a softmax, not distances from fixed pictures of the characters (radial basis functions); pooling scales the mean
+    of four values, not their sum; initial weights are normal with variance 1 / inputs, not uniform within 2.4 / inputs.
+    """
+
+    num_classes: int = 10
+    mean: tuple[float, ...] = (0.1 / 1.275,)
+    std: tuple[float, ...] = (1 / 1.275,)
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool = False
+    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+        """The network has no layer that depends on `train`."""
+        conv = partial(Conv, kernel_size=5, padding="valid", kernel_init=lecun_normal)
+        pool = partial(AvgPool, 2, coefficients=True)
+        features: dict[str, Array] = {}
+        x = standardize(images, self.mean, self.std)
+        x = features["c1"] = scaled_tanh(conv(6, name="c1")(x))
+        x = features["s2"] = scaled_tanh(pool(name="s2")(x))
+        x = features["c3"] = scaled_tanh(ConnectedConv(CONNECTIONS, 5, name="c3")(x))
+        x = features["s4"] = scaled_tanh(pool(name="s4")(x))
+        x = features["c5"] = scaled_tanh(conv(120, name="c5")(x))
+        x = features["f6"] = scaled_tanh(Dense(84, name="f6")(flatten(x)))
+        return Dense(self.num_classes, name="head")(x), features
 
 
 lenet5 = partial(LeNet)
+lenet5_1998 = partial(LeNet1998)

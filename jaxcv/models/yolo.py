@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcv import ops
+from jaxcv.initializers import lecun_normal
 from jaxcv.models.layers import Conv, ConvNormAct, space_to_depth, standardize
 
 # Darknet's unit. Its running averages keep 0.97: a run has some 1,000 steps.
@@ -20,7 +21,7 @@ _Unit = partial(
     ConvNormAct,
     momentum=0.97,
     activation=partial(nn.leaky_relu, negative_slope=0.1),
-    kernel_init=nn.initializers.lecun_normal(),
+    kernel_init=lecun_normal,
 )
 
 

@@ -11,6 +11,7 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
     nms        nms batched_nms
     images     to_float resized_crop affine boxes_in_window adjust_colors upsample2x
     conv       conv2d depthwise_conv2d; on ints: conv_output_size conv_parameters conv_multiply_adds
+    normalization  local_response_norm
     pool       max_pool2d avg_pool2d adaptive_avg_pool2d
 """
 
@@ -38,6 +39,7 @@ from jaxcv.ops.conv import (
 from jaxcv.ops.grids import GridTargets, decode_yolo, encode_yolo
 from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
 from jaxcv.ops.nms import batched_nms, nms
+from jaxcv.ops.normalization import local_response_norm
 from jaxcv.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "encode_yolo",
     "generalized_box_iou",
     "kmeans_anchor_boxes",
+    "local_response_norm",
     "match_anchor_boxes",
     "max_pool2d",
     "nms",

@@ -5,6 +5,7 @@ Images are NHWC. Written as strided slices: XLA's `reduce_window` and its gradie
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,11 +31,31 @@ def max_pool2d(
         padding: Padded places never win.
 
     Returns:
-        `[b, oh, ow, c]` with the sides of `conv_output_size`. Equal largest values share the gradient.
+        `[b, oh, ow, c]` with the sides of `conv_output_size`. The gradient goes to the first of equal largest values,
+        as in torch; NaN is largest.
     """
     window = pair(window)
-    places = windows(images, window, window if strides is None else pair(strides), padding, -math.inf)
-    return functools.reduce(jnp.maximum, places)
+    return _max_pool(images, window, window if strides is None else pair(strides), padding)
+
+
+# The gradient of `maximum` compares its operands with its result. XLA may compute an operand twice, in two loops that
+# round differently (a normalisation before the pooling is enough); then nothing is equal and the gradient is lost. So
+# the place of the largest value is noted where it is found.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _max_pool(images: Array, window: tuple[int, int], strides: tuple[int, int], padding: Padding) -> Array:
+    return functools.reduce(jnp.maximum, windows(images, window, strides, padding, -math.inf))
+
+
+@_max_pool.defjvp
+def _(window, strides, padding, primals, tangents):
+    first, *others = windows(primals[0], window, strides, padding, -math.inf)
+    largest, place = first, jnp.zeros(first.shape, jnp.int8 if window[0] * window[1] < 128 else jnp.int32)
+    for i, value in enumerate(others, start=1):
+        larger = (value > largest) | jnp.isnan(value)
+        largest, place = jnp.where(larger, value, largest), jnp.where(larger, i, place).astype(place.dtype)
+    slopes = windows(tangents[0], window, strides, padding, 0.0)
+    slope = functools.reduce(jnp.add, [jnp.where(place == i, s, jnp.zeros_like(s)) for i, s in enumerate(slopes)])
+    return largest, slope
 
 
 @functools.partial(jax.jit, static_argnames=("window", "strides", "padding"))
@@ -78,13 +99,13 @@ def adaptive_avg_pool2d(
         `[b, *output_size, c]`.
     """
     rows, columns = (
-        _averages(n, out).astype(images.dtype) for n, out in zip(images.shape[1:3], pair(output_size), strict=True)
+        _averages(n, out, images.dtype) for n, out in zip(images.shape[1:3], pair(output_size), strict=True)
     )
     return jnp.einsum("bhwc,yh,xw->byxc", images, rows, columns)
 
 
-def _averages(size: int, out: int) -> Array:
+def _averages(size: int, out: int, dtype: Any) -> Array:
     """[out, size]: each row averages its window."""
     place, i = jnp.arange(size)[None], jnp.arange(out)[:, None]
-    inside = (place >= i * size // out) & (place < -(-(i + 1) * size // out))
+    inside = ((place >= i * size // out) & (place < -(-(i + 1) * size // out))).astype(dtype)
     return inside / inside.sum(1, keepdims=True)

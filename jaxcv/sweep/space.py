@@ -12,8 +12,8 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxcv.train.experiment import Hyperparameter, check_value, unknown_name
-from jaxcv.types import UserError
+from jaxcv.train.experiment import Hyperparameter, check_value
+from jaxcv.types import UserError, unknown_name
 
 _LONGEST_NAME = 200  # of a folder; file systems allow 255 bytes
 

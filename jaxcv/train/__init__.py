@@ -2,13 +2,16 @@
 
 `fit(experiment, values, workdir)` trains to the end, wherever an earlier run stopped. `make_train_step(experiment,
 values)` gives the pure step alone.
+`by_part` gives parts of a network their own optimizers, `kernels` is a mask for weight decay.
 """
 
 from jaxcv.train import schedules
 from jaxcv.train.experiment import Experiment, Hyperparameter, hyperparameters, resolve
 from jaxcv.train.loop import Result, fit
+from jaxcv.train.parts import by_part, kernels
+from jaxcv.train.programs import make_train_step, program
 from jaxcv.train.state import TrainState
-from jaxcv.train.step import Program, make_train_step, program
+from jaxcv.train.step import Program
 
 __all__ = [
     "Experiment",
@@ -16,8 +19,10 @@ __all__ = [
     "Program",
     "Result",
     "TrainState",
+    "by_part",
     "fit",
     "hyperparameters",
+    "kernels",
     "make_train_step",
     "program",
     "resolve",

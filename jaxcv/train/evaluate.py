@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxcv.train import sharding
 from jaxcv.train.experiment import Experiment
+from jaxcv.train.report import Outcomes, outcomes_of
 from jaxcv.train.step import Program
 from jaxcv.types import Batch, Batches
 
@@ -20,6 +21,7 @@ def evaluate(
     data: Batches,
     *,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
+    outcomes: list[Outcomes] | None = None,
 ) -> tuple[dict[str, float], list[tuple[Batch, Any]]]:
     """Loss, terms and metrics over all examples of `data`; and the first batches with their predictions.
 
@@ -32,6 +34,7 @@ def evaluate(
         variables: of the model.
         data: one pass of it is made.
         on_batch: called after each batch with the number done and the total.
+        outcomes: what `report` needs is put into this list.
     """
     sums: dict[str, np.ndarray] = {}
     measured: dict[Any, list[Any]] = {metric.measure: [] for metric in experiment.metrics.values()}
@@ -47,6 +50,8 @@ def evaluate(
         predictions, batch = _real_rows((predictions, batch), batch.get("example_valid"))
         for measure, results in measured.items():
             results.append(measure(predictions, batch))
+        if outcomes is not None:
+            outcomes += outcomes_of(predictions, batch)
         if sum(len(b["image"]) for b, _ in shown) < experiment.previews:
             shown.append((batch, predictions))
         on_batch(number + 1, len(data))

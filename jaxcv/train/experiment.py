@@ -5,18 +5,17 @@ returns an `Experiment`. It must be cheap and pure: the trainer calls it on the 
 trace with every `float` (and `seed`) as a traced scalar, so that one compiled step serves all of their values.
 """
 
-import difflib
 import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
 import optax
 
-from jaxcv.types import Batch, Batches, Scalar, UserError
+from jaxcv.types import Batch, Batches, Scalar, UserError, unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +44,12 @@ class Experiment:
     """Name in the log to `jaxcv.metrics.Metric`. The first one ranks checkpoints and trials; larger is better."""
     inputs: tuple[str, ...] = ("image",)
     """Fields of the batch that the model is fed, in order."""
+    initial: Callable[[Any], tuple[Any, Any]] | None = None
+    """`initial(variables) -> (variables, report)`: starting variables put over fresh ones on the host before the first
+    step, and an account of it: `summary`, `lines()`, `left_to_chance`. See `jaxcv.weights.pretrained`."""
+    trainable: str = ".*"
+    """Pattern over parameter paths, such as "head" or "stage4|head". What it does not name is frozen: parameters and
+    batch statistics keep their bits, and the layers run as in evaluation."""
     ema: Scalar | None = None
     """Decay of an exponential moving average of the model's variables, which is then evaluated; None for none."""
     log_every: int | None = None
@@ -133,13 +138,6 @@ def resolve(experiment: ExperimentFunction, values: Mapping[str, Any]) -> dict[s
         name: check_value(h, values[name]) if name in values else _as_float(h.annotation, h.default)
         for name, h in known.items()
     }
-
-
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that nobody knows: the nearest match, else all there are."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"unknown {kind} {name!r}: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")
 
 
 def check_value(h: Hyperparameter, value: Any) -> Any:

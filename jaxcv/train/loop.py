@@ -21,16 +21,18 @@ import jax
 import numpy as np
 
 from jaxcv import runtime
-from jaxcv.train import preview, sharding
+from jaxcv.train import parts, preview, sharding
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.console import Reporter
 from jaxcv.train.diagnose import NonFinite, diagnose, save_evidence
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
 from jaxcv.train.log import Records
+from jaxcv.train.programs import program
+from jaxcv.train.report import Outcomes, write_report
 from jaxcv.train.run import Run, is_finished, open_run
 from jaxcv.train.state import TrainState
-from jaxcv.train.step import Program, program
+from jaxcv.train.step import Program
 
 _SECONDS_BETWEEN_CHECKPOINTS = 300.0
 
@@ -110,6 +112,10 @@ def _train(
     for name, reason in shared.reasons.items():
         reporter.say(f"{name} is a constant of the compiled step: it {reason}")
 
+    for split, data in (("train", setup.train_data), ("test", setup.test_data)):
+        with reporter.counting(f"preparing {split} data") as count:
+            data.prepare(count)
+
     with contextlib.ExitStack() as stack:
         # The state and the place in the data: from the newest checkpoint, else from the beginning.
         batches = iter(setup.train_data)
@@ -123,7 +129,11 @@ def _train(
             pending = position["pending"]
             reporter.say(f"{run.folder}: going on from step {int(state.step)} of {setup.steps}")
         else:
-            state = shared.compile("init", hyperparameters)(hyperparameters)
+            state, report = shared.first_state(values)
+            if report is not None:
+                reporter.say(f"started from {report.summary}")
+                (run.folder / "initial.txt").write_text("\n".join(report.lines()) + "\n", encoding="utf-8")
+        reporter.say(parts.describe(state.params, setup.trainable))
         rows = setup.train_data.spec["image"].shape[0]
         state = sharding.replicate(state, rows)
         start = int(state.step)
@@ -175,15 +185,18 @@ def _train(
                 records.write(step, "train", means, time={"seconds": clock.seconds, "images_per_second": speed})
                 reporter.step(step, setup.steps, means, speed, eta)
 
-            # 4. The evaluation, with its pictures.
+            # 4. The evaluation, with its pictures; the last one also with its report.
             rank = None
             if evaluates_now:
+                outcomes: list[Outcomes] | None = [] if step == setup.steps else None
                 with clock.pause(), reporter.counting("evaluating") as count:
                     began = time.monotonic()
-                    test = _evaluate_and_draw(run, shared, setup, hyperparameters, state, records, count)
+                    test = _evaluate_and_draw(run, shared, setup, hyperparameters, state, records, count, outcomes)
                     took = time.monotonic() - began
                     records.write(step, "test", test, time={"seconds": round(took, 3)})
                     reporter.evaluated(step, test, took)
+                    if outcomes:
+                        write_report(outcomes, setup.test_data.class_names, run.folder, reporter)
                     rank = _rank(setup, test)
 
             # 5. The checkpoint, now that everything it stands for is on disk.
@@ -209,11 +222,11 @@ def _evaluate_and_draw(
     state: TrainState,
     records: Records,
     count: Callable[[int, int], None],
+    outcomes: list[Outcomes] | None,
 ) -> dict[str, float]:
-    values, shown = evaluate(
-        shared, setup, hyperparameters, state.evaluation_variables, setup.test_data, on_batch=count
-    )
-    page = preview.sheet(shown, setup.test_data.class_names, count=setup.previews)
+    variables, data = state.evaluation_variables, setup.test_data
+    values, shown = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, outcomes=outcomes)
+    page = preview.sheet(shown, data.class_names, count=setup.previews)
     if page is not None:
         folder = run.folder / "previews"
         folder.mkdir(exist_ok=True)

@@ -4,7 +4,10 @@ run.json          status, all resolved values, versions, commit, the experiment 
 metrics.jsonl     one record a line
 events/           TensorBoard
 checkpoints/      state and data position
-previews/         pictures of predictions beside the truth
+previews/         pictures of predictions beside the truth; of a classifier, confusion.png
+per_class.csv     of a classifier: how each class fares at the end
+initial.txt       where the starting variables came from, if they came from somewhere
+predictions/      pictures drawn by --predict
 """
 
 import contextlib
@@ -25,6 +28,10 @@ from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.types import UserError
 
 _PACKAGES = ("jaxcv-research", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pycocotools")
+
+
+_NO_RUN = {".lock", "predictions"}
+"""What may stand in a folder before its run: pretrained weights can predict untrained."""
 
 
 class Run:
@@ -69,7 +76,7 @@ def open_run(
         with _lock(folder / ".lock"):
             aside = (folder.with_name(f"{folder.name}~{i}") for i in range(1, 10_000))
             folder.rename(next(path for path in aside if not path.exists()))
-    elif folder.exists() and not (folder / "run.json").exists() and not set(os.listdir(folder)) <= {".lock"}:
+    elif folder.exists() and not (folder / "run.json").exists() and not set(os.listdir(folder)) <= _NO_RUN:
         raise UserError(f"{folder} exists but holds no run: choose another --workdir")
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder / ".lock"):

@@ -17,27 +17,18 @@ import numpy as np
 import optax
 
 from jaxcv import runtime
-from jaxcv.train import sharding
+from jaxcv.initializers import initialize
+from jaxcv.train import parts, sharding
 from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
 from jaxcv.train.state import TrainState
-from jaxcv.types import Batch
-
-# What JAX raises when Python asks a tracer for its value; TypeError is for `hash`, `range` and the like.
-_STEERING_ERRORS = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.NonConcreteBooleanIndexError,
-    TypeError,
-    ValueError,
-)
+from jaxcv.types import Batch, UserError
 
 
 @dataclass
 class Program:
     """The compiled functions of one experiment at one setting of its static hyperparameters.
 
-    Built by `program`, which shares it between runs. Each function is traced and compiled when first asked for.
+    Built by `jaxcv.train.program`, which shares it among runs. Each function is traced and compiled on first use.
     """
 
     experiment: ExperimentFunction
@@ -67,20 +58,20 @@ class Program:
 
     # The three pure functions. They may be traced by anybody: vmapped over hyperparameters, differentiated, scanned.
 
-    def init(self, hyperparameters: Mapping[str, Any]) -> TrainState:
-        """The state before the first step."""
+    def init(self, hyperparameters: Mapping[str, Any], variables: Any = None) -> TrainState:
+        """The state before the first step, around the given variables of the model or fresh ones."""
         experiment = self.at(hyperparameters)
         init_key, train_key = jax.random.split(jax.random.key(experiment.seed))
         spec = experiment.train_data.spec
         inputs = [jnp.zeros((1, *spec[name].shape[1:]), jnp.float32) for name in experiment.inputs]
-        params_key, dropout_key = jax.random.split(init_key)
-        variables = experiment.model.init({"params": params_key, "dropout": dropout_key}, *inputs, train=False)
+        if variables is None:
+            variables = initialize(experiment.model, init_key, *inputs)
         collections, params = _split_params(variables)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             collections=collections,
-            opt_state=experiment.optimizer.init(params),
+            opt_state=experiment.optimizer.init(parts.split(params, experiment.trainable)[0]),
             key=train_key,
             finite=jnp.array(True),
             ema=None if experiment.ema is None else jax.tree.map(jnp.copy, {"params": params, **collections}),
@@ -93,10 +84,11 @@ class Program:
         self.traces += 1
         experiment, batch, objective = self._objective(hyperparameters, state, batch)
 
-        (loss, (terms, collections, _)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        trained, frozen = parts.split(state.params, experiment.trainable)
+        (loss, (terms, collections, _)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
         with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
-            updates, opt_state = experiment.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+            updates, opt_state = experiment.optimizer.update(grads, state.opt_state, trained)
+        params = parts.merge(optax.apply_updates(trained, updates), frozen)
         grad_norm = optax.tree.norm(grads)
         finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         ema = state.ema
@@ -118,13 +110,14 @@ class Program:
     def intermediates(self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch) -> tuple[Any, ...]:
         """What `step` computes on its way: the augmented batch, outputs, features, unreduced terms, gradients."""
         experiment, batch, objective = self._objective(hyperparameters, state, batch)
-        (_, (_, _, (outputs, features))), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        trained, _ = parts.split(state.params, experiment.trainable)
+        (_, (_, _, (outputs, features))), grads = jax.value_and_grad(objective, has_aux=True)(trained)
         return batch, outputs, features, dict(experiment.loss(outputs, batch)), grads
 
     def _objective(
         self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch
     ) -> tuple[Experiment, Batch, Callable[[Any], Any]]:
-        """The experiment, the augmented batch, and the loss on it as a function of the parameters."""
+        """The experiment, the augmented batch, and the loss on it as a function of the trained parameters."""
         experiment = self.at(hyperparameters)
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         batch = _to_device_floats(batch)
@@ -133,14 +126,17 @@ class Program:
             # `optimization_barrier` is dropped before fusion) computes it anew in the first layer's weight gradient.
             batch = jax.lax.cond(state.step >= 0, experiment.augment, lambda _, batch: batch, augment_key, batch)
 
-        def objective(params):
-            (outputs, features), changed = experiment.model.apply(
-                {"params": params, **state.collections},
-                *(batch[name] for name in experiment.inputs),
-                train=True,
-                mutable=list(state.collections),
-                rngs={"dropout": dropout_key},
-            )
+        _, frozen = parts.split(state.params, experiment.trainable)
+
+        def objective(trained):
+            with parts.running_frozen(state.params, experiment.trainable):
+                (outputs, features), changed = experiment.model.apply(
+                    {"params": parts.merge(trained, frozen), **state.collections},
+                    *(batch[name] for name in experiment.inputs),
+                    train=True,
+                    mutable=list(state.collections),
+                    rngs={"dropout": dropout_key},
+                )
             terms = {name: _mean(*v) for name, v in _weighted(experiment.loss(outputs, batch), batch).items()}
             return jax.tree.reduce(jnp.add, terms), (terms, changed, (outputs, features))
 
@@ -165,6 +161,23 @@ class Program:
         floats = [_to_device_floats({"image": x})["image"] for x in inputs]
         outputs, _ = experiment.model.apply(variables, *floats, train=False)
         return outputs if experiment.predict is None else experiment.predict(outputs)
+
+    def first_state(self, values: Mapping[str, Any]) -> tuple[TrainState, Any]:
+        """The state a run at `values` begins with; and what `Experiment.initial` says of where it came from, or None.
+
+        Raises:
+            UserError: the starting variables do not fit.
+        """
+        hyperparameters = self.hyperparameters(values)
+        state = self.compile("init", hyperparameters)(hyperparameters)
+        initial = self.experiment(**resolve(self.experiment, values)).initial
+        if initial is None:
+            return state, None
+        fresh = {"params": state.params, **state.collections}
+        variables, report = initial(fresh)
+        _refuse_other_shapes(fresh, variables)
+        variables = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), variables, fresh)
+        return self.compile("init", hyperparameters, variables)(hyperparameters, variables), report
 
     def report_traces(self) -> int:
         """Traces of the step since the last call: for the run that is about to use it."""
@@ -221,7 +234,19 @@ def _moving_average(old: Any, new: Any, decay: Any, step: jax.Array) -> Any:
     """Polyak averaging whose decay starts at 0.1 and grows to `decay`, so that the first values are soon forgotten."""
     count = step.astype(jnp.float32)
     share = 1.0 - jnp.minimum(decay, (1.0 + count) / (10.0 + count))
-    return jax.tree.map(lambda o, n: (o + share * (n - o)).astype(n.dtype), old, new)
+    # Where nothing moved, the bits stay: of what is frozen, even the sign of a zero.
+    return jax.tree.map(lambda o, n: jnp.where(n == o, o, (o + share * (n - o)).astype(n.dtype)), old, new)
+
+
+def _refuse_other_shapes(ours: Any, theirs: Any) -> None:
+    shapes = [
+        {jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(leaf) for path, leaf in leaves}
+        for leaves in (jax.tree_util.tree_leaves_with_path(tree) for tree in (ours, theirs))
+    ]
+    for path in sorted({*shapes[0], *shapes[1]}):
+        want, got = (s.get(path) for s in shapes)
+        if want != got:
+            raise UserError(f"initial: the network has {path} of shape {want}, the starting variables {got}")
 
 
 def _select(condition: jax.Array, new: Any, old: Any) -> Any:
@@ -255,89 +280,3 @@ def _weighted(terms: Mapping[str, Any], batch: Batch) -> dict[str, tuple[jax.Arr
 
 def _mean(values: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-8)
-
-
-_programs: dict[tuple[Any, ...], list[Program]] = {}
-"""By the experiment and the values that are static in any case; several where some float had to be static too."""
-
-
-def program(experiment: ExperimentFunction, values: Mapping[str, Any]) -> Program:
-    """The program that trains `experiment` at `values`: the same object for all values that share a compiled step.
-
-    Floats and `seed` are traced. One that steers Python control flow is made static, and `reasons` says which and why.
-
-    Args:
-        experiment: an experiment file's function.
-        values: overrides; the rest are defaults.
-
-    Raises:
-        UserError: an unknown name or a value of the wrong type.
-    """
-    values = resolve(experiment, values)
-    numbers = tuple(n for n, v in values.items() if isinstance(v, float) or (n == "seed" and type(v) is int))
-    family = (experiment, numbers, repr([(n, v) for n, v in values.items() if n not in numbers]))
-    members = _programs.setdefault(family, [])
-    for known in members:
-        if all(values[n] == v for n, v in known.static.items()):
-            return known
-    reasons = members[0].reasons if members else None
-    new = _first_program(experiment, values, numbers) if reasons is None else _build(experiment, values, reasons)
-    members.append(new)
-    return new
-
-
-def _build(experiment: ExperimentFunction, values: Mapping[str, Any], reasons: dict[str, str]) -> Program:
-    """The program whose floats are traced but for those in `reasons`."""
-    traced = tuple(
-        n for n, v in values.items() if n not in reasons and (isinstance(v, float) or (n == "seed" and type(v) is int))
-    )
-    return Program(experiment, {n: v for n, v in values.items() if n not in traced}, traced, reasons)
-
-
-def _first_program(experiment: ExperimentFunction, values: Mapping[str, Any], names: tuple[str, ...]) -> Program:
-    """A program with as many of `names` traced as can be; its step is traced when this returns."""
-
-    def attempt(static: dict[str, str]) -> tuple[Program, Exception | None]:
-        trial = _build(experiment, values, static)
-        try:
-            trial.trace_step(values)
-        except _STEERING_ERRORS as error:
-            return trial, error
-        return trial, None
-
-    best, error = attempt({})
-    if error is None:
-        return best
-    alone, error = attempt(dict.fromkeys(names, "together with another it steers Python control flow"))
-    if error is not None:
-        raise error  # wrong at any setting: not a matter of tracing
-    reasons = {
-        name: _reason(error)
-        for name in names
-        if (error := attempt({other: "" for other in names if other != name})[1]) is not None
-    }
-    some, error = attempt(reasons)
-    return some if error is None else alone
-
-
-def _reason(error: Exception) -> str:
-    place = error.__traceback__
-    where = ""
-    while place is not None:
-        file = place.tb_frame.f_code.co_filename
-        if "/jax/" not in file and "/jaxcv/train/step.py" not in file:
-            where = f" in {file.rsplit('/', 1)[-1]}:{place.tb_lineno}"
-        place = place.tb_next
-    return f"steers Python control flow{where} ({type(error).__name__})"
-
-
-def make_train_step(
-    experiment: ExperimentFunction, values: Mapping[str, Any]
-) -> Callable[[Mapping[str, Any], TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """The jitted training step, `(hyperparameters, state, batch) -> (state, logs)`; the state is donated.
-
-    `program(experiment, values)` has the other functions: `init(hyperparameters)` gives the first state,
-    `hyperparameters(values)` the first argument.
-    """
-    shared = program(experiment, values)
-    return jax.jit(shared.step, donate_argnums=1, compiler_options=runtime.compiler_options())

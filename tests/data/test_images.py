@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcv.data.images import check_image, read_image, resize_images
+from jaxcv.data.images import check_image, fit_image, read_image, resize_images
 from jaxcv.types import DataError
 
 
@@ -79,6 +79,54 @@ def test_resizing_squashes(tmp_path):
     read, size = read_image(save(tmp_path / "a.png", left_black), size=4)
     assert size == (40, 10) and read.shape == (4, 4, 3)
     assert (read[:, 0] == 0).all() and (read[:, 3] == 255).all()
+
+
+def test_fitting_cuts_the_centre_square(tmp_path):
+    path = save(tmp_path / "a.png", noise(5, 9))
+    fitted, factor = fit_image(path, size=5)
+    np.testing.assert_array_equal(fitted, noise(5, 9)[:, 2:7])
+    assert factor == 1.0
+    fitted, factor = fit_image(save(tmp_path / "a.png", noise(11, 10)), size=8, share=0.875)
+    np.testing.assert_array_equal(fitted, noise(11, 10)[1:9, 1:9])  # 0.875 of 10, in whole pixels
+    assert factor == 1.0
+
+
+def test_a_picture_with_too_few_pixels_is_used_whole(tmp_path):
+    path = save(tmp_path / "a.png", noise(32, 32))
+    np.testing.assert_array_equal(fit_image(path, size=32, share=0.875)[0], noise(32, 32))
+    enlarged, factor = fit_image(path, size=64, share=0.875)
+    assert enlarged.shape == (64, 64, 3) and factor == 0.5
+    np.testing.assert_array_equal(enlarged, read_image(path, size=64)[0])
+    assert fit_image(save(tmp_path / "a.png", [[7]]), size=8, share=0.1)[0].tolist() == [[[7, 7, 7]] * 8] * 8
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+@pytest.mark.parametrize("share", [1.0, 0.875])
+def test_a_large_jpeg_is_fitted_as_if_it_were_decoded_whole(tmp_path, ending, share):
+    y, x = np.mgrid[:301, :403]
+    waves = np.stack([np.sin(x / 20), np.cos(y / 15), np.sin((x + y) / 30)], -1)
+    path = save(tmp_path / f"a.{ending}", np.round(waves * 100 + 128), **({"quality": 95} if ending == "jpg" else {}))
+    side = int(share * 301)
+    left, top = (403 - side) // 2, (301 - side) // 2
+    with Image.open(path) as image:
+        wanted = image.crop((left, top, left + side, top + side)).resize((32, 32), Image.Resampling.BILINEAR)
+    fitted, factor = fit_image(path, size=32, share=share)
+    difference = np.abs(fitted.astype(int) - np.asarray(wanted))
+    assert factor == side / 32
+    assert (difference.max() > 0) == (ending == "jpg"), "only a JPEG is decoded at half its size"
+    # Without the border, where the reduced picture looks beyond the square. Half a pixel of shift makes this 1.0 and 4.
+    inner = difference[1:-1, 1:-1]
+    assert inner.mean() < 0.6 and inner.max() <= 3
+    grey, _ = fit_image(path, size=32, channels=1, share=share)
+    assert grey.shape == (32, 32, 1)
+    assert np.abs(grey[1:-1, 1:-1, 0].astype(int) - np.asarray(wanted.convert("L"))[1:-1, 1:-1]).max() <= 3
+
+
+def test_a_truncated_jpeg_is_no_picture_at_any_scale(tmp_path):
+    path = save(tmp_path / "a.jpg", noise(512, 512))
+    path.write_bytes(path.read_bytes()[:60_000])
+    with pytest.raises(DataError, match=r"a\.jpg: image is truncated"):
+        fit_image(path, size=32)
 
 
 def test_resize_images():

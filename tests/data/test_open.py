@@ -20,7 +20,7 @@ from jaxcv.types import UserError
         (
             classification_data,
             "minst:x",
-            "data=minst:x: did you mean mnist:PATH? classification sets: digits, mnist:PATH",
+            "data=minst:x: did you mean mnist:PATH? classification sets: digits, mnist:PATH, folder:PATH, imagenet",
         ),
     ],
 )

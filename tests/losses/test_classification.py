@@ -35,3 +35,14 @@ def test_half_precision_logits_are_summed_in_single():
     values = cross_entropy(jnp.zeros((2, 7), jnp.bfloat16), {"label": jnp.zeros(2, jnp.int32)})
     assert values["cross_entropy"].dtype == jnp.float32
     np.testing.assert_allclose(values["cross_entropy"], np.log(7), rtol=1e-6)
+
+
+def test_auxiliary_heads_weigh_less():
+    rng = np.random.default_rng(1)
+    main, *heads = (jnp.asarray(rng.normal(size=(3, 4)), jnp.float32) for _ in range(3))
+    batch = {"label": jnp.asarray([0, 3, 1])}
+    found = cross_entropy((main, tuple(heads)), batch, auxiliary_weight=0.25)
+    alone = [cross_entropy(logits, batch)["cross_entropy"] for logits in (main, *heads)]
+    np.testing.assert_array_equal(found["cross_entropy"], alone[0])
+    np.testing.assert_allclose(found["auxiliary"], 0.25 * (alone[1] + alone[2]), rtol=1e-6)
+    assert cross_entropy((main, ()), batch).keys() == {"cross_entropy"}

@@ -31,6 +31,11 @@ def test_nan_is_never_right():
     assert over(accuracy(), [[np.nan, 0.9, 0.1]], [1]) == 0
 
 
+def test_more_places_than_classes():
+    assert over(top_k_accuracy(5), [[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [np.nan] * 3], [2, 0, 1]) == pytest.approx(2 / 3)
+    assert over(top_k_accuracy(5), [[1.0]] * 4, [0] * 4) == over(accuracy(), [[1.0]] * 4, [0] * 4) == 1.0
+
+
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("parts", [1, 7])
 def test_agrees_with_sklearn_whatever_the_batches(k, parts):

@@ -47,6 +47,7 @@ CALLS = {
     "encode_yolo": ([_boxes(2), np.stack([ANCHORS] * 2)], {"grid_size": (2, 3), "image_size": (32, 48)}),
     "generalized_box_iou": ([_boxes(2), _boxes(2, n=3)], {}),
     "kmeans_anchor_boxes": ([_random(2, 30, 2, low=1, high=50)], {"k": 3}),
+    "local_response_norm": ([_random(2, 3, 4, 6, 7, low=-1)], {"size": 3, "alpha": 0.5}),
     "match_anchor_boxes": ([_random(2, 5, 2, high=30), np.stack([ANCHORS] * 2)], {}),
     "max_pool2d": ([IMAGES], {"window": 3, "strides": 2, "padding": "same"}),
     "nms": ([_boxes(2), _random(2, 5)], {"iou_threshold": 0.3, "score_threshold": 0.1, "max_outputs": 3}),

@@ -42,7 +42,9 @@ def test_a_run_leaves_what_the_readme_says(whole):
     assert facts["versions"]["jax"]
     assert "def experiment" in facts["source"]
     assert facts["traces"] <= 1
-    assert sorted(p.name for p in (whole.folder / "previews").iterdir()) == ["step_0000020.png", "step_0000040.png"]
+    pictures = sorted(p.name for p in (whole.folder / "previews").iterdir())
+    assert pictures == ["confusion.png", "step_0000020.png", "step_0000040.png"]
+    assert (whole.folder / "per_class.csv").exists()
     assert list((whole.folder / "events").iterdir())
     records = without_time(whole.folder)
     assert [r["step"] for r in records if r["split"] == "train"] == [5, 10, 15, 20, 25, 30, 35, 40]

@@ -1,0 +1,91 @@
+"""GoogLeNet and Inception v3 on any set of labelled pictures.
+
+Claim: to be measured.
+
+Paper: Szegedy et al., https://arxiv.org/abs/1409.4842 (googlenet, here with batch normalisation in place of local
+response normalisation) and https://arxiv.org/abs/1512.00567 (inception_v3).
+
+    python launch.py experiments/inception.py
+    python launch.py experiments/inception.py data=folder:PATH
+    python launch.py experiments/inception.py data=folder:PATH network=inception_v3 image_size=299 batch_size=16
+"""
+
+from functools import partial
+from typing import Literal
+
+import optax
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import classification_data
+from jaxcv.train import Experiment, kernels, schedules
+from jaxcv.weights import pretrained
+
+NETWORKS = {
+    "googlenet": models.googlenet,
+    "inception_v3": models.inception_v3,
+}
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    network: Literal["googlenet", "inception_v3"] = "googlenet",
+    norm: bool = True,
+    aux_logits: bool = False,
+    weights: str = "",
+    trainable: str = ".*",
+    image_size: int = 64,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    label_smoothing: float = 0.1,
+    flip: float = 0.5,
+    shift: float = 0.1,
+    scale: float = 0.1,
+    color: float = 0.1,
+    auxiliary_weight: float = 0.3,
+    batch_size: int = 64,
+    steps: int = 500,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (embedded), "folder:PATH" (class folders) or "mnist:PATH" (IDX files).
+        network: googlenet, or inception_v3 for pictures of at least 75 pixels.
+        norm: for googlenet, batch normalisation; without it, the paper's local response normalisation.
+        aux_logits: heads in the middle that help to train, and are not used afterwards.
+        weights: file, or name of published weights, to start from; empty: from scratch.
+        trainable: pattern over parameter paths, such as "head" or "inception5.|head"; the rest is frozen.
+        image_size: side of the pictures the network is fed.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
+        label_smoothing: probability mass moved from the true class to all classes.
+        flip: probability of mirroring left and right, where the set allows it.
+        shift: largest translation, as a share of the side.
+        scale: largest change of size.
+        color: largest change of brightness, contrast and saturation.
+        auxiliary_weight: of each such head's loss (0.3 in the first paper, 0.4 in common use for inception_v3).
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    train, test = classification_data(data, image_size=image_size)
+    options = {"norm": norm} if network == "googlenet" else {}
+    model = NETWORKS[network](num_classes=train.num_classes, aux_logits=aux_logits, **options)
+    schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 10, total_steps=steps)
+    return Experiment(
+        model=model,
+        initial=pretrained(weights, model, new_head=True) if weights else None,
+        trainable=trainable,
+        loss=partial(losses.cross_entropy, label_smoothing=label_smoothing, auxiliary_weight=auxiliary_weight),
+        optimizer=optax.chain(
+            optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay, mask=kernels)
+        ),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(128),
+        augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
+        predict=predict.classes,
+        metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
+        steps=steps,
+        seed=seed,
+    )

@@ -1,0 +1,91 @@
+"""MobileNets on any set of labelled pictures, and as they were trained on ImageNet.
+
+Claim: to be measured.
+
+Paper: Howard et al., https://arxiv.org/abs/1704.04861 (mobilenet_v1); Sandler et al., https://arxiv.org/abs/1801.04381
+(mobilenet_v2).
+
+    python launch.py experiments/mobilenet.py
+    python launch.py experiments/mobilenet.py data=folder:PATH
+    python launch.py experiments/mobilenet.py weights=FILE --predict PHOTO      # ImageNet's names, without training
+"""
+
+from functools import partial
+from typing import Literal
+
+import optax
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import classification_data
+from jaxcv.train import Experiment, kernels, schedules
+from jaxcv.weights import network as network_of
+from jaxcv.weights import pretrained
+
+NETWORKS = {
+    "mobilenet_v1": models.mobilenet_v1,
+    "mobilenet_v2": models.mobilenet_v2,
+}
+
+
+def experiment(
+    *,
+    data: str = "",
+    network: Literal["mobilenet_v1", "mobilenet_v2"] = "mobilenet_v1",
+    width: int = 50,
+    weights: str = "",
+    trainable: str = ".*",
+    image_size: int | None = None,
+    lr: float = 2e-3,
+    weight_decay: float = 0.05,
+    label_smoothing: float = 0.1,
+    flip: float = 0.5,
+    shift: float = 0.1,
+    scale: float = 0.1,
+    color: float = 0.1,
+    batch_size: int = 64,
+    steps: int = 1_000,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (embedded), "folder:PATH" (class folders), "mnist:PATH" (IDX files), or "imagenet" (names of its
+            classes, to predict with); empty: "imagenet" where there are weights, else "digits".
+        network: the first version, or the second with inverted residuals.
+        width: channels in percent of the paper's full network; where there are weights, theirs are taken.
+        weights: file, or name of published weights, to start from; empty: from scratch.
+        trainable: pattern over parameter paths, such as "head" or "block1.|last|head"; the rest is frozen.
+        image_size: side of the pictures the network is fed; None: 224 where there are weights, else 64.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
+        label_smoothing: probability mass moved from the true class to all classes.
+        flip: probability of mirroring left and right, where the set allows it.
+        shift: largest translation, as a share of the side.
+        scale: largest change of size.
+        color: largest change of brightness, contrast and saturation.
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    if image_size is None:
+        image_size = 224 if weights else 64
+    train, test = classification_data(data or ("imagenet" if weights else "digits"), image_size=image_size)
+    make = partial(network_of, network, weights) if weights else partial(NETWORKS[network], width=width / 100)
+    model = make(num_classes=train.num_classes)
+    schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 10, total_steps=steps)
+    return Experiment(
+        model=model,
+        initial=pretrained(weights, model, new_head=True) if weights else None,
+        trainable=trainable,
+        loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),
+        optimizer=optax.chain(
+            optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay, mask=kernels)
+        ),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(128),
+        augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
+        predict=predict.classes,
+        metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
+        steps=steps,
+        seed=seed,
+    )

@@ -1,0 +1,104 @@
+"""Residual networks on any set of labelled pictures.
+
+Claim: to be measured.
+
+Paper: He, Zhang, Ren, Sun, https://arxiv.org/abs/1512.03385, section 4.2 for the small ones (with a shorter schedule,
+label smoothing, and affine augmentation in place of padding and cropping).
+
+    python launch.py experiments/resnet.py
+    python launch.py experiments/resnet.py data=folder:PATH
+    python launch.py experiments/resnet.py data=folder:PATH network=resnet50 image_size=224 weights=resnet50.pth lr=0.01
+"""
+
+from functools import partial
+from typing import Literal
+
+import optax
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import classification_data
+from jaxcv.train import Experiment, kernels, schedules
+from jaxcv.weights import pretrained
+
+NETWORKS = {
+    "resnet20": models.resnet20,
+    "resnet32": models.resnet32,
+    "resnet44": models.resnet44,
+    "resnet56": models.resnet56,
+    "resnet110": models.resnet110,
+    "resnet18": models.resnet18,
+    "resnet34": models.resnet34,
+    "resnet50": models.resnet50,
+    "resnet101": models.resnet101,
+    "resnet152": models.resnet152,
+}
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    network: Literal[
+        "resnet20",
+        "resnet32",
+        "resnet44",
+        "resnet56",
+        "resnet110",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+    ] = "resnet20",
+    weights: str = "",
+    trainable: str = ".*",
+    image_size: int = 32,
+    lr: float = 0.1,
+    weight_decay: float = 5e-4,
+    label_smoothing: float = 0.1,
+    flip: float = 0.5,
+    shift: float = 0.1,
+    scale: float = 0.1,
+    color: float = 0.1,
+    batch_size: int = 64,
+    steps: int = 1_000,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (embedded), "folder:PATH" (class folders) or "mnist:PATH" (IDX files).
+        network: resnet20 to resnet110 are the paper's for 32x32 pictures, the others those for ImageNet.
+        weights: file, or name of published weights, to start from; empty: from scratch.
+        trainable: pattern over parameter paths, such as "head" or "stage4|head"; the rest is frozen.
+        image_size: side of the pictures the network is fed.
+        lr: peak learning rate of SGD with Nesterov momentum 0.9, after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: of convolutions and the head, not of biases and normalisation.
+        label_smoothing: probability mass moved from the true class to all classes.
+        flip: probability of mirroring left and right, where the set allows it.
+        shift: largest translation, as a share of the side.
+        scale: largest change of size.
+        color: largest change of brightness, contrast and saturation.
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    train, test = classification_data(data, image_size=image_size)
+    model = NETWORKS[network](num_classes=train.num_classes)
+    schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 10, total_steps=steps)
+    return Experiment(
+        model=model,
+        initial=pretrained(weights, model, new_head=True) if weights else None,
+        trainable=trainable,
+        loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),
+        optimizer=optax.chain(
+            optax.add_decayed_weights(weight_decay, mask=kernels),
+            optax.sgd(schedule, momentum=0.9, nesterov=True),
+        ),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(128),
+        augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
+        predict=predict.classes,
+        metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
+        steps=steps,
+        seed=seed,
+    )

@@ -1,0 +1,94 @@
+"""Transfer learning: a pretrained network's head, all of it, or the same network from scratch, side by side.
+
+Claim: to be measured.
+
+    python launch.py experiments/transfer.py data=folder:PATH weights=FILE mode=frozen,finetune,scratch      # one table
+    python launch.py experiments/transfer.py
+
+Without weights the trunk is random, and so are its features: a check of the machinery, and a lower bound.
+"""
+
+from functools import partial
+from typing import Literal
+
+import optax
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import classification_data
+from jaxcv.train import Experiment, by_part, kernels, schedules
+from jaxcv.weights import extractor, network, pretrained
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    weights: str = "",
+    architecture: str = "mobilenet_v1",
+    mode: Literal["frozen", "finetune", "scratch"] = "frozen",
+    cache_features: bool = True,
+    feature: str = "pool",
+    image_size: int | None = None,
+    lr: float = 3e-3,
+    trunk_lr: float = 0.1,
+    weight_decay: float = 0.01,
+    flip: float = 0.5,
+    shift: float = 0.1,
+    scale: float = 0.2,
+    color: float = 0.2,
+    batch_size: int = 16,
+    steps: int = 150,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "folder:PATH" (class folders), "mnist:PATH" (IDX files) or "digits" (embedded).
+        weights: file, or name of published weights, to start from.
+        architecture: the network of those weights, any of `jaxcv.models`.
+        mode: "frozen" trains a new head alone, "finetune" all from the weights, "scratch" all from random numbers.
+        cache_features: for "frozen": compute the trunk's features once, of pictures without augmentation.
+        feature: what the head reads, where features are cached ("fc7" for AlexNet and VGG).
+        image_size: side of the pictures the network is fed; None: 224 where there are weights, else 32.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        trunk_lr: for "finetune": the trunk's learning rate, as a share of the head's.
+        weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
+        flip: probability of mirroring left and right, where the set allows it.
+        shift: largest translation, as a share of the side.
+        scale: largest change of size.
+        color: largest change of brightness, contrast and saturation.
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    if image_size is None:
+        image_size = 224 if weights else 32
+    train, test = classification_data(data, image_size=image_size)
+    model = network(architecture, weights, num_classes=train.num_classes)
+    if hasattr(model, "dropout"):
+        model = model.clone(dropout=0.0)  # so that cached features give the same head
+    cached = mode == "frozen" and cache_features
+    if cached:
+        extract = extractor(weights, model, feature=feature)
+        train, test = train.with_features(extract), test.with_features(extract)
+
+    def adamw(rate):
+        schedule = schedules.warmup_cosine(rate, warmup_steps=steps // 10, total_steps=steps)
+        return optax.adamw(schedule, weight_decay=weight_decay, mask=kernels)
+
+    return Experiment(
+        model=models.Classifier(num_classes=train.num_classes) if cached else model,
+        inputs=("features",) if cached else ("image",),
+        initial=pretrained(weights, model, skip="head") if weights and mode != "scratch" and not cached else None,
+        trainable="head" if mode == "frozen" else ".*",
+        loss=losses.cross_entropy,
+        optimizer=by_part({"head": adamw(lr), ".*": adamw(lr * trunk_lr if mode == "finetune" else lr)}),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(32),
+        augment=None
+        if cached
+        else partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
+        predict=predict.classes,
+        metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
+        steps=steps,
+        seed=seed,
+    )

@@ -1,0 +1,95 @@
+"""VGG networks on any set of labelled pictures.
+
+Claim: to be measured.
+
+Paper: Simonyan, Zisserman, https://arxiv.org/abs/1409.1556. For small pictures the dense layers are narrower.
+
+    python launch.py experiments/vgg.py
+    python launch.py experiments/vgg.py data=folder:PATH
+    python launch.py experiments/vgg.py data=folder:PATH network=vgg16 image_size=224 fc_width=4096 fc_side=7
+"""
+
+from functools import partial
+from typing import Literal
+
+import optax
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import classification_data
+from jaxcv.train import Experiment, kernels, schedules
+from jaxcv.weights import pretrained
+
+NETWORKS = {
+    "vgg11": models.vgg11,
+    "vgg11_bn": models.vgg11_bn,
+    "vgg13": models.vgg13,
+    "vgg13_bn": models.vgg13_bn,
+    "vgg16": models.vgg16,
+    "vgg16_bn": models.vgg16_bn,
+    "vgg19": models.vgg19,
+    "vgg19_bn": models.vgg19_bn,
+}
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    network: Literal["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"] = "vgg11_bn",
+    fc_width: int = 512,
+    fc_side: int = 1,
+    dropout: float = 0.5,
+    weights: str = "",
+    trainable: str = ".*",
+    image_size: int = 32,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    label_smoothing: float = 0.1,
+    flip: float = 0.5,
+    shift: float = 0.1,
+    scale: float = 0.1,
+    color: float = 0.1,
+    batch_size: int = 64,
+    steps: int = 600,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (embedded), "folder:PATH" (class folders) or "mnist:PATH" (IDX files).
+        network: by the number of layers with weights; "_bn" has batch normalisation.
+        fc_width: outputs of the two hidden dense layers (4096 in the paper).
+        fc_side: side of the map that the first of them sees (7 in the paper).
+        dropout: rate after the hidden dense layers.
+        weights: file, or name of published weights, to start from; empty: from scratch.
+        trainable: pattern over parameter paths, such as "head" or "conv5_.|fc6|fc7|head"; the rest is frozen.
+        image_size: side of the pictures the network is fed.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
+        label_smoothing: probability mass moved from the true class to all classes.
+        flip: probability of mirroring left and right, where the set allows it.
+        shift: largest translation, as a share of the side.
+        scale: largest change of size.
+        color: largest change of brightness, contrast and saturation.
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    train, test = classification_data(data, image_size=image_size)
+    model = NETWORKS[network](num_classes=train.num_classes, fc_width=fc_width, fc_side=fc_side, dropout=dropout)
+    schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 10, total_steps=steps)
+    return Experiment(
+        model=model,
+        initial=pretrained(weights, model, new_head=True) if weights else None,
+        trainable=trainable,
+        loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),
+        optimizer=optax.chain(
+            optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay, mask=kernels)
+        ),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(128),
+        augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
+        predict=predict.classes,
+        metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
+        steps=steps,
+        seed=seed,
+    )

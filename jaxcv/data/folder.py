@@ -1,0 +1,128 @@
+"""Class folders: one folder a class, named after it, its pictures directly inside; `folder_scan` has the rules.
+
+Pictures are fitted by `images.fit_image`: the centre square of the shorter side for training; of 0.875 of it for
+testing, or of all of it where that share has fewer pixels than the network's input. So a picture at most 1.14 times as
+large as the input is used whole.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from jaxcv.data.folder_scan import ClassFolders, find_faults, list_names, scan_folder
+from jaxcv.data.images import Progress, fit_image
+from jaxcv.data.pipeline import Dataset
+from jaxcv.types import Batch
+
+CACHE_BYTES = 2**29
+"""Most memory that fitted pictures of one split may take; those that come first in the split are kept."""
+TEST_SHARE = 0.875
+"""Of the shorter side of a test picture: 224 of 256 pixels, as in many papers."""
+
+
+def open_folder(
+    folder: Path, *, image_size: int, channels: int = 3, on_error: str = "raise"
+) -> tuple[Dataset, Dataset]:
+    """Open class folders: the train and the test split. Files are read when first needed.
+
+    Args:
+      folder: see `folder_scan`.
+      image_size: side of the square the pictures are fitted to, in pixels.
+      channels: 3 for RGB, grey pictures too; 1 for grey.
+      on_error: `raise`, or `skip` faulty pictures: to know them all, each is decoded once when the set is opened.
+    """
+    scan = partial(scan_folder, folder, on_error == "skip")
+    train, test = (
+        Dataset(FolderImages(split, image_size, channels, scan), image_size=image_size) for split in ("train", "test")
+    )
+    return train, test
+
+
+@dataclass(frozen=True, eq=False)
+class FolderImages:
+    """One split of class folders; `scan` lists them and caches for itself."""
+
+    split: str
+    image_size: int
+    channels: int
+    scan: Callable[[], ClassFolders]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def _files(self) -> tuple[str, ...]:
+        return self.scan().files[self.split]
+
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class index."""
+        return self.scan().class_names
+
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """One example: `image` uint8 [s s c] and `label` int32."""
+        image = jax.ShapeDtypeStruct((self.image_size, self.image_size, self.channels), np.uint8)
+        return {"image": image, "label": jax.ShapeDtypeStruct((), np.int32)}
+
+    @cached_property
+    def _kept(self) -> tuple[UInt8[np.ndarray, "n s s c"], Bool[np.ndarray, "n"]]:
+        """Pictures fitted before, and which of them are there: of the first examples, as many as may be kept."""
+        shape = self.spec()["image"].shape
+        count = min(len(self), CACHE_BYTES // int(np.prod(shape)))
+        return np.zeros((count, *shape), np.uint8), np.zeros(count, np.bool_)  # memory is taken as pages are filled
+
+    def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """The examples at `indices`."""
+        kept, there = self._kept
+        images = np.empty((len(indices), *kept.shape[1:]), np.uint8)
+        for row, i in enumerate(indices.tolist()):
+            if i < len(kept) and there[i]:
+                images[row] = kept[i]
+                continue
+            images[row] = self._fit(self._files[i])[0]
+            if i < len(kept):
+                kept[i] = images[row]
+                there[i] = True  # after the pixels: another thread may be reading
+        return {"image": images, "label": self.scan().labels[self.split][indices]}
+
+    def _fit(self, path: str | Path) -> tuple[UInt8[np.ndarray, "s s c"], float]:
+        share = TEST_SHARE if self.split == "test" else 1.0
+        return fit_image(path, size=self.image_size, channels=self.channels, share=share)
+
+    @cached_property
+    def _passed(self) -> set[bool]:
+        """Whether the checks that found no fault were thorough: the trials of a sweep check once."""
+        return set()
+
+    def box_sizes(self) -> Float[np.ndarray, "n 2"]:
+        """No boxes in a set for classification."""
+        return np.zeros((0, 2), np.float32)
+
+    def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
+        """Of every picture its presence, header and ending; `thorough` decodes it too."""
+        files, names = self._files, self.class_names()
+        if not self._passed & {thorough, True}:
+            for done, fault in enumerate(find_faults(files, thorough=thorough), 1):
+                if fault is not None:
+                    raise fault
+                if progress is not None:
+                    progress(done, len(files))
+            self._passed.add(thorough)
+        counts = np.bincount(self.scan().labels[self.split], minlength=len(names)).tolist()
+        listed = ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
+        if len(names) > 30:
+            listed = f"{min(counts):,} to {max(counts):,} images each"
+        lines = [f"{self.split}: {len(files):,} images, {len(names):,} classes ({listed})"]
+        if 0 in counts:
+            missing = [name for name, count in zip(names, counts, strict=True) if count == 0]
+            lines.append(f"{self.split}: no image of {list_names(missing)}")
+        return lines + [f"{self.split}: {note}" for note in self.scan().notes[self.split]]
+
+    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+        """One file as its split is fitted, and the factors (x, y) from its pixels to the file's; not where they lie."""
+        pixels, factor = self._fit(path)
+        return pixels, (factor, factor)

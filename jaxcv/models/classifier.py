@@ -1,0 +1,22 @@
+"""A head alone: what is trained on the features of a frozen network."""
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from jaxcv.models.layers import Dense
+
+
+class Classifier(nn.Module):
+    """A linear layer `head` from features to logits: with fresh parameters, those of the whole network's own head.
+
+    Takes [b d], returns logits [b num_classes] and no features.
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "b d"], *, train: bool = False
+    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+        """Nothing here depends on `train`."""
+        return Dense(self.num_classes, name="head")(features), {}

@@ -1,0 +1,67 @@
+"""VGG: nothing but 3x3 convolutions and 2x2 pooling, in five stages, and three fully connected layers.
+
+Simonyan, Zisserman: Very deep convolutional networks for large-scale image recognition.
+https://arxiv.org/abs/1409.1556, table 1.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from jaxcv import ops
+from jaxcv.initializers import VarianceScaling
+from jaxcv.models.layers import IMAGENET_MEAN, IMAGENET_STD, ConvNormAct, Dense, Dropout, MaxPool, flatten, standardize
+from jaxcv.types import Scalar
+
+
+class VGG(nn.Module):
+    """A network of the VGG family, by the number of convolutions in each stage.
+
+    Takes [b h w c] in [0, 1], sides of 2^stages (32) and more (224 in the paper, for a 7x7 map before fc6); returns
+    logits [b num_classes] and the features `conv1_1 .. pool1 conv2_1 .. pool5 fc6 fc7`, after the ReLU. Deviations
+    from the paper: initial values follow He et al.; batch normalisation, where it is asked for, came later.
+    """
+
+    stage_sizes: tuple[int, ...] = (1, 1, 2, 2, 2)
+    stage_channels: tuple[int, ...] = (64, 128, 256, 512, 512)
+    norm: bool = False
+    """Batch normalisation after every convolution, which keeps its (then idle) bias, as in torchvision."""
+    num_classes: int = 1000
+    fc_width: int = 4096
+    fc_side: int = 7
+    """Side of the map that fc6 reads; any other is averaged, or repeated, to it."""
+    dropout: Scalar = 0.5
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool = False
+    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+        """`train` turns dropout on and selects batch statistics over running ones."""
+        features: dict[str, Array] = {}
+        x = standardize(images, self.mean, self.std)
+        for i, (size, channels) in enumerate(zip(self.stage_sizes, self.stage_channels, strict=True), start=1):
+            for j in range(1, size + 1):
+                unit = ConvNormAct(channels, padding=1, norm=self.norm, conv_bias=True, name=f"conv{i}_{j}")
+                x = features[f"conv{i}_{j}"] = unit(x, train=train)
+            x = features[f"pool{i}"] = MaxPool(2, name=f"pool{i}")(x)
+        if x.shape[1:3] != (self.fc_side, self.fc_side):
+            x = ops.adaptive_avg_pool2d(x, output_size=self.fc_side)
+        x = flatten(x)
+        for name in ("fc6", "fc7"):
+            dense = Dense(self.fc_width, kernel_init=VarianceScaling(2.0, "fan_in"), name=name)
+            features[name] = nn.relu(dense(x))
+            x = Dropout(self.dropout)(features[name], train=train)
+        return Dense(self.num_classes, name="head")(x), features
+
+
+vgg11 = partial(VGG, stage_sizes=(1, 1, 2, 2, 2))
+vgg13 = partial(VGG, stage_sizes=(2, 2, 2, 2, 2))
+vgg16 = partial(VGG, stage_sizes=(2, 2, 3, 3, 3))
+vgg19 = partial(VGG, stage_sizes=(2, 2, 4, 4, 4))
+vgg11_bn = partial(vgg11, norm=True)
+vgg13_bn = partial(vgg13, norm=True)
+vgg16_bn = partial(vgg16, norm=True)
+vgg19_bn = partial(vgg19, norm=True)

@@ -1,0 +1,134 @@
+"""Parts of a network by the paths of their parameters: which are trained, which are frozen, at which rate.
+
+A pattern is a regular expression that names a path or what it begins with, between slashes: `head` is all under
+`head/`, `stage4|head` both, `.*` everything.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+
+from jaxcv.types import UserError
+
+EVERYTHING = ".*"
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether the pattern names this path or one above it."""
+    return re.match(f"(?:{pattern})(?:/|$)", path) is not None
+
+
+def split(params: Any, pattern: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters that a pattern names, and the others: two trees without each other's branches.
+
+    Raises:
+        UserError: the pattern names none.
+    """
+    if pattern == EVERYTHING:
+        return params, {}
+    trained, frozen = {}, {}
+    for path, leaf in _paths(params):
+        (trained if matches(pattern, "/".join(path)) else frozen)[path] = leaf
+    if not trained:
+        there = ", ".join(dict.fromkeys(path[0] for path in frozen))
+        raise UserError(f"trainable={pattern!r} names no parameter; their paths begin with {there}")
+    return _nest(trained), _nest(frozen)
+
+
+def merge(trained: Any, frozen: Any) -> dict[str, Any]:
+    """The whole tree again."""
+    return _nest(dict([*_paths(trained), *_paths(frozen)])) if frozen else trained
+
+
+def describe(params: Any, pattern: str) -> str:
+    """One line: how many parameters are trained, and which parts are frozen."""
+    trained, frozen = split(params, pattern)
+    count = sum(leaf.size for leaf in jax.tree.leaves(trained))
+    total = count + sum(leaf.size for leaf in jax.tree.leaves(frozen))
+    if not frozen:
+        return f"trained: all {total:,} parameters"
+    return (
+        f"trained: {count:,} of {total:,} parameters ({', '.join(trained)}); frozen, with their batch statistics: "
+        f"{', '.join(n for n in frozen if n not in trained) or 'parts of the same'}"
+    )
+
+
+@contextlib.contextmanager
+def running_frozen(params: Any, pattern: str) -> Iterator[None]:
+    """Inside, modules all of whose parameters are frozen run as in evaluation: no dropout, running statistics.
+
+    So their statistics stay as they are, to the bit. It works on modules that are handed `train=` by keyword, as ours
+    are, and on `flax.linen.BatchNorm`.
+    """
+    if pattern == EVERYTHING:
+        yield
+        return
+    trained: dict[tuple[str, ...], bool] = {}
+    for path, _ in _paths(params):
+        for end in range(len(path)):
+            trained[path[:end]] = trained.get(path[:end], False) or matches(pattern, "/".join(path))
+
+    def run(method: Any, args: Any, kwargs: dict[str, Any], context: Any) -> Any:
+        if not trained.get(context.module.path, True):
+            if kwargs.get("train"):
+                kwargs = {**kwargs, "train": False}
+            elif isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
+                # Flax takes it from the call only when the module itself was built without.
+                object.__setattr__(context.module, "use_running_average", None)
+                kwargs = {**kwargs, "use_running_average": True}
+        return method(*args, **kwargs)
+
+    with nn.intercept_methods(run):
+        yield
+
+
+def by_part(optimizers: Mapping[str, optax.GradientTransformation]) -> optax.GradientTransformation:
+    """Another optimizer, or another rate, for each part of a network.
+
+    `by_part({"head": optax.adam(lr), ".*": optax.adam(lr / 10)})`: a parameter goes by the first pattern that names it.
+
+    Args:
+        optimizers: pattern over parameter paths to the optimizer of those parameters.
+
+    Raises:
+        UserError: a parameter that no pattern names.
+    """
+
+    def labels(params: Any) -> Any:
+        def label(path: str) -> str:
+            found = next((pattern for pattern in optimizers if matches(pattern, path)), None)
+            if found is None:
+                raise UserError(f"no optimizer for {path}: the patterns are {', '.join(optimizers)}; end with '.*'")
+            return found
+
+        return _nest({path: label("/".join(path)) for path, _ in _paths(params)})
+
+    return optax.multi_transform({**optimizers}, labels)
+
+
+def kernels(params: Any) -> Any:
+    """True on the leaves called `kernel`: the mask of weight decay that spares biases and normalisation."""
+    return _nest({path: path[-1] == "kernel" for path, _ in _paths(params)})
+
+
+def _paths(tree: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, (*above, name))
+        else:
+            yield (*above, name), value
+
+
+def _nest(leaves: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, leaf in sorted(leaves.items()):
+        branch = tree
+        for name in path[:-1]:
+            branch = branch.setdefault(name, {})
+        branch[path[-1]] = leaf
+    return tree

@@ -1,0 +1,35 @@
+"""Starting from somebody else's weights: read, match by name, check, fetch.
+
+    load save                                   files: .npz .safetensors .h5 .pth, no pickled code is ever run
+    from_torchvision from_timm from_keras       tensors by their names -> variables of the network of that name
+    match Report                                the same for any of our networks, with an account of every tensor
+    network                                     the network of a name with the fields that a file asks for
+    pretrained                                  `Experiment.initial`: start a run from a file or a published set
+    extractor                                   a frozen network's features, to be computed once and kept
+    fetch                                       published weights by name, checked by hash, kept in the cache
+
+Nothing is ever loaded by half: what is missing, left over or of another shape is refused by name.
+"""
+
+from jaxcv.weights.matching import Report, match
+
+try:  # TEMPORARY
+    from jaxcv.weights.formats import load, save
+    from jaxcv.weights.published import fetch
+except ImportError:
+    pass
+from jaxcv.weights.start import extractor, from_keras, from_timm, from_torchvision, network, pretrained
+
+__all__ = [
+    "Report",
+    "extractor",
+    "fetch",
+    "from_keras",
+    "from_timm",
+    "from_torchvision",
+    "load",
+    "match",
+    "network",
+    "pretrained",
+    "save",
+]

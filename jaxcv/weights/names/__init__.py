@@ -1,0 +1,40 @@
+"""What the layers of our networks are called elsewhere, one file a family.
+
+A naming scheme is a function from our module path (`stage1/block1/unit1/conv`) to theirs (`layer1.0.conv1`), given the
+network. `jaxcv` is our own: names are paths.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxcv import models
+from jaxcv.weights.names import alexnet, inception, mobilenet, resnet, vgg
+
+SCHEMES: dict[type, dict[str, Callable[[Any, str], str]]] = {
+    models.AlexNet: {"torchvision": alexnet.torchvision},
+    models.VGG: {"torchvision": vgg.torchvision, "timm": vgg.timm, "keras": vgg.keras},
+    models.ResNet: {"torchvision": resnet.torchvision, "timm": resnet.timm},
+    models.GoogLeNet: {"torchvision": inception.torchvision},
+    models.InceptionV3: {"torchvision": inception.torchvision, "timm": inception.timm},
+    models.MobileNetV1: {"keras": mobilenet.keras, "timm": mobilenet.timm},
+    models.MobileNetV2: {
+        "torchvision": mobilenet.torchvision,
+        "timm": mobilenet.timm,
+        "keras": mobilenet.keras,
+    },
+}
+
+FLATTENED = {models.AlexNet: alexnet.flattened, models.VGG: vgg.flattened, models.GoogLeNet: inception.flattened}
+
+
+def of(model: Any) -> dict[str, Callable[[str], str]]:
+    """The schemes known for a network, by name, each from our module path to theirs."""
+    theirs = SCHEMES.get(type(model), {})
+    return {"jaxcv": lambda path: path} | {
+        scheme: (lambda path, function=function: function(model, path)) for scheme, function in theirs.items()
+    }
+
+
+def flattened(model: Any) -> dict[str, int]:
+    """Module path of each dense layer that reads a flattened map, and the number of that map's channels."""
+    return FLATTENED[type(model)](model) if type(model) in FLATTENED else {}

@@ -1,0 +1,200 @@
+"""Variables of a network from tensors or a file, and the start of an experiment from them."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcv import models
+from jaxcv.initializers import initialize
+from jaxcv.types import UserError, unknown_name
+from jaxcv.weights import names
+from jaxcv.weights.formats import load
+from jaxcv.weights.matching import Report, match
+
+
+def _googlenet(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {"torchvision_compatible": True, "aux_logits": "aux1.conv.conv.weight" in tensors}
+
+
+def _inception_v3(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {"aux_logits": "AuxLogits.conv0.conv.weight" in tensors}
+
+
+def _mobilenet_v1(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    stem = tensors.get("conv1/kernel")
+    norm = any(name.startswith("conv1_bn/") for name in tensors)
+    return {} if stem is None else {"width": np.shape(stem)[-1] / 32, "norm": norm}
+
+
+# The fields of a network, beyond the number of classes, that make it the one which tensors belong to.
+_FIELDS = {"googlenet": _googlenet, "inception_v3": _inception_v3, "mobilenet_v1": _mobilenet_v1}
+
+
+def from_torchvision(name: str, state_dict: Mapping[str, np.ndarray], **options: Any) -> dict[str, Any]:
+    """Variables of `models.<name>` from torchvision's state dict of that model.
+
+    Args:
+        name: torchvision's name, such as `resnet50`; the number of classes is that of the tensors.
+        state_dict: arrays by torchvision's names. Gradients under the same names may stand for the parameters.
+        options: further fields of the network.
+
+    Returns:
+        Linen variables, `{"params": ..., "batch_stats": ...}`.
+
+    Raises:
+        UserError: an unknown network, or tensors that do not fit; by name.
+    """
+    return _from("torchvision", name, state_dict, options)
+
+
+def from_timm(name: str, state_dict: Mapping[str, np.ndarray], **options: Any) -> dict[str, Any]:
+    """Variables of `models.<name>` from the state dict of timm's version; else as `from_torchvision`."""
+    return _from("timm", name, state_dict, options)
+
+
+def from_keras(name: str, tensors: Mapping[str, np.ndarray], **options: Any) -> dict[str, Any]:
+    """Variables of `models.<name>` from the tensors of `keras.applications`, `layer/kernel`; else as above.
+
+    Widths and the like are options: `from_keras("mobilenet_v1", tensors, width=0.25)`.
+    """
+    return _from("keras", name, tensors, options)
+
+
+def _from(scheme: str, name: str, tensors: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    tensors = {key: np.asarray(tensor) for key, tensor in tensors.items()}
+    model = _build(name, tensors, options)
+    if scheme not in names.of(model):
+        raise UserError(f"no {scheme} names are known for {name}; there are {', '.join(names.of(model))}")
+    variables, _ = match(model, shapes(model), tensors, scheme=scheme, file=f"{scheme} {name}")
+    return variables
+
+
+def network(name: str, source: str | Path, **fields: Any) -> Any:
+    """`models.<name>` with the fields that a file's tensors ask for: classes, width, normalisation, auxiliary heads.
+
+    Args:
+        name: of the network, such as `mobilenet_v1`.
+        source: as in `pretrained`; empty: nobody's.
+        fields: those to be set otherwise, such as `num_classes` for a new head.
+    """
+    return _build(name, _tensors(str(source)) if source else {}, fields)
+
+
+def _build(name: str, tensors: Mapping[str, Any], fields: dict[str, Any]) -> Any:
+    there = [n for n in models.__all__ if n == n.lower() and n != "summary"]
+    if name not in there:
+        raise UserError(unknown_name("network", name, there))
+    build = getattr(models, name)
+    fields = {**(_FIELDS[name](tensors) if name in _FIELDS else {}), **fields}
+    if "num_classes" not in fields and (classes := _classes(build(**fields), tensors)) is not None:
+        fields["num_classes"] = classes
+    return build(**fields)
+
+
+def shapes(model: Any, image_size: int = 224) -> dict[str, Any]:
+    """Shapes of a network's variables for RGB pictures, without computing any."""
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return dict(jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image))
+
+
+def pretrained(
+    source: str | Path, model: Any, *, skip: str = "", new_head: bool = False
+) -> Callable[[Any], tuple[dict[str, Any], Report]]:
+    """What `Experiment.initial` takes: a function from fresh variables to those of a file, and the account of it.
+
+    Args:
+        source: a file that `load` reads, with names of any scheme known for the network (the one that fits best is
+            taken), or the name of published weights that `fetch` knows.
+        model: the experiment's network.
+        skip: pattern over module paths that keep their fresh values, such as `head`.
+        new_head: where the file's `head` has another number of classes, keep the fresh one instead of refusing.
+
+    Returns:
+        `variables -> (variables, report)`. The file is read when that is called.
+    """
+
+    def initial(variables: Any) -> tuple[dict[str, Any], Report]:
+        tensors = _tensors(str(source))
+        pattern = skip
+        if new_head and _classes(model, tensors) not in (None, model.num_classes):
+            pattern = f"{skip}|head" if skip else "head"
+        return match(model, variables, tensors, skip=pattern, file=str(source))
+
+    return initial
+
+
+def _classes(model: Any, tensors: Mapping[str, Any]) -> int | None:
+    """Number of classes of the tensors' head, whatever it is called there; None where none is found."""
+    heads = [f"{function('head')}{end}" for function in names.of(model).values() for end in (".bias", "/bias")]
+    return next((len(tensors[head]) for head in [*heads, "params/head/bias"] if head in tensors), None)
+
+
+@cache
+def _tensors(source: str) -> dict[str, np.ndarray]:
+    from jaxcv.weights.published import fetch, is_published
+
+    return load(fetch(source) if not Path(source).exists() and is_published(source) else source)
+
+
+class FeatureExtractor:
+    """A frozen network up to one of its features: a function of images, made by `extractor`."""
+
+    def __init__(self, source: str, model: Any, feature: str):
+        self._source, self._model, self._feature = source, model, feature
+        self._variables: dict[str, Any] | None = None
+        self._jitted = jax.jit(self._apply)
+
+    def _apply(self, variables: Any, images: jax.Array) -> jax.Array:
+        if images.dtype == jnp.uint8:
+            images = images.astype(jnp.float32) / 255.0
+        features = self._model.apply(variables, images, train=False)[1]
+        if self._feature not in features:
+            there = ", ".join(features)
+            raise UserError(f"{type(self._model).__name__} has no feature {self._feature!r}; there are {there}")
+        return features[self._feature]
+
+    def __call__(self, images: Any) -> jax.Array:
+        """Features [b ...] of images [b h w c], uint8 or float32 in [0, 1]."""
+        if self._variables is None:
+            variables = shapes(self._model, images.shape[1])
+            if self._source:
+                variables, _ = pretrained(self._source, self._model, skip="head")(variables)
+                self._variables = jax.tree.map(_or_zeros, variables)
+            else:
+                image = jnp.zeros((1, *images.shape[1:]))
+                self._variables = jax.jit(lambda: initialize(self._model, jax.random.key(0), image))()
+        return self._jitted(self._variables, jnp.asarray(images))
+
+    def spec(self, image: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of one example's features."""
+        batch = jax.ShapeDtypeStruct((1, *image.shape), image.dtype)
+        out = jax.eval_shape(self._apply, shapes(self._model, image.shape[0]), batch)
+        return jax.ShapeDtypeStruct(out.shape[1:], out.dtype)
+
+
+def _or_zeros(leaf: Any) -> Any:
+    """Zeros for what was skipped: the head, which no feature needs."""
+    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+
+
+@cache
+def _extractor(source: str, model: Any, feature: str) -> FeatureExtractor:
+    return FeatureExtractor(source, model, feature)
+
+
+def extractor(source: str | Path, model: Any, *, feature: str = "pool") -> FeatureExtractor:
+    """A pretrained network up to one of its features, for `Dataset.with_features`.
+
+    The same arguments give the same object, which reads the file once.
+
+    Args:
+        source: as in `pretrained`; empty: random parameters, always the same.
+        model: the network; its head may have any number of classes.
+        feature: a name in the features that the network returns, `pool` for the global average.
+    """
+    return _extractor(str(source), model, feature)

@@ -1,0 +1,36 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcv import ops
+
+
+def test_by_hand():
+    """Neighbours in twos at the edges and threes between, alpha not divided by their number."""
+    x = jnp.asarray([1.0, 2.0, 0.0, 3.0]).reshape(1, 1, 1, 4)
+    found = ops.local_response_norm(x, size=3, alpha=1.0, beta=1.0, k=1.0).ravel()
+    np.testing.assert_allclose(found, [1 / 6, 2 / 6, 0, 3 / 10], rtol=1e-6)
+    found = ops.local_response_norm(x, size=2, alpha=1.0, beta=1.0, k=1.0).ravel()  # the own one and that before it
+    np.testing.assert_allclose(found, [1 / 2, 2 / 6, 0, 3 / 10], rtol=1e-6)
+
+
+def test_defaults_are_the_paper_s():
+    x = jnp.full((1, 1, 1, 7), 10.0)
+    found = ops.local_response_norm(x).ravel()
+    counts = np.array([3, 4, 5, 5, 5, 4, 3])
+    np.testing.assert_allclose(found, 10 / (2 + 1e-4 * 100 * counts) ** 0.75, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 20])
+def test_places_do_not_see_each_other(size):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 6)), jnp.float32)
+    whole = ops.local_response_norm(x, size=size, alpha=0.1)
+    np.testing.assert_allclose(
+        whole[1:, 1:2, 2:3], ops.local_response_norm(x[1:, 1:2, 2:3], size=size, alpha=0.1), rtol=1e-6
+    )
+
+
+def test_slopes_at_zero():
+    slope = jax.grad(lambda x: ops.local_response_norm(x).sum())(jnp.zeros((1, 2, 2, 6)))
+    np.testing.assert_allclose(slope, 2**-0.75, rtol=1e-6)

@@ -1,0 +1,64 @@
+"""What max pooling picks, and where its gradient goes."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcv import ops
+from jaxcv.models.layers import BatchNorm, Conv, MaxPool
+
+
+def test_the_first_of_equals_takes_the_slope_and_nan_is_largest():
+    image = jnp.asarray([[1.0, 2.0, 2.0], [2.0, 0.0, 1.0]]).reshape(1, 2, 3, 1)
+    slope = jax.grad(lambda x: ops.max_pool2d(x, window=(2, 3)).sum())(image)
+    np.testing.assert_array_equal(slope[0, ..., 0], [[0, 1, 0], [0, 0, 0]])
+    spoilt = image.at[0, 1, 1, 0].set(jnp.nan)
+    assert np.isnan(ops.max_pool2d(spoilt, window=(2, 3))).all()
+    assert np.isnan(jax.value_and_grad(lambda x: ops.max_pool2d(x, window=(2, 3)).sum())(spoilt)[0])
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "padding"), [(3, 2, 1), (2, 2, "valid"), (3, 1, "same"), (2, 3, "valid")]
+)
+def test_slopes_forward_backward_and_of_second_order(window, strides, padding):
+    pool = lambda x: ops.max_pool2d(x, window=window, strides=strides, padding=padding)  # noqa: E731
+    rng = np.random.default_rng(0)
+    image = jnp.asarray(rng.permutation(2 * 7 * 6 * 3).reshape(2, 7, 6, 3) / 10, jnp.float32)  # nothing nearly equal
+    way = jnp.asarray(rng.normal(size=image.shape), jnp.float32)
+    out, forward = jax.jvp(pool, (image,), (way,))
+    small = 1e-3
+    np.testing.assert_allclose(
+        forward, (pool(image + small * way) - pool(image - small * way)) / (2 * small), atol=1e-2
+    )
+    weight = jnp.asarray(rng.normal(size=out.shape), jnp.float32)
+    slope = jax.grad(lambda x: (weight * pool(x)).sum())(image)
+    np.testing.assert_allclose((slope * way).sum(), (weight * forward).sum(), rtol=1e-4)
+    np.testing.assert_allclose(slope.sum(), weight.sum(), rtol=1e-4)  # every window has one winner
+    second = jax.grad(lambda x: (way * jax.grad(lambda y: jnp.square(pool(y)).sum())(x)).sum())(image)
+    assert np.isfinite(second).all() and np.abs(second).sum() > 0
+
+
+def test_no_slope_is_lost_where_what_is_pooled_is_computed_twice():
+    """XLA normalises once for the pooled values and once more for the gradient, and rounds differently."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = Conv(192, 3, padding="valid", name="first")(x)
+            x = nn.relu(BatchNorm(name="norm")(x, train=True))
+            return nn.relu(BatchNorm(name="last")(Conv(32, 1)(MaxPool(3, strides=2)(x)), train=True))
+
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.uniform(size=(2, 17, 17, 80)), jnp.float32)
+    weight = jnp.asarray(rng.normal(size=(2, 7, 7, 32)), jnp.float32)
+    variables = jax.jit(Net().init)(jax.random.key(0), x)
+
+    def loss(params):
+        out, _ = Net().apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        return (out * weight).mean()
+
+    compiled, by_hand = jax.jit(jax.grad(loss))(variables["params"]), jax.grad(loss)(variables["params"])
+    for a, b in zip(*map(jax.tree.leaves, (compiled["first"]["kernel"], by_hand["first"]["kernel"])), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
