@@ -1,8 +1,4 @@
-"""A network of torch's with values of no symmetry, beside ours with the same values: evaluation and one training step.
-
-Training is compared in float64. In float32 the two round differently, so now and then one of millions of activations is
-just below 0 for one and just above for the other; that alone moves small gradients by a hundredth.
-"""
+"""A network of torch's with values of no symmetry, and what one training step does to it; ours held to it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from jaxcv import weights
+from jaxcv import models, weights
+
+LABELS = np.array([1, 3])
 
 
-def randomize(network: Any, seed: int = 0) -> Any:
+def randomize(network: Any, seed: int) -> Any:
     """Weights of He's scale; norms, running statistics and biases that are neither 0 nor 1; no dropout."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -31,76 +29,87 @@ def randomize(network: Any, seed: int = 0) -> Any:
                 uniform(module.running_mean, -0.2, 0.2)
                 uniform(module.running_var, 0.5, 1.5)
             elif hasattr(module, "weight"):
-                spread = (6 / module.weight[0].numel()) ** 0.5
-                uniform(module.weight, -spread, spread)
+                weight: Any = module.weight
+                spread = (6 / weight[0].numel()) ** 0.5
+                uniform(weight, -spread, spread)
             if getattr(module, "bias", None) is not None:
                 uniform(module.bias, -0.2, 0.2)
     return network
 
 
-def pictures(size: int) -> np.ndarray:
-    """Two pictures of noise, [2 size size 3]."""
-    return np.random.default_rng(size).uniform(0, 1, (2, size, size, 3)).astype(np.float32)
-
-
-def same_evaluation(name: str, theirs: Any, ours: Any, *, size: int, mean: Any, std: Any) -> None:
-    """Logits agree to 1e-4 of the largest."""
-    images = pictures(size)
-    with torch.no_grad():
-        expected = theirs.eval()(_channels_first((images - np.float32(mean)) / np.float32(std))).numpy()
-    found, _ = jax.jit(ours.apply)(weights.from_torchvision(name, _arrays(theirs)), images)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
-
-
-def same_training_step(
-    name: str, theirs: Any, ours: Any, loss_of: Callable[[Any, Callable[[Any], Any]], Any], *, size: int
-) -> None:
-    """Loss, gradients and batch statistics agree; `ours` must not standardise.
-
-    `loss_of(outputs, cross_entropy)` serves both. Gradients are compared by the largest of their module, for those of
-    a shift before a linear layer with batch normalisation are 0 but for rounding.
-    """
-    images, labels = pictures(size).astype(np.float64) - 0.5, np.array([1, 3])
-    before = weights.from_torchvision(name, _arrays(theirs))
-    theirs.double().train()
-    expected = loss_of(theirs(_channels_first(images)), lambda x: _torch_loss(x, labels))
-    expected.backward()
-    gradients = {parameter: p.grad.numpy() for parameter, p in theirs.named_parameters()}
-    after = weights.from_torchvision(name, _arrays(theirs) | gradients)
-
-    def loss(params: Any, statistics: Any) -> Any:
-        variables = {"params": params, "batch_stats": statistics}
-        (outputs, _), changed = ours.apply(variables, images, train=True, mutable=["batch_stats"])
-        return loss_of(outputs, lambda x: -jax.nn.log_softmax(x)[np.arange(2), labels].mean()), changed["batch_stats"]
-
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), before)
-        step = jax.jit(jax.value_and_grad(loss, has_aux=True))
-        (value, statistics), slopes = jax.tree.map(np.asarray, step(wide["params"], wide["batch_stats"]))
-    np.testing.assert_allclose(value, expected.item(), rtol=1e-9)
-    _compare(slopes, after["params"], "")
-    _compare(statistics, after["batch_stats"], "")
-
-
-def _compare(found: Any, expected: Any, path: str) -> None:
-    if any(isinstance(part, dict) for part in expected.values()):
-        assert set(found) == set(expected)
-        for name, part in expected.items():
-            _compare(found[name], part, f"{path}/{name}")
-        return
-    largest = max(np.abs(leaf).max() for leaf in expected.values())
-    assert largest > 0, path
-    for name, leaf in expected.items():
-        np.testing.assert_allclose(found[name], leaf, rtol=0, atol=1e-6 * largest, err_msg=f"{path}/{name}")
-
-
-def _torch_loss(logits: Any, labels: np.ndarray) -> Any:
-    return torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))
-
-
-def _channels_first(images: np.ndarray) -> Any:
+def channels_first(images: np.ndarray) -> Any:
+    """What torch's networks are fed for our images."""
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
-def _arrays(network: Any) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy(force=True).copy() for name, tensor in network.state_dict().items()}
+def arrays(network: Any) -> dict[str, np.ndarray]:
+    """The state dict."""
+    return {name: tensor.numpy(force=True) for name, tensor in network.state_dict().items()}
+
+
+def step(network: Any, images: Any, loss: Callable[[Any], Any]) -> tuple[float, dict[str, np.ndarray]]:
+    """The loss in training, and the state dict after it, with gradients in place of the parameters."""
+    network.train()
+    value = loss(network(images))
+    value.backward()
+    gradients = {name: p.grad.numpy() for name, p in network.named_parameters()}
+    return value.item(), arrays(network) | gradients
+
+
+def same_logits(name: str, network: Any, model: Any, images: np.ndarray, *, tolerance: float) -> None:
+    """In evaluation, in float32; the tolerance is a share of the largest logit."""
+    standard = (images - np.float32(model.mean)) / np.float32(model.std)
+    with torch.no_grad():
+        expected = network.eval()(channels_first(standard)).numpy()
+    variables = weights.from_torchvision(name, arrays(network))
+    found = jax.jit(lambda variables: model.apply(variables, jnp.asarray(images))[0])(variables)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def same_step(
+    name: str, network: Any, model: Any, images: np.ndarray, *, auxiliary_weight: float = 0.0, tolerance: float
+) -> None:
+    """Loss, gradients and running statistics of a step on two images, in float64.
+
+    In float32 they depend on the order of sums, in torch as well: now and then one of a million activations is below 0
+    for one and above for the other. The tolerance is a share of the largest value of the module: the gradient of a
+    shift that a later batch norm takes out again is 0 but for rounding.
+    """
+    before = weights.from_torchvision(name, {key: value.copy() for key, value in arrays(network).items()})
+    wide = (images.astype(np.float64) - model.mean) / model.std
+
+    def their_loss(outputs: Any) -> Any:
+        logits = outputs if isinstance(outputs, tuple) else (outputs,)
+        main, *heads = (torch.nn.functional.cross_entropy(x, torch.from_numpy(LABELS)) for x in logits)
+        return main + auxiliary_weight * sum(heads)
+
+    def our_loss(params: Any, statistics: Any, images: Any) -> Any:
+        variables = {"params": params, "batch_stats": statistics}
+        (outputs, _), changed = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        logits = (outputs.main, *outputs.auxiliary) if isinstance(outputs, models.AuxiliaryLogits) else (outputs,)
+        main, *heads = (-jax.nn.log_softmax(x)[np.arange(2), LABELS].mean() for x in logits)
+        return main + auxiliary_weight * sum(heads), changed["batch_stats"]
+
+    expected, after = step(network.double(), channels_first(wide), their_loss)
+    after = weights.from_torchvision(name, after)
+    with jax.enable_x64(True):
+        given = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), before)
+        gradient = jax.jit(jax.value_and_grad(our_loss, has_aux=True))
+        (value, statistics), slopes = jax.device_get(
+            gradient(given["params"], given["batch_stats"], jnp.asarray(images, jnp.float64))
+        )
+    np.testing.assert_allclose(value, expected, rtol=1e-9)
+    _close(slopes, after["params"], tolerance, "")
+    _close(statistics, after["batch_stats"], tolerance, "")
+
+
+def _close(found: Any, expected: Any, tolerance: float, path: str) -> None:
+    assert set(found) == set(expected), path
+    leaves = {name: np.asarray(leaf) for name, leaf in expected.items() if not isinstance(leaf, dict)}
+    largest = max((np.abs(leaf).max() for leaf in leaves.values()), default=1.0)
+    assert largest > 0, path
+    for name, part in expected.items():
+        if name in leaves:
+            np.testing.assert_allclose(found[name], part, rtol=0, atol=tolerance * largest, err_msg=f"{path}/{name}")
+        else:
+            _close(found[name], part, tolerance, f"{path}/{name}")

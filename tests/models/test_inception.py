@@ -1,4 +1,5 @@
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -155,7 +156,7 @@ def test_dropout_of_the_auxiliary_heads():
 
 def test_pooling_of_the_auxiliary_heads():
     """The paper's 5x5 by 3 on 14x14, means of another kind in torchvision; the same on any other map."""
-    heads = [AuxiliaryHead(4, norm=False, adaptive=adaptive, dropout=0.0) for adaptive in (False, True)]
+    heads: list[Any] = [AuxiliaryHead(4, norm=False, adaptive=adaptive, dropout=0.0) for adaptive in (False, True)]
     for side, differ in ((14, True), (9, False)):
         x = jax.random.normal(jax.random.key(1), (1, side, side, 3))
         variables = heads[0].init(jax.random.key(0), x, train=False)
@@ -208,7 +209,8 @@ def test_a_module_alone_learns(norm):
 
 def test_branches_see_so_far():
     """A point of light reaches the neighbours of its branch's kernel: 1x1, 3x3, 5x5, 3x3, in this order."""
-    module, image = InceptionModule((1, 1, 1, 1, 1, 1), norm=False), jnp.zeros((1, 9, 9, 1))
+    module: Any = InceptionModule((1, 1, 1, 1, 1, 1), norm=False)
+    image = jnp.zeros((1, 9, 9, 1))
     variables = jax.tree.map(jnp.ones_like, module.init(jax.random.key(0), image, train=False))
     variables = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.zeros_like(leaf) if path[-1].key == "bias" else leaf, variables

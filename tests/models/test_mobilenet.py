@@ -1,4 +1,5 @@
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -86,7 +87,8 @@ def test_rounding_of_version_2(width, stem, first, second):
 
 
 def test_depthwise_sees_channels_apart_and_pointwise_places_apart():
-    block, image = DepthwiseSeparable(5, strides=2, norm=False, activation=nn.tanh), images(1, 8, 8, 4)
+    block: Any = DepthwiseSeparable(5, strides=2, norm=False, activation=nn.tanh)
+    image = images(1, 8, 8, 4)
     variables = block.init(jax.random.key(0), image, train=False)
 
     def run(x):
@@ -104,8 +106,9 @@ def test_same_padding_and_torchs_look_at_other_pixels():
     """With stride 2 on even sides, `same` pads below and to the right only."""
     params = {"kernel": jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0), "bias": jnp.zeros(1)}
     image = jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1) / 4
-    for padding, expected in (("same", [[0.25, 0.75], [2.25, 2.75]]), (1, [[0.0, 0.0], [0.0, 1.5]])):
-        block = DepthwiseSeparable(1, strides=2, norm=False, padding=padding)
+    cases: list[tuple[Any, Any]] = [("same", [[0.25, 0.75], [2.25, 2.75]]), (1, [[0.0, 0.0], [0.0, 1.5]])]
+    for padding, expected in cases:
+        block: Any = DepthwiseSeparable(1, strides=2, norm=False, padding=padding)
         variables = block.init(jax.random.key(0), image, train=False)
         variables["params"]["depthwise"]["conv"] = params
         variables["params"]["pointwise"]["conv"] = {"kernel": jnp.ones((1, 1, 1, 1)), "bias": jnp.zeros(1)}
@@ -115,7 +118,8 @@ def test_same_padding_and_torchs_look_at_other_pixels():
 @pytest.mark.parametrize(("features", "strides", "added"), [(4, 1, True), (4, 2, False), (6, 1, False)])
 def test_inverted_residual_adds_where_it_can(features, strides, added):
     """With a projection of nothing, what is left is the input or nothing; and the projection may go below zero."""
-    block, image = InvertedResidual(features, strides), images(1, 6, 6, 4)
+    block: Any = InvertedResidual(features, strides)
+    image = images(1, 6, 6, 4)
     variables = block.init(jax.random.key(0), image, train=False)
     norm = variables["params"]["project"]["norm"]
     norm["scale"], norm["bias"] = jnp.zeros(features), jnp.full(features, -1.0)
