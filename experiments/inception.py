@@ -70,7 +70,9 @@ def experiment(
         seed: of parameters, order of the data and augmentation.
     """
     train, test = classification_data(data, image_size=image_size)
-    options = {"norm": norm} if network == "googlenet" else {}
+    options = {"norm": norm, "torchvision_compatible": bool(weights)} if network == "googlenet" else {}
+    if weights:  # those that are published want pictures from -1 to 1
+        options |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     model = NETWORKS[network](num_classes=train.num_classes, aux_logits=aux_logits, **options)
     schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 10, total_steps=steps)
     return Experiment(

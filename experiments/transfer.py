@@ -36,7 +36,7 @@ def experiment(
     scale: float = 0.2,
     color: float = 0.2,
     batch_size: int = 16,
-    steps: int = 150,
+    steps: int = 80,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.

@@ -6,11 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
+import pytest
 
 from jaxcv import models, weights
 
+torch: Any = pytest.importorskip("torch")
+
 LABELS = np.array([1, 3])
+
+
+HASTE = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
+"""Compiling takes longer than the one step."""
 
 
 def randomize(network: Any, seed: int) -> Any:
@@ -94,7 +100,7 @@ def same_step(
     after = weights.from_torchvision(name, after)
     with jax.enable_x64(True):
         given = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), before)
-        gradient = jax.jit(jax.value_and_grad(our_loss, has_aux=True))
+        gradient = jax.jit(jax.value_and_grad(our_loss, has_aux=True), compiler_options=HASTE)
         (value, statistics), slopes = jax.device_get(
             gradient(given["params"], given["batch_stats"], jnp.asarray(images, jnp.float64))
         )

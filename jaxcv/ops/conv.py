@@ -2,7 +2,8 @@
 
 Images are NHWC, kernels HWIO. "Convolution" is cross-correlation, as everywhere in the field. On CPU, where XLA's
 grouped convolutions are naive loops, a depthwise convolution is written as one multiply-add for each place of its
-kernel. The arithmetic works on Python ints, before there is any array.
+kernel, and a few groups are convolved one after another. The arithmetic works on Python ints, before there is any
+array.
 """
 
 import functools
@@ -15,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+_FEW_GROUPS = 8
+"""Up to so many groups are convolved one by one on CPU: AlexNet's second layer in two takes a fifth of the time."""
 Padding = Literal["valid", "same"] | int | tuple[tuple[int, int], tuple[int, int]]
 """`valid` none, `same` so that output side = ceil(input side / stride), `p` on all sides, or ((top, bottom), (left,
 right))."""
@@ -57,6 +60,10 @@ def conv2d(
         )
     if groups > 1 and depth == 1 and jax.default_backend() == "cpu":
         return depthwise_conv2d(images, kernel, strides=strides, padding=padding, dilation=dilation)
+    if 1 < groups <= _FEW_GROUPS and jax.default_backend() == "cpu":
+        parts = zip(jnp.split(images, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
+        convolved = [conv2d(x, k, strides=strides, padding=padding, dilation=dilation) for x, k in parts]
+        return jnp.concatenate(convolved, axis=-1)
     strides, dilation = pair(strides), pair(dilation)
     reach = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
     return lax.conv_general_dilated(

@@ -136,7 +136,7 @@ def match(
             entries.append(Entry(path, source, "not finite", ours.shape, theirs.shape))
             return ours
         entries.append(Entry(path, source, "reshaped" if reshaped else "matched", ours.shape, theirs.shape))
-        return jnp.asarray(value, ours.dtype)
+        return jnp.array(value, ours.dtype)  # a copy: the caller may change theirs
 
     result = jax.tree_util.tree_map_with_path(leaf, dict(variables))
     for name, tensor in unused.items():

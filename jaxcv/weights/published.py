@@ -1,7 +1,8 @@
 """Weights that others trained and published, by name: fetched once, checked by hash, kept in the cache.
 
 All are torchvision's, trained on ImageNet's 1,000 classes: https://docs.pytorch.org/vision/stable/models.html. They
-expect pictures in [0, 1] standardised with ImageNet's mean and standard deviation, as the networks here do by default.
+expect pictures in [0, 1] standardised with ImageNet's mean and standard deviation, as the networks here do by default;
+but for googlenet and inception_v3, which expect a mean and a standard deviation of 0.5: `weights.network` sets them.
 `NAME` is the first published training, `NAME:v2` the newer recipe where there is one.
 """
 

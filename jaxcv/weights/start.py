@@ -18,6 +18,8 @@ from jaxcv.weights.matching import Report, match
 
 
 def _googlenet(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    if "conv1.conv.weight" not in tensors:
+        return {}
     return {"torchvision_compatible": True, "aux_logits": "aux1.conv.conv.weight" in tensors}
 
 
@@ -82,6 +84,8 @@ def network(name: str, source: str | Path, **fields: Any) -> Any:
         source: as in `pretrained`; empty: nobody's.
         fields: those to be set otherwise, such as `num_classes` for a new head.
     """
+    if str(source) in ("googlenet", "inception_v3"):  # torchvision's were trained on pictures from -1 to 1
+        fields = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), **fields}
     return _build(name, _tensors(str(source)) if source else {}, fields)
 
 

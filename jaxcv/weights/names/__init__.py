@@ -13,7 +13,7 @@ from jaxcv.weights.names import alexnet, inception, mobilenet, resnet, vgg
 SCHEMES: dict[type, dict[str, Callable[[Any, str], str]]] = {
     models.AlexNet: {"torchvision": alexnet.torchvision},
     models.VGG: {"torchvision": vgg.torchvision, "timm": vgg.timm, "keras": vgg.keras},
-    models.ResNet: {"torchvision": resnet.torchvision, "timm": resnet.timm},
+    models.ResNet: {"torchvision": resnet.torchvision, "timm": resnet.timm, "keras": resnet.keras},
     models.GoogLeNet: {"torchvision": inception.torchvision},
     models.InceptionV3: {"torchvision": inception.torchvision, "timm": inception.timm},
     models.MobileNetV1: {"keras": mobilenet.keras, "timm": mobilenet.timm},
