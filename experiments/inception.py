@@ -44,7 +44,7 @@ def experiment(
     color: float = 0.1,
     auxiliary_weight: float = 0.3,
     batch_size: int = 64,
-    steps: int = 500,
+    steps: int = 300,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.

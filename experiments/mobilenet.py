@@ -43,7 +43,7 @@ def experiment(
     scale: float = 0.1,
     color: float = 0.1,
     batch_size: int = 64,
-    steps: int = 1_000,
+    steps: int = 500,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.

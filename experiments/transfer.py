@@ -36,7 +36,7 @@ def experiment(
     scale: float = 0.2,
     color: float = 0.2,
     batch_size: int = 16,
-    steps: int = 80,
+    steps: int | None = None,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
@@ -45,7 +45,8 @@ def experiment(
         data: "folder:PATH" (class folders), "mnist:PATH" (IDX files) or "digits" (embedded).
         weights: file, or name of published weights, to start from.
         architecture: the network of those weights, any of `jaxcv.models`.
-        mode: "frozen" trains a new head alone, "finetune" all from the weights, "scratch" all from random numbers.
+        mode: "frozen" trains a new head alone, "finetune" all from the weights, "scratch" all from random numbers
+            (with batch normalisation, where the network has a form with it).
         cache_features: for "frozen": compute the trunk's features once, of pictures without augmentation.
         feature: what the head reads, where features are cached ("fc7" for AlexNet and VGG).
         image_size: side of the pictures the network is fed; None: 224 where there are weights, else 32.
@@ -57,16 +58,20 @@ def experiment(
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
         batch_size: examples a step.
-        steps: updates of the parameters.
+        steps: updates of the parameters; None: 300 with cached features, else 80.
         seed: of parameters, order of the data and augmentation.
     """
     if image_size is None:
         image_size = 224 if weights else 32
     train, test = classification_data(data, image_size=image_size)
     model = network(architecture, weights, num_classes=train.num_classes)
+    if mode == "scratch" and hasattr(model, "norm"):
+        model = model.clone(norm=True)  # without it, hardly any network of this depth learns from scratch
     if hasattr(model, "dropout"):
         model = model.clone(dropout=0.0)  # so that cached features give the same head
     cached = mode == "frozen" and cache_features
+    if steps is None:
+        steps = 300 if cached else 80
     if cached:
         extract = extractor(weights, model, feature=feature)
         train, test = train.with_features(extract), test.with_features(extract)
@@ -78,7 +83,7 @@ def experiment(
     return Experiment(
         model=models.Classifier(num_classes=train.num_classes) if cached else model,
         inputs=("features",) if cached else ("image",),
-        initial=pretrained(weights, model, skip="head") if weights and mode != "scratch" and not cached else None,
+        initial=pretrained(weights, model, new_head=True) if weights and mode != "scratch" and not cached else None,
         trainable="head" if mode == "frozen" else ".*",
         loss=losses.cross_entropy,
         optimizer=by_part({"head": adamw(lr), ".*": adamw(lr * trunk_lr if mode == "finetune" else lr)}),

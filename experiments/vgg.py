@@ -49,7 +49,7 @@ def experiment(
     scale: float = 0.1,
     color: float = 0.1,
     batch_size: int = 64,
-    steps: int = 600,
+    steps: int = 400,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.

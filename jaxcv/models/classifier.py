@@ -7,7 +7,7 @@ from jaxcv.models.layers import Dense
 
 
 class Classifier(nn.Module):
-    """A linear layer `head` from features to logits: with fresh parameters, those of the whole network's own head.
+    """A linear layer `head` from features to logits, which starts at zero: all classes equally probable.
 
     Takes [b d], returns logits [b num_classes] and no features.
     """
@@ -19,4 +19,4 @@ class Classifier(nn.Module):
         self, features: Float[Array, "b d"], *, train: bool = False
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
         """Nothing here depends on `train`."""
-        return Dense(self.num_classes, name="head")(features), {}
+        return Dense(self.num_classes, kernel_init=nn.initializers.zeros_init(), name="head")(features), {}

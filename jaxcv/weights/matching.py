@@ -37,8 +37,8 @@ class Entry:
     source: str
     """Theirs, such as `conv1.weight`."""
     status: str
-    """`matched`, `reshaped`, `left to chance` (skipped on purpose), `missing`, `wrong shape`, `not finite`,
-    `left over`, `ignored`."""
+    """`matched`, `reshaped`, `left to chance` (skipped on purpose), `new, zero` (a head), `missing`, `wrong shape`,
+    `not finite`, `left over`, `ignored`."""
     shape: tuple[int, ...] = ()
     """Ours, or that of a tensor that is left over."""
     found: tuple[int, ...] = ()
@@ -58,8 +58,8 @@ class Report:
 
     @property
     def left_to_chance(self) -> list[str]:
-        """Paths of the variables that keep their fresh values."""
-        return [entry.path for entry in self.having("left to chance")]
+        """Paths of the variables that the file has nothing for: fresh ones, and a new head."""
+        return [entry.path for entry in self.having("left to chance", "new, zero")]
 
     @property
     def summary(self) -> str:

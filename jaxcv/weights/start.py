@@ -1,6 +1,7 @@
 """Variables of a network from tensors or a file, and the start of an experiment from them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,8 @@ def pretrained(
             taken), or the name of published weights that `fetch` knows.
         model: the experiment's network.
         skip: pattern over module paths that keep their fresh values, such as `head`.
-        new_head: where the file's `head` has another number of classes, keep the fresh one instead of refusing.
+        new_head: where the file's `head` has another number of classes, start a new one at zero instead of refusing.
+            At zero (as in https://arxiv.org/abs/1912.11370) what a small set leaves undecided stays out of the logits.
 
     Returns:
         `variables -> (variables, report)`. The file is read when that is called.
@@ -124,10 +126,13 @@ def pretrained(
 
     def initial(variables: Any) -> tuple[dict[str, Any], Report]:
         tensors = _tensors(str(source))
-        pattern = skip
-        if new_head and _classes(model, tensors) not in (None, model.num_classes):
-            pattern = f"{skip}|head" if skip else "head"
-        return match(model, variables, tensors, skip=pattern, file=str(source))
+        if not new_head or _classes(model, tensors) in (None, model.num_classes):
+            return match(model, variables, tensors, skip=skip, file=str(source))
+        pattern = f"{skip}|head" if skip else "head"
+        variables, report = match(model, variables, tensors, skip=pattern, file=str(source))
+        params = {**variables["params"], "head": jax.tree.map(_zeros, variables["params"]["head"])}
+        entries = (replace(e, status="new, zero") if e.path.startswith("params/head/") else e for e in report.entries)
+        return {**variables, "params": params}, Report(report.scheme, tuple(entries))
 
     return initial
 
@@ -168,7 +173,8 @@ class FeatureExtractor:
             variables = shapes(self._model, images.shape[1])
             if self._source:
                 variables, _ = pretrained(self._source, self._model, skip="head")(variables)
-                self._variables = jax.tree.map(_or_zeros, variables)
+                skipped = jax.ShapeDtypeStruct  # the head, which no feature needs
+                self._variables = jax.tree.map(lambda x: _zeros(x) if isinstance(x, skipped) else x, variables)
             else:
                 image = jnp.zeros((1, *images.shape[1:]))
                 self._variables = jax.jit(lambda: initialize(self._model, jax.random.key(0), image))()
@@ -181,9 +187,8 @@ class FeatureExtractor:
         return jax.ShapeDtypeStruct(out.shape[1:], out.dtype)
 
 
-def _or_zeros(leaf: Any) -> Any:
-    """Zeros for what was skipped: the head, which no feature needs."""
-    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+def _zeros(leaf: Any) -> Any:
+    return jnp.zeros(leaf.shape, leaf.dtype)
 
 
 @cache

@@ -64,6 +64,33 @@ def test_a_skipped_head_keeps_what_it_has():
     assert report.summary == "torchvision names: 30 matched, 2 left to chance, 6 ignored (head)"
 
 
+def test_a_new_head_starts_at_zero_where_the_classes_are_others(tmp_path):
+    three = dict(TINY.init(jax.random.key(1), jnp.zeros((1, 32, 32, 3))))
+    weights.save(tmp_path / "tiny.npz", three)
+    fresh = dict(TINY.clone(num_classes=2).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
+    initial = weights.pretrained(tmp_path / "tiny.npz", TINY.clone(num_classes=2), new_head=True)
+    variables, report = initial(fresh)
+    assert report.left_to_chance == ["params/head/bias", "params/head/kernel"]
+    assert report.summary == "jaxcv names: 30 matched, 2 new, zero (head)"
+    assert not np.any(variables["params"]["head"]["kernel"])
+    np.testing.assert_array_equal(
+        variables["params"]["stem"]["conv"]["kernel"], three["params"]["stem"]["conv"]["kernel"]
+    )
+    same, report = weights.pretrained(tmp_path / "tiny.npz", TINY, new_head=True)(shapes(TINY, 32))
+    assert report.left_to_chance == []
+    np.testing.assert_array_equal(same["params"]["head"]["bias"], three["params"]["head"]["bias"])
+    with pytest.raises(UserError, match="params/head/bias is \\(2,\\)"):
+        weights.pretrained(tmp_path / "tiny.npz", TINY.clone(num_classes=2))(fresh)
+
+
+def test_the_network_of_a_file(tmp_path):
+    variables = dict(jax.eval_shape(TINY.init, jax.random.key(1), jnp.zeros((1, 32, 32, 3))))
+    weights.save(tmp_path / "tiny.npz", jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), variables))
+    assert weights.network("resnet18", tmp_path / "tiny.npz").num_classes == 3
+    assert weights.network("resnet18", tmp_path / "tiny.npz", num_classes=5).num_classes == 5
+    assert weights.network("resnet18", "").num_classes == 1000
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
