@@ -1,16 +1,17 @@
 """Computer vision research in JAX and Flax.
 
     types      array aliases, batches, predictions, errors
-    ops        pure functions of arrays: boxes, anchor boxes, non-maximum suppression, pooling
+    ops        pure functions of arrays: boxes, anchor boxes, non-maximum suppression, convolution, pooling
     losses     per-example values, a dict of named terms
     metrics    evaluation over a data set
     models     Linen modules: `model.apply(variables, image, train=...) -> (outputs, features)`
     augment    pure `(key, batch) -> batch` on the device
     predict    outputs -> predictions of fixed shape
+    weights    pretrained parameters: read, match by name, check, fetch
     data       what lies on disk, as batches of fixed shape
     train      experiment, step, loop, checkpoints, logs: generic over all of the above
     sweep      many runs from one command
-    runtime    compile cache and compiler settings
+    runtime    compile cache and compiler settings; beside it download, initializers
     launch     the command line
 
 Import what you need by name, `from jaxcv.ops import nms`; importing `jaxcv` itself costs nothing.

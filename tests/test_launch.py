@@ -145,7 +145,14 @@ def test_faults_in_data_are_found_before_the_first_step(fault, flag, tmp_path, r
 def test_dry_run_prints_shapes_cost_and_plan(tmp_path, capsys):
     assert main([LENET, "lr=1e-3,1e-4", "seed=0,1", "--dry-run", "--workdir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    for part in ("64x32x32x1", "parameters: 61,706", "GFLOP", "memory of a step", "plan: 4 trials, 1 program"):
+    for part in (
+        "64x32x32x1",
+        "multiply-adds",
+        "all 61,706 parameters",
+        "GFLOP",
+        "memory of a step",
+        "plan: 4 trials, 1 program",
+    ):
         assert part in out
     assert list(tmp_path.iterdir()) == []
 
@@ -206,3 +213,39 @@ def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
     largest = max((p for p in first if "executables" in p.parent.name), key=lambda p: p.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:-1])  # damaged: compiled again, not trusted
     assert run("1e-3")[1] == losses
+
+
+def test_real_weights_predict_without_training_and_name_what_they_see(real_data, tmp_path, capsys):
+    folder = real_data("weights")
+    file = folder / "mobilenet_v1_0.25_224_keras.npz"
+    mobilenet = str(ROOT / "experiments" / "mobilenet.py")
+    photo = folder / "photos" / "hot_dog.jpg"
+    assert main([mobilenet, f"weights={file}", "--predict", str(photo), "--workdir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "hotdog" in out and "0.897" in out
+    assert len(list(tmp_path.rglob("predictions/hot_dog.png"))) == 1
+    # The names of the classes are no data to train on.
+    assert "imagenet" in refused([mobilenet, f"weights={file}", "--workdir", str(tmp_path)], capsys)
+
+
+def test_freezing_finetuning_and_from_scratch_in_one_table(real_data, tmp_path, capsys):
+    """With a picture set of two classes and little steps: what is compared is that all three run and are told apart."""
+    data, file = real_data("cls_folder_hymenoptera"), real_data("weights") / "mobilenet_v1_0.25_224_keras.npz"
+    words = [f"data=folder:{data}", f"weights={file}", "image_size=64", "batch_size=4", "steps=2"]
+    transfer = str(ROOT / "experiments" / "transfer.py")
+    assert main([transfer, *words, "mode=frozen,finetune,scratch", "--workdir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "3 trials, best accuracy first" in out
+    for mode in ("frozen", "finetune", "scratch"):
+        assert mode in out.split("best accuracy first")[1]
+    assert "2 new, zero (head)" in out
+
+
+def test_a_hostile_or_wrong_weight_file_is_one_line(tmp_path, capsys):
+    mobilenet = str(ROOT / "experiments" / "mobilenet.py")
+    page = tmp_path / "weights.pth"
+    page.write_text("<!DOCTYPE html><html>not found</html>")
+    assert "web page" in refused([mobilenet, f"weights={page}", "--predict", str(page)], capsys)
+    np.savez(tmp_path / "half.npz", **{"conv1/kernel": np.zeros((3, 3, 3, 8), np.float32)})
+    line = refused([mobilenet, f"weights={tmp_path / 'half.npz'}", "--predict", str(page)], capsys)
+    assert "half.npz: does not fit MobileNetV1" in line

@@ -19,8 +19,13 @@ def test_the_experiment_in_thirty_lines_learns(tmp_path, capsys):
     assert accuracy > 0.9
 
 
-def test_the_single_op_prints_what_it_says(capsys):
+def test_the_summary_is_the_course_table(capsys):
     exec(BLOCKS[1], {})
-    wanted = re.search(r"print\(.*\)  # (.*)", BLOCKS[1])
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["LeNet", "62,006", "651,720"]
+
+
+def test_the_single_op_prints_what_it_says(capsys):
+    exec(BLOCKS[2], {})
+    wanted = re.search(r"print\(.*\)  # (.*)", BLOCKS[2])
     assert wanted
     assert capsys.readouterr().out.strip() == wanted.group(1)

@@ -110,12 +110,13 @@ def report(outcomes: Sequence[Outcome], root: Path, rank_by: str, reporter: Repo
     path = root / f"sweep-{digest}.csv"
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([[*names, *measured], *rows])
-    picture = _draw_curves(done, rank_by, path.with_suffix(".png"))
+    labels = [", ".join(f"{names[i]}={o.overrides.get(names[i])}" for i in varied) for o in done]
+    picture = _draw_curves(done, labels, rank_by, path.with_suffix(".png"))
     reporter.say(f"table: {path}   picture: {picture}")
     return path, picture
 
 
-def _draw_curves(done: Sequence[Outcome], rank_by: str, path: Path) -> Path:
+def _draw_curves(done: Sequence[Outcome], labels: Sequence[str], rank_by: str, path: Path) -> Path:
     """The ranking value of every trial over its steps, the best trials named."""
     from matplotlib.figure import Figure
 
@@ -124,7 +125,7 @@ def _draw_curves(done: Sequence[Outcome], rank_by: str, path: Path) -> Path:
     for place, outcome in enumerate(done):
         records = [r for r in read_records(outcome.folder / "metrics.jsonl") if r["split"] == "test"]
         points = [(r["step"], r[rank_by]) for r in records if r.get(rank_by) is not None]
-        label = outcome.folder.name if place < 10 else None
+        label = labels[place] if place < 10 else None
         axes.plot(*zip(*points, strict=True), marker=".", label=label, alpha=1.0 if place < 10 else 0.3)
     if done:
         axes.legend(fontsize="small")
