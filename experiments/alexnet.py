@@ -1,6 +1,7 @@
 """AlexNet on any set of labelled pictures.
 
-Claim: to be measured.
+Claim: test accuracy 0.433 on 4,300 pictures of CIFAR-10 (350 a class to train on, 80 to test; n=1, seed 0; 3 minutes),
+on 2 AMD EPYC (Zen 3) cores beside other work, jax 0.10.2, flax 0.12.8, by the second command.
 
 Paper: Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, 2012; alexnet is
 the later one-column form, alexnet_2012 the paper's. For small pictures the dense layers are narrower.

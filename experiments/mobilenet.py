@@ -1,6 +1,9 @@
 """MobileNets on any set of labelled pictures, and as they were trained on ImageNet.
 
-Claim: to be measured.
+Claim: mobilenet_v1 of half width reaches a test accuracy of 0.334 on 4,300 pictures of CIFAR-10 (350 a class to train
+on, 80 to test; n=1, seed 0; 5 minutes), on 2 AMD EPYC (Zen 3) cores beside other work, jax 0.10.2, flax 0.12.8,
+by the second command: 500 steps are few for it. With published weights (alpha 1 with folded batch norm, and 0.25) the
+third command gives the published answers, probabilities within 0.0005.
 
 Paper: Howard et al., https://arxiv.org/abs/1704.04861 (mobilenet_v1); Sandler et al., https://arxiv.org/abs/1801.04381
 (mobilenet_v2).

@@ -1,6 +1,8 @@
 """Residual networks on any set of labelled pictures.
 
-Claim: to be measured.
+Claim: resnet20 reaches a test accuracy of 0.674 on 4,300 pictures of CIFAR-10 (350 a class to train on, 80 to test;
+n=1, seed 0; 26 minutes), on 2 AMD EPYC (Zen 3) cores beside much other work, jax 0.10.2, flax 0.12.8,
+by the second command; lenet.py with 2,000 steps, 0.475.
 
 Paper: He, Zhang, Ren, Sun, https://arxiv.org/abs/1512.03385, section 4.2 for the small ones (with a shorter schedule,
 label smoothing, and affine augmentation in place of padding and cropping).
