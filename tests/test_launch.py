@@ -13,6 +13,7 @@ from PIL import Image
 
 from jaxcv.launch import main
 from jaxcv.train.run import read_records
+from jaxcv.weights import save
 
 ROOT = Path(__file__).parent.parent
 LENET, YOLO = str(ROOT / "experiments" / "lenet.py"), str(ROOT / "experiments" / "yolo.py")
@@ -246,6 +247,6 @@ def test_a_hostile_or_wrong_weight_file_is_one_line(tmp_path, capsys):
     page = tmp_path / "weights.pth"
     page.write_text("<!DOCTYPE html><html>not found</html>")
     assert "web page" in refused([mobilenet, f"weights={page}", "--predict", str(page)], capsys)
-    np.savez(tmp_path / "half.npz", **{"conv1/kernel": np.zeros((3, 3, 3, 8), np.float32)})
+    save(tmp_path / "half.npz", {"conv1": {"kernel": np.zeros((3, 3, 3, 8), np.float32)}})
     line = refused([mobilenet, f"weights={tmp_path / 'half.npz'}", "--predict", str(page)], capsys)
     assert "half.npz: does not fit MobileNetV1" in line

@@ -2,8 +2,8 @@
 
 Images are NHWC, kernels HWIO. "Convolution" is cross-correlation, as everywhere in the field. On CPU, where XLA's
 grouped convolutions are naive loops, a depthwise convolution is written as one multiply-add for each place of its
-kernel, and a few groups are convolved one after another. The arithmetic works on Python ints, before there is any
-array.
+kernel, a few groups are convolved one after another, and images smaller than the kernel are multiplied as one matrix
+(3x3 over 2x2 with 512 channels, 64 images: 2,264 ms as XLA's convolution). The arithmetic works on Python ints.
 """
 
 import functools
@@ -58,14 +58,17 @@ def conv2d(
             f"kernel {kernel.shape} in {groups} groups wants {depth * groups} input channels, not {in_channels}, and "
             "output channels that the groups divide"
         )
-    if groups > 1 and depth == 1 and jax.default_backend() == "cpu":
+    if groups > 1 and depth == 1 and _on_cpu():
         return depthwise_conv2d(images, kernel, strides=strides, padding=padding, dilation=dilation)
-    if 1 < groups <= _FEW_GROUPS and jax.default_backend() == "cpu":
+    if 1 < groups <= _FEW_GROUPS and _on_cpu():
         parts = zip(jnp.split(images, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
         convolved = [conv2d(x, k, strides=strides, padding=padding, dilation=dilation) for x, k in parts]
         return jnp.concatenate(convolved, axis=-1)
     strides, dilation = pair(strides), pair(dilation)
     reach = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
+    if groups == 1 and min(h - r for h, r in zip(images.shape[1:3], reach, strict=True)) < 0 and _on_cpu():
+        places = windows(images, window, strides, padding, 0.0, dilation=dilation)
+        return jnp.concatenate(places, axis=-1) @ kernel.reshape(-1, out_channels)
     return lax.conv_general_dilated(
         images,
         kernel,
@@ -179,6 +182,10 @@ def conv_multiply_adds(
     """
     per_position = conv_parameters(in_channels, out_channels, window=window, bias=False, separable=separable)
     return per_position * math.prod(output_size)
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -23,6 +23,7 @@ import numpy as np
 from jaxcv import runtime
 from jaxcv.train import parts, preview, sharding
 from jaxcv.train.checkpoint import Checkpoints
+from jaxcv.train.clock import Clock
 from jaxcv.train.console import Reporter
 from jaxcv.train.diagnose import NonFinite, diagnose, save_evidence
 from jaxcv.train.evaluate import evaluate
@@ -33,8 +34,6 @@ from jaxcv.train.report import Outcomes, write_report
 from jaxcv.train.run import Run, is_finished, open_run
 from jaxcv.train.state import TrainState
 from jaxcv.train.step import Program
-
-_SECONDS_BETWEEN_CHECKPOINTS = 300.0
 
 
 class Preempted(Exception):
@@ -152,7 +151,7 @@ def _train(
         reporter.say(f"{run.folder}: {rows} examples a step; compiling took: {seconds}")
         stop = stack.enter_context(_stop_signals())
         stack.enter_context(reporter.training(run.folder.name, setup.steps, start))
-        clock = _Clock(rows, setup.steps, start)
+        clock = Clock(rows, setup.steps, start)
 
         for step in range(start + 1, setup.steps + 1):
             # 1. The update. Nothing is waited for.
@@ -265,43 +264,6 @@ def _result(run: Run, setup: Experiment, *, skipped: bool = False) -> Result:
         traces=run.facts["traces"],
         skipped=skipped,
     )
-
-
-class _Clock:
-    """Time spent in steps, without evaluations and checkpoints."""
-
-    def __init__(self, rows: int, steps: int, start: int):
-        self._rows, self._steps = rows, steps
-        self._start = self._mark = self._saved = time.monotonic()
-        self._paused, self._marked_step = 0.0, start
-
-    @property
-    def seconds(self) -> float:
-        """Since the loop began."""
-        return round(time.monotonic() - self._start, 3)
-
-    @contextlib.contextmanager
-    def pause(self) -> Iterator[None]:
-        """What happens in the block is no step."""
-        began = time.monotonic()
-        yield
-        self._paused += time.monotonic() - began
-
-    def speed_and_eta(self, step: int) -> tuple[float, float]:
-        """Images a second since the last call, and the seconds left at that speed."""
-        now = time.monotonic()
-        seconds = max(now - self._mark - self._paused, 1e-9)
-        speed = (step - self._marked_step) * self._rows / seconds
-        self._mark, self._marked_step, self._paused = now, step, 0.0
-        return round(speed, 1), (self._steps - step) * self._rows / max(speed, 1e-9)
-
-    def checkpoint_made(self) -> None:
-        """Start counting to the next one."""
-        self._saved = time.monotonic()
-
-    def checkpoint_is_due(self) -> bool:
-        """None was made for a while, though the step count asks for none."""
-        return time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS
 
 
 @contextlib.contextmanager

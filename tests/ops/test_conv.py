@@ -95,3 +95,34 @@ def test_a_window_that_does_not_fit_is_refused():
         ops.conv_output_size(3, window=5)
     with pytest.raises(ValueError, match="does not fit"):
         ops.max_pool2d(jnp.zeros((1, 2, 2, 1)), window=3)
+
+
+@pytest.mark.parametrize(("sides", "groups"), [((2, 2), 1), ((1, 4), 1), ((3, 2), 2), ((6, 7), 2), ((6, 7), 4)])
+@pytest.mark.parametrize(("strides", "padding", "dilation"), [(1, 1, 1), (2, "same", 1), (1, ((2, 2), (2, 3)), 2)])
+def test_convolution_is_lax_own_in_value_and_slopes(sides, groups, strides, padding, dilation):
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(2, *sides, 4)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 4 // groups, 8)), jnp.float32)
+    pads = "SAME" if padding == "same" else ((padding,) * 2,) * 2 if isinstance(padding, int) else padding
+
+    def theirs(images, kernel):
+        return jax.lax.conv_general_dilated(
+            images,
+            kernel,
+            (strides, strides),
+            pads,
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+
+    def ours(images, kernel):
+        options = {"strides": strides, "padding": padding, "dilation": dilation, "feature_group_count": groups}
+        return ops.conv2d(images, kernel, **options)
+
+    wanted = theirs(images, kernel)
+    np.testing.assert_allclose(ours(images, kernel), wanted, rtol=1e-5, atol=1e-5)
+    weight = jnp.asarray(rng.normal(size=wanted.shape), jnp.float32)
+    slopes = [jax.grad(lambda *a, f=f: (weight * f(*a)).sum(), (0, 1))(images, kernel) for f in (ours, theirs)]
+    for a, b in zip(*slopes, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
