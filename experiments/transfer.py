@@ -1,6 +1,8 @@
 """Transfer learning: a pretrained network's head, all of it, or the same network from scratch, side by side.
 
-Claim: to be measured.
+Claim: on 100 pictures of ants and bees, 50 to test, from MobileNet v1 with folded batch norm: the frozen trunk's head
+0.92 (n=3 seeds, sd 0.000; 12 s), all of it 0.92, from scratch 0.60 (n=1, seed 0; some 6 minutes each),
+on 2 AMD EPYC (Zen 3) cores beside other work, jax 0.10.2, flax 0.12.8. Its photographs are in ImageNet too.
 
     python launch.py experiments/transfer.py data=folder:PATH weights=FILE mode=frozen,finetune,scratch      # one table
     python launch.py experiments/transfer.py

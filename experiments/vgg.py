@@ -1,6 +1,8 @@
 """VGG networks on any set of labelled pictures.
 
-Claim: to be measured.
+Claim: test accuracy 0.255 after 100 steps on 4,300 pictures of CIFAR-10 (350 a class to train on, 80 to test; n=1,
+seed 0; 3 minutes), on 2 AMD EPYC (Zen 3) cores beside other work, jax 0.10.2, flax 0.12.8, by the second
+command with steps=100: a check that it trains; the 400 steps of today's default were not run.
 
 Paper: Simonyan, Zisserman, https://arxiv.org/abs/1409.1556. For small pictures the dense layers are narrower.
 
