@@ -6,6 +6,7 @@ it imports nothing of jaxcv.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -58,6 +59,11 @@ class DataError(UserError):
     def __init__(self, message: str, *, file: str | Path, line: int | None = None):
         self.file, self.line = Path(file), line
         super().__init__(f"{file}{'' if line is None else f':{line}'}: {message}")
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a pattern over parameter paths, such as `head` or `stage4|head`, names this path or one above it."""
+    return re.match(f"(?:{pattern})(?:/|$)", path) is not None
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

@@ -5,7 +5,6 @@ A pattern is a regular expression that names a path or what it begins with, betw
 """
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,14 +12,9 @@ import flax.linen as nn
 import jax
 import optax
 
-from jaxcv.types import UserError
+from jaxcv.types import UserError, matches
 
 EVERYTHING = ".*"
-
-
-def matches(pattern: str, path: str) -> bool:
-    """Whether the pattern names this path or one above it."""
-    return re.match(f"(?:{pattern})(?:/|$)", path) is not None
 
 
 def split(params: Any, pattern: str) -> tuple[dict[str, Any], dict[str, Any]]:

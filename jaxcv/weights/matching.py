@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcv.types import UserError
+from jaxcv.types import UserError, matches
 from jaxcv.weights import names
 
 IGNORED = r".*num_batches_tracked|(AuxLogits|aux[12])\..*"
@@ -145,11 +145,6 @@ def match(
     report = Report(scheme, tuple(entries))
     _refuse_half(report, file, type(model).__name__)
     return result, report
-
-
-def matches(pattern: str, path: str) -> bool:
-    """Whether a pattern such as `head` or `stage4|head` names this path or one above it."""
-    return re.match(f"(?:{pattern})(?:/|$)", path) is not None
 
 
 def _refuse_half(report: Report, file: str, network: str) -> None:
