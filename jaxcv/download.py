@@ -1,7 +1,7 @@
 """Files from the network: fetched once, never taken unchecked, and gone on with where a connection broke.
 
 What has come stands in NAME.part beside the place where the file will be, with a note of what the server said about it
-in NAME.part.json. Only a file whose SHA-256 is right gets its name.
+in NAME.part.json. Only a file whose SHA-256 (or MD5, where no other hash was published) is right gets its name.
 """
 
 import contextlib
@@ -11,14 +11,16 @@ import json
 import logging
 import os
 import re
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from jaxcv import runtime
 from jaxcv.types import UserError
 
 try:
@@ -38,17 +40,71 @@ _PASSING = (408, 429, 500, 502, 503, 504)  # answers that another attempt may ch
 _log = logging.getLogger(__name__)
 
 
+def cache_folder() -> Path:
+    """Where fetched files are kept; see `jaxcv.runtime.cache_folder`."""
+    return runtime.cache_folder()
+
+
+def progress_bar(name: str) -> Progress:
+    """A line on the terminal that says how much of a file has come; nothing where there is no terminal."""
+    shown = [-1]
+
+    def show(done: int, total: int) -> None:
+        percent = 100 * done // total if total else done >> 20
+        if percent != shown[0] and sys.stderr.isatty():
+            share = f"{percent:3d} % of {total / 1e6:,.0f} MB" if total else f"{done / 1e6:,.0f} MB"
+            sys.stderr.write(f"\r{name}: {share}{chr(10) if done == total else ''}")
+            sys.stderr.flush()
+        shown[0] = percent
+
+    return show
+
+
 class _Dropped(Exception):
     """Another attempt may do better."""
 
 
-def download(url: str, *, to: Path, sha256: str, progress: Progress | None = None, timeout: float = 30.0) -> Path:
+class Hash(NamedTuple):
+    """What a file must be."""
+
+    kind: str
+    """`sha256`, `md5`, or nothing: whoever unpacks the file checks what it holds."""
+    digits: str
+    """Hexadecimal, those that the hash begins with."""
+
+    def of(self, path: Path) -> str:
+        """The whole hash of a file."""
+        try:
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, self.kind).hexdigest() if self.kind else ""
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file has it."""
+        return self.of(path).startswith(self.digits)
+
+    def __str__(self) -> str:
+        return {"sha256": "SHA-256", "md5": "MD5"}.get(self.kind, "")
+
+
+def download(
+    url: str,
+    *,
+    to: Path,
+    sha256: str = "",
+    md5: str = "",
+    progress: Progress | None = None,
+    timeout: float = 30.0,
+) -> Path:
     """Fetch a file, or find that it is there.
 
     Args:
         url: `http` or `https`; redirections lead to no other scheme, and not from https to http.
         to: the file. Its folder is made. One that is there with the right hash is taken, with another replaced.
         sha256: hexadecimal digits that its SHA-256 begins with, at least 8.
+        md5: the same of its MD5, where no other hash is known. Without either, what came is taken for the file, and
+            nothing is gone on with: the caller must check it.
         progress: called while bytes come in.
         timeout: seconds without an answer or a byte.
 
@@ -58,23 +114,20 @@ def download(url: str, *, to: Path, sha256: str, progress: Progress | None = Non
     Raises:
         UserError: no network, no such file on the server, a wrong hash, a place that cannot be written to.
     """
-    to, sha256 = Path(to).expanduser(), sha256.lower()
-    if not re.fullmatch("[0-9a-f]{8,64}", sha256):
-        raise UserError(f"{url}: {sha256!r} is no SHA-256; expected 8 to 64 hexadecimal digits")
+    to = Path(to).expanduser()
+    wanted = Hash("sha256" if sha256 else "md5" if md5 else "", (sha256 or md5).lower())
+    most = {"sha256": 64, "md5": 32}.get(wanted.kind, 0)
+    if wanted.kind and not re.fullmatch(f"[0-9a-f]{{8,{most}}}", wanted.digits):
+        raise UserError(f"{url}: {wanted.digits!r} is no {wanted}; expected 8 to {most} hexadecimal digits")
     if _scheme(url) not in ("http", "https"):
         raise UserError(f"{url}: only http and https are fetched")
-    if _is_there(to, sha256):
+    if _is_there(to, wanted):
         return to
     part = to.with_name(f"{to.name}.part")
-    with _writing(to):
-        to.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(to.with_name(f".{to.name}.lock"), "wb")
-    with lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if _is_there(to, sha256, quiet=True):  # another process was faster
-                return to
-        _complete(url, part, to, sha256, progress, timeout)
+    with locked(to):
+        if _is_there(to, wanted, quiet=True):  # another process was faster
+            return to
+        _complete(url, part, to, wanted, progress, timeout)
         with _writing(to):
             os.replace(part, to)
         _note(part).unlink(missing_ok=True)
@@ -88,23 +141,27 @@ def _scheme(url: str) -> str:
         raise UserError(f"{url}: not an address: {error}") from None
 
 
-def _is_there(path: Path, sha256: str, *, quiet: bool = False) -> bool:
+def _is_there(path: Path, wanted: Hash, *, quiet: bool = False) -> bool:
     if path.is_dir():
         raise UserError(f"{path}: is a folder; expected the name of the file to fetch")
     if not path.exists():
         return False
-    found = _sha256(path)
-    if not found.startswith(sha256) and not quiet:
-        _log.warning("%s: SHA-256 is %s, expected %s; the file is fetched again", path, found, sha256)
-    return found.startswith(sha256)
+    found = wanted.of(path)
+    if not (fits := found.startswith(wanted.digits)) and not quiet:
+        _log.warning("%s: %s is %s, expected %s; the file is fetched again", path, wanted, found, wanted.digits)
+    return fits
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+@contextlib.contextmanager
+def locked(to: Path) -> Iterator[None]:
+    """Keep other processes from making `to`, a file or a folder, at the same time; its folder is made."""
+    with _writing(to):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(to.with_name(f".{to.name}.lock"), "wb")
+    with lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _note(part: Path) -> Path:
@@ -119,13 +176,15 @@ def _writing(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _complete(url: str, part: Path, to: Path, sha256: str, progress: Progress | None, timeout: float) -> None:
+def _complete(url: str, part: Path, to: Path, wanted: Hash, progress: Progress | None, timeout: float) -> None:
     """Attempts until `part` has the right hash."""
-    if part.exists() and _sha256(part).startswith(sha256):  # all had come, and the process died
+    if wanted.kind and part.exists() and wanted.fits(part):  # all had come, and the process died
         return
     reason, glued = "", False
     for attempt in range(ATTEMPTS):
         time.sleep(PAUSE * attempt)
+        if not wanted.kind:  # nothing would tell whether two pieces belong together
+            _discard(part)
         try:
             glued |= _receive(url, part, progress, timeout)
         except _Dropped as dropped:
@@ -141,22 +200,21 @@ def _complete(url: str, part: Path, to: Path, sha256: str, progress: Progress | 
             break
         except (http.client.InvalidURL, UnicodeError) as error:
             raise UserError(f"{url}: not an address: {error}") from None
-        found = _sha256(part)
-        if found.startswith(sha256):
+        found = wanted.of(part)
+        if found.startswith(wanted.digits):
             return
         _discard(part)
         if not glued:
             raise UserError(
-                f"{url}: SHA-256 of what came is {found}, expected {sha256}; it was thrown away and {to} not written"
+                f"{url}: {wanted} of what came is {found}, expected {wanted.digits}; it was thrown away and {to} not "
+                "written"
             )
         # Its parts may be of different files, where the server does not say which is which.
-        _log.warning("%s: wrong SHA-256 after going on with %s; it is fetched from the start", url, part)
-        reason, glued = "wrong SHA-256", False
+        _log.warning("%s: wrong %s after going on with %s; it is fetched from the start", url, wanted, part)
+        reason, glued = f"wrong {wanted}", False
+    check = f": its {wanted} must begin with {wanted.digits}, which will be checked" if wanted.kind else ""
     kept = f"; {part.stat().st_size:,} bytes are kept, to go on from the next time" if part.exists() else ""
-    raise UserError(
-        f"{url}: cannot be fetched ({reason}){kept}. The file can be put at {to} by hand: its SHA-256 must begin with "
-        f"{sha256}, which will be checked"
-    )
+    raise UserError(f"{url}: cannot be fetched ({reason}){kept}. The file can be put at {to} by hand{check}")
 
 
 def _discard(part: Path) -> None:

@@ -15,8 +15,20 @@ from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
 
 
-def show(experiment: ExperimentFunction, trials: Sequence[Mapping[str, Any]], reporter: Reporter) -> None:
+def show(
+    experiment: ExperimentFunction,
+    trials: Sequence[Mapping[str, Any]],
+    reporter: Reporter,
+    *,
+    tuned: Sequence[str] = (),
+) -> None:
     """Check all trials and print what they would do; the compile cache is warm afterwards.
+
+    Args:
+        experiment: the function.
+        trials: overrides, one mapping a trial.
+        reporter: where to print.
+        tuned: what was done to the process, as `runtime.tune` says it.
 
     Raises:
         UserError: the first fault in values or data.
@@ -69,6 +81,8 @@ def show(experiment: ExperimentFunction, trials: Sequence[Mapping[str, Any]], re
         reporter.say(f"memory of a step: {need / 1e6:,.0f} MB; devices: {', '.join(map(str, jax.devices()))}")
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in program.compile_seconds.items())
     reporter.say(f"compiled (and kept in {runtime.cache_folder()}): {took}")
+    for line in tuned:
+        reporter.say(f"tuned: {line}")
     for line in planned.lines():
         reporter.say(line)
 

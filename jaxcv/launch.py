@@ -49,12 +49,14 @@ def _parser() -> _Parser:
     add = parser.add_argument
     add("--help", "-h", action="store_true", help="this page; after FILE also its hyperparameters")
     add("--dry-run", action="store_true", help="check names, values and data, print shapes, cost and the plan, compile")
+    add("--preview-data", action="store_true", help="draw 64 augmented training examples with their truth; no training")
     add("--workdir", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
     add("--fresh", action="store_true", help="begin anew; an earlier run is moved aside, not deleted")
     add("--evaluate", action="store_true", help="evaluate the newest checkpoint of the run")
     add("--predict", nargs="+", type=Path, metavar="IMAGE", help="draw what the newest checkpoint finds in pictures")
     add("--best", action="store_true", help="with --evaluate or --predict: the best checkpoint, not the newest")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
+    add("--no-tune", action="store_true", help="leave XLA's flags and the memory allocator as they are")
     add("--quiet", action="store_true", help="say only what went wrong")
     add("--debug", action="store_true", help="show tracebacks of refused input")
     return parser
@@ -115,8 +117,10 @@ def load_experiment(path: Path) -> Any:
 
 
 def _run(options: argparse.Namespace, tokens: list[str]) -> int:
-    experiment = load_experiment(options.file)
     from jaxcv import runtime
+
+    tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
+    experiment = load_experiment(options.file)
     from jaxcv.sweep import folder_name, grid, parse_overrides, plan, run_trials, trials
     from jaxcv.train import fit, hyperparameters
     from jaxcv.train.console import Reporter
@@ -134,7 +138,13 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         if options.dry_run:
             from jaxcv import dry_run
 
-            dry_run.show(experiment, chosen, reporter)
+            dry_run.show(experiment, chosen, reporter, tuned=tuned)
+        elif options.preview_data:
+            if len(chosen) > 1:
+                raise UserError("--preview-data takes one run: give one value for each name")
+            from jaxcv import preview_data
+
+            preview_data.show(experiment, chosen[0], root / f"{folder_name(chosen[0])}.data.png", reporter)
         elif options.evaluate or options.predict:
             if len(chosen) > 1:
                 raise UserError("--evaluate and --predict take one run: give one value for each name")

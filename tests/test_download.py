@@ -1,17 +1,15 @@
 """Fetching from a server on this machine that can be told to misbehave."""
 
 import hashlib
-import http.server
+import io
 import os
-import re
 import socket
+import sys
 import threading
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
+from servers import serving
 
 from jaxcv import download as module
 from jaxcv.download import download
@@ -22,91 +20,12 @@ OTHER = np.random.default_rng(1).bytes(300_000)
 SHA = hashlib.sha256(DATA).hexdigest()
 
 
-@dataclass
-class Server:
-    """What it serves, how it behaves, and what it was asked: paths and headers in order."""
-
-    data: bytes = DATA
-    tag: str | None = '"one"'
-    ranges: str = "honest"
-    """`honest`; `ignored`; `blind` serves them without looking at If-Range; `shifted` sends another piece."""
-    cuts: list[int] = field(default_factory=list)
-    """After so many bytes each of the next answers breaks off."""
-    codes: list[int] = field(default_factory=list)
-    """What the next answers are instead of a file."""
-    length: bool = True
-    location: str = ""
-    silent: bool = False
-    asked: list[dict[str, str]] = field(default_factory=list)
-    url: str = ""
-    port: int = 0
-
-    def answer(self, request: Any) -> None:
-        self.asked.append({"path": request.path, **request.headers})
-        if self.silent:
-            request.close_connection = True
-            return
-        code = self.codes.pop(0) if self.codes else 200
-        if code != 200:
-            request.send_response(code)
-            if code in (301, 302, 307):
-                request.send_header("Location", self.location)
-            request.send_header("Content-Length", "0")
-            request.end_headers()
-            return
-        data, start = self.data, 0
-        wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range") or "")
-        current = self.ranges == "blind" or request.headers.get("If-Range") in (None, self.tag)
-        if wanted and self.ranges != "ignored" and current:
-            start = int(wanted[1]) + (7 if self.ranges == "shifted" else 0)
-            if start >= len(data):
-                request.send_error(416)
-                return
-            request.send_response(206)
-            request.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        else:
-            request.send_response(200)
-        if self.length:
-            request.send_header("Content-Length", str(len(data) - start))
-        if self.tag is not None:
-            request.send_header("ETag", self.tag)
-        request.end_headers()
-        end = start + self.cuts.pop(0) if self.cuts else len(data)
-        request.wfile.write(data[start:end])
-        request.close_connection = True
-
-
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(module, "PAUSE", 0.0)
-    with serving() as state:
+    with serving(DATA) as state:
         yield state
-
-
-@contextmanager
-def serving():
-    state = Server()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            state.answer(self)
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
-        state.port = http_server.server_port
-        state.url = f"http://127.0.0.1:{state.port}/w.pth"
-        thread = threading.Thread(target=http_server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield state
-        finally:
-            http_server.shutdown()
-            thread.join()
 
 
 def whole(path):
@@ -352,3 +271,39 @@ def test_two_at_once_do_not_spoil_each_other(server, tmp_path):
     for thread in threads:
         thread.join(timeout=30)
     assert found == [tmp_path / "w.pth"] * 4 and whole(tmp_path / "w.pth") and len(server.asked) == 1
+
+
+def test_md5_where_no_other_hash_is_known(server, tmp_path):
+    md5 = hashlib.md5(DATA).hexdigest()
+    server.cuts = [100_000]
+    download(server.url, to=tmp_path / "w.pth", md5=md5)
+    assert whole(tmp_path / "w.pth") and server.asked[-1]["Range"] == "bytes=100000-"
+    server.data = OTHER
+    with pytest.raises(UserError, match=f"MD5 of what came is {hashlib.md5(OTHER).hexdigest()}, expected {md5}"):
+        download(server.url, to=tmp_path / "v.pth", md5=md5)
+    with pytest.raises(UserError, match="is no MD5; expected 8 to 32 hexadecimal digits"):
+        download(server.url, to=tmp_path / "v.pth", md5=md5 + "0")
+
+
+def test_without_a_hash_nothing_is_gone_on_with(server, tmp_path):
+    server.cuts = [100_000]
+    download(server.url, to=tmp_path / "w.pth")
+    assert whole(tmp_path / "w.pth") and "Range" not in server.asked[-1] and len(server.asked) == 2
+    server.codes = [404]
+    assert download(server.url, to=tmp_path / "w.pth") == tmp_path / "w.pth" and len(server.asked) == 2
+    with pytest.raises(UserError, match=r"404 .*The file can be put at .*v\.pth by hand$"):
+        download(server.url, to=tmp_path / "v.pth")
+
+
+def test_a_progress_bar_is_for_terminals(server, tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    download(server.url, to=tmp_path / "a", sha256=SHA, progress=module.progress_bar("a"))
+    assert terminal.getvalue() == ""
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    download(server.url, to=tmp_path / "b", sha256=SHA, progress=module.progress_bar("digits: b"))
+    lines = terminal.getvalue().split("\r")
+    assert lines[-1] == "digits: b: 100 % of 0 MB\n" and 1 < len(lines) <= 102
+    server.length = False
+    download(server.url, to=tmp_path / "c", sha256=SHA, progress=module.progress_bar("c"))
+    assert terminal.getvalue().endswith("\rc: 0 MB")

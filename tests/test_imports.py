@@ -11,7 +11,8 @@ PACKAGE = ROOT / "jaxcv"
 # Who may import what of jaxcv besides itself. A room that is not listed may not exist.
 ARROWS = {
     "types": set(),
-    "runtime": {"types"},
+    "heap": set(),
+    "runtime": {"types", "heap"},
     "download": {"types", "runtime"},
     "ops": {"types"},
     "losses": {"types", "ops"},

@@ -153,8 +153,11 @@ def test_dry_run_prints_shapes_cost_and_plan(tmp_path, capsys):
         "GFLOP",
         "memory of a step",
         "plan: 4 trials, 1 program",
+        "tuned: ",
     ):
         assert part in out
+    assert main([LENET, "--dry-run", "--no-tune", "--workdir", str(tmp_path)]) == 0
+    assert "tuned: nothing: --no-tune" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

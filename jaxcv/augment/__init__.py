@@ -1,13 +1,50 @@
 """Augmentation: pure `(key, batch) -> batch` on the device, inside the training step.
 
-Jitted; strengths are keyword-only and may be tracers; strength 0 leaves the batch as it is. Every example draws from a
-key of its own. What marks a place in the picture moves with the picture.
+Jitted; strengths are keyword-only and may be tracers; strength 0 leaves the pixels as they are. What marks a place in
+the picture moves with the picture. The numbers of an example depend on the key and its place in the batch alone, not on
+the batch's size or on how it is spread over devices.
 
-    detection    pictures with boxes: mirror, crop and zoom, colour
-    images       pictures with a label: mirror, shift, rotate, scale, colour
+One function does all that a task needs, by one resampling:
+
+    images        pictures with a label
+    detection     boxes
+    segmentation  a mask
+    landmarks     points; FACE_68 and COCO_17 say which change places in a mirror
+
+Others do one thing, and are put one after another with keys of their own, `jax.random.split`:
+
+    warp          mirror, crop, turn, shear, scale, shift and bend; serves all the above
+    crop          cut out whole pixels
+    colors        brightness, contrast, saturation, hue
+    pca_colors    along the main directions of the set's colours, which `jaxcv.augment.principal` computes
+    cutout        cover a rectangle
+    mixup cutmix  two pictures and their labels in one
+    mosaic        four pictures with boxes in one
 """
 
 from jaxcv.augment.classification import images
+from jaxcv.augment.colors import colors, pca_colors
 from jaxcv.augment.detection import detection
+from jaxcv.augment.erasing import cutout
+from jaxcv.augment.geometry import crop, warp
+from jaxcv.augment.landmarks import COCO_17, FACE_68, landmarks
+from jaxcv.augment.mixing import cutmix, mixup
+from jaxcv.augment.mosaic import mosaic
+from jaxcv.augment.segmentation import segmentation
 
-__all__ = ["detection", "images"]
+__all__ = [
+    "COCO_17",
+    "FACE_68",
+    "colors",
+    "crop",
+    "cutmix",
+    "cutout",
+    "detection",
+    "images",
+    "landmarks",
+    "mixup",
+    "mosaic",
+    "pca_colors",
+    "segmentation",
+    "warp",
+]

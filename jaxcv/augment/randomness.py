@@ -1,7 +1,11 @@
-"""Keys: every example of a batch has its own, whatever the batch's size."""
+"""Keys: every example of a batch has its own, whatever the batch's size. And what to do with the numbers."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Key, UInt32
 
 from jaxcv.types import Scalar
@@ -36,3 +40,20 @@ def around_one(uniform: Float[Array, "*n"], strength: Scalar) -> Float[Array, "*
         `[...]`, exactly 1 at strength 0.
     """
     return jnp.maximum(1 + strength * (2 * uniform - 1), 0.0)
+
+
+def compiled_apart(uniform: Float[Array, "rows count"], function: Callable[..., Any], *operands: Any) -> Any:
+    """`function(*operands)`, in a branch that is always taken, which XLA cannot know.
+
+    Else, on CPU, XLA fuses a picture into whatever reads it and makes it anew for each reader, four times for each
+    resampling: two resamplings one after another took three times as long. Also, how XLA rounds what it fuses may
+    differ with the batch's size.
+
+    Args:
+        uniform: Random numbers, at least one.
+        function: From arrays to arrays.
+        operands: Its arguments.
+    """
+    shapes = jax.eval_shape(function, *operands)
+    nothing = lambda *_: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)  # noqa: E731
+    return lax.cond(uniform[0, 0] >= 0, function, nothing, *operands)

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
-from jaxcv.data.folder_scan import ClassFolders, find_faults, list_names, scan_folder
-from jaxcv.data.images import Progress, fit_image
+from jaxcv.data.collection import Kept, check_all
+from jaxcv.data.files import list_counts, list_names
+from jaxcv.data.folder_scan import ClassFolders, scan_folder
+from jaxcv.data.images import Progress, check_image, fit_image
 from jaxcv.data.pipeline import Dataset
 from jaxcv.types import Batch
 
@@ -51,6 +53,12 @@ class FolderImages:
     image_size: int
     channels: int
     scan: Callable[[], ClassFolders]
+    test_share: float = TEST_SHARE
+    """Of the shorter side of a test picture."""
+    apart: bool = False
+    """Whether the splits share no class."""
+    inverted: bool = False
+    """Whether dark becomes light."""
 
     def __len__(self) -> int:
         return len(self._files)
@@ -69,29 +77,18 @@ class FolderImages:
         return {"image": image, "label": jax.ShapeDtypeStruct((), np.int32)}
 
     @cached_property
-    def _kept(self) -> tuple[UInt8[np.ndarray, "n s s c"], Bool[np.ndarray, "n"]]:
-        """Pictures fitted before, and which of them are there: of the first examples, as many as may be kept."""
-        shape = self.spec()["image"].shape
-        count = min(len(self), CACHE_BYTES // int(np.prod(shape)))
-        return np.zeros((count, *shape), np.uint8), np.zeros(count, np.bool_)  # memory is taken as pages are filled
+    def _kept(self) -> Kept:
+        return Kept(len(self), self.spec()["image"].shape, limit=CACHE_BYTES)
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The examples at `indices`."""
-        kept, there = self._kept
-        images = np.empty((len(indices), *kept.shape[1:]), np.uint8)
-        for row, i in enumerate(indices.tolist()):
-            if i < len(kept) and there[i]:
-                images[row] = kept[i]
-                continue
-            images[row] = self._fit(self._files[i])[0]
-            if i < len(kept):
-                kept[i] = images[row]
-                there[i] = True  # after the pixels: another thread may be reading
+        images = self._kept.read(indices, lambda i: self._fit(self._files[i])[0])
         return {"image": images, "label": self.scan().labels[self.split][indices]}
 
     def _fit(self, path: str | Path) -> tuple[UInt8[np.ndarray, "s s c"], float]:
-        share = TEST_SHARE if self.split == "test" else 1.0
-        return fit_image(path, size=self.image_size, channels=self.channels, share=share)
+        share = self.test_share if self.split == "test" else 1.0
+        pixels, factor = fit_image(path, size=self.image_size, channels=self.channels, share=share)
+        return 255 - pixels if self.inverted else pixels, factor
 
     @cached_property
     def _passed(self) -> set[bool]:
@@ -106,16 +103,12 @@ class FolderImages:
         """Of every picture its presence, header and ending; `thorough` decodes it too."""
         files, names = self._files, self.class_names()
         if not self._passed & {thorough, True}:
-            for done, fault in enumerate(find_faults(files, thorough=thorough), 1):
-                if fault is not None:
-                    raise fault
-                if progress is not None:
-                    progress(done, len(files))
+            check_all(files, lambda file: check_image(Path(file), thorough=thorough), progress)
             self._passed.add(thorough)
         counts = np.bincount(self.scan().labels[self.split], minlength=len(names)).tolist()
-        listed = ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
-        if len(names) > 30:
-            listed = f"{min(counts):,} to {max(counts):,} images each"
+        if self.apart:
+            names, counts = zip(*((name, n) for name, n in zip(names, counts, strict=True) if n), strict=True)
+        listed = list_counts(names, counts)
         lines = [f"{self.split}: {len(files):,} images, {len(names):,} classes ({listed})"]
         if 0 in counts:
             missing = [name for name, count in zip(names, counts, strict=True) if count == 0]

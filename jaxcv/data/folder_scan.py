@@ -13,11 +13,9 @@ with a dot or is `__MACOSX`, and files that are no pictures, are left out and co
 the set is refused.
 """
 
-import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -26,13 +24,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from jaxcv.data.images import check_image
+from jaxcv.data.collection import TEST_NAMES, find_faults
+from jaxcv.data.files import ENDINGS, find_folder, held_out, list_folder, list_names
+from jaxcv.data.images import FORMATS, check_image
 from jaxcv.types import DataError
 
-_TEST_FOLDERS = ("val", "valid", "validation", "test")
-_SPLIT_FOLDERS = ("train", *_TEST_FOLDERS)
-_ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .pnm .tif .tiff".split())
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM", "TIFF")
+_SPLIT_FOLDERS = ("train", *TEST_NAMES)
 _log = logging.getLogger(__name__)
 
 
@@ -47,20 +44,6 @@ class ClassFolders(NamedTuple):
     """How it was split, what was left out or skipped, by split."""
 
 
-def find_faults(files: Sequence[str], *, thorough: bool) -> Iterator[DataError | None]:
-    """What is wrong with each file, in order."""
-
-    def look(file: str) -> DataError | None:
-        try:
-            check_image(Path(file), thorough=thorough)
-        except DataError as error:
-            return error
-
-    with ThreadPoolExecutor(2) as pool:
-        for start in range(0, len(files), 64):  # whoever stops listening waits for no more than these
-            yield from pool.map(look, files[start : start + 64])
-
-
 class _Folder(NamedTuple):
     """What a folder holds, sorted by name."""
 
@@ -71,39 +54,23 @@ class _Folder(NamedTuple):
 
 def _look_into(folder: Path, root: Path) -> _Folder:
     found = _Folder([], [], [])
-    try:
-        with os.scandir(folder) as entries:
-            entries = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", file=folder) from None
-    for entry in entries:
+    for entry in list_folder(folder, root):
         if entry.name.startswith((".", "__MACOSX")):
             found.left_out.append(entry.name)
             continue
-        if entry.is_symlink() and not _leads_inside(entry.path, root):
-            raise DataError(
-                f"a symbolic link that leads out of {root}; put the files themselves there", file=entry.path
-            )
         kind = found.folders if entry.is_dir() else found.pictures if _is_picture(entry.path) else found.left_out
         kind.append(entry.name)
     return found
 
 
-def _leads_inside(path: str, root: Path) -> bool:
-    try:
-        return Path(path).resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a circle of links
-        return False
-
-
 def _is_picture(path: str) -> bool:
     """By name; where the name says nothing, by contents."""
-    if os.path.splitext(path)[1].lower() in _ENDINGS:
+    if os.path.splitext(path)[1].lower() in ENDINGS:
         return True
     from PIL import Image
 
     try:
-        with Image.open(path, formats=_FORMATS):
+        with Image.open(path, formats=FORMATS):
             return True
     except Exception:  # Pillow answers bytes that are no picture in many ways
         return False
@@ -127,8 +94,7 @@ def _read_classes(folder: Path, names: Sequence[str], root: Path) -> tuple[dict[
 @cache
 def scan_folder(root: Path, skip: bool) -> ClassFolders:
     """List both splits; when skipping, leave out the pictures that cannot be decoded."""
-    if not root.is_dir():
-        raise DataError("no such folder; data=folder:PATH needs a folder of class folders", file=root)
+    find_folder(root, "data=folder:PATH needs a folder of class folders")
     top = _look_into(root, root)
     if not top.folders:
         raise DataError(
@@ -163,11 +129,11 @@ def _spelt(name: str, folders: Sequence[str]) -> str:
 
 def _choose_test(root: Path, parts: Mapping[str, _Folder]) -> str:
     """Which folder is the test split."""
-    there = [name for name in _TEST_FOLDERS if name in parts]
+    there = [name for name in TEST_NAMES if name in parts]
     if "train" not in parts:
         raise DataError(f"class folders in {list_names(there)}, but there is no folder train", file=root)
     if not there:
-        advice = f"add one of {', '.join(_TEST_FOLDERS)}, or have a fifth chosen with data=folder:{root / 'train'}"
+        advice = f"add one of {', '.join(TEST_NAMES)}, or have a fifth chosen with data=folder:{root / 'train'}"
         raise DataError(f"a folder train, but none for testing: {advice}", file=root)
     chosen = next((name for name in there if parts[name].folders), None)
     if chosen is None or not parts["train"].folders:
@@ -188,11 +154,9 @@ def _split(classes: Mapping[str, list[str]]) -> dict[str, dict[str, list[str]]]:
     """A fifth of each class for testing, but never all of it."""
     splits: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
     for name, files in classes.items():
-        by_hash = sorted(files, key=lambda file: hashlib.sha256(os.fsencode(f"{name}/{file}")).digest())
-        count = max(1, round(len(files) / 5)) if len(files) > 1 else 0
-        chosen = set(by_hash[:count])
-        splits["train"][name] = [file for file in files if file not in chosen]
-        splits["test"][name] = [file for file in files if file in chosen]
+        chosen = held_out(f"{name}/{file}" for file in files)
+        splits["train"][name] = [file for file in files if f"{name}/{file}" not in chosen]
+        splits["test"][name] = [file for file in files if f"{name}/{file}" in chosen]
     return splits
 
 
@@ -210,7 +174,7 @@ def _collect(
     for split, found in classes.items():
         pairs = [(str(places[split] / name / file), index[name]) for name in found for file in found[name]]
         if skip:
-            faults = list(find_faults([file for file, _ in pairs], thorough=True))
+            faults = list(find_faults([file for file, _ in pairs], lambda file: check_image(Path(file), thorough=True)))
             pairs = [pair for pair, fault in zip(pairs, faults, strict=True) if fault is None]
             if first := next((fault for fault in faults if fault is not None), None):
                 count = len(faults) - len(pairs)
@@ -228,8 +192,3 @@ def _collect(
 
 def _count(names: list[str]) -> list[str]:
     return [f"{len(names):,} other files left out ({list_names(sorted(set(names)))})"] if names else []
-
-
-def list_names(names: Sequence[str]) -> str:
-    """The first few, for a message."""
-    return (", ".join(names[:8]) + (" ..." if len(names) > 8 else "")) or "nothing"

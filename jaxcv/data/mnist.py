@@ -5,6 +5,7 @@ big-endian 32 bit integer, then the values. Reference: http://yann.lecun.com/exd
 """
 
 import gzip
+import io
 import math
 import zlib
 from functools import cache, partial
@@ -14,13 +15,18 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxcv.data.arrays import Labelled, LabelledImages
+from jaxcv.data.files import find_folder, holds, one_line, read_bytes
 from jaxcv.data.images import resize_images
 from jaxcv.data.pipeline import Dataset
 from jaxcv.types import DataError
 
 FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
          "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}  # fmt: skip
+_MAX_BYTES = 2**28
 NAMES = tuple("0123456789")
+FASHION = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 
 
 def read_idx(path: Path, *, ndim: int) -> UInt8[np.ndarray, "..."]:
@@ -33,10 +39,13 @@ def read_idx(path: Path, *, ndim: int) -> UInt8[np.ndarray, "..."]:
     Raises:
       DataError: damaged gzip, wrong magic number or dimensions, more or fewer values than the header says.
     """
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be read ({error}); fetch the file again", file=path) from None
+    data = read_bytes(path, limit=_MAX_BYTES)
+    if path.suffix == ".gz":
+        try:
+            with gzip.open(io.BytesIO(data)) as stream:
+                data = stream.read(_MAX_BYTES)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"cannot be read ({one_line(error)}); fetch the file again", file=path) from None
     header = 4 + 4 * ndim
     if len(data) < header or data[:4] != bytes([0, 0, 8, ndim]):
         expected = bytes([0, 0, 8, ndim]).hex()
@@ -54,14 +63,12 @@ def read_idx(path: Path, *, ndim: int) -> UInt8[np.ndarray, "..."]:
 
 
 def _find(folder: Path, name: str) -> Path:
-    if not folder.is_dir():
-        raise DataError("no such folder; data=mnist:PATH needs the folder with the four IDX files", file=folder)
+    find_folder(folder, "data=mnist:PATH needs the folder with the four IDX files")
     spellings = [name, name.replace("-idx", ".idx")]
     for file in [folder / f"{n}{end}" for n in spellings for end in ("", ".gz")]:
         if file.is_file():
             return file
-    there = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-    raise DataError(f"{name} or {name}.gz is missing; the folder holds {there}", file=folder)
+    raise DataError(f"{name} or {name}.gz is missing; {holds(folder)}", file=folder)
 
 
 @cache
@@ -83,20 +90,33 @@ def fit_digits(images: UInt8[np.ndarray, "b h w"], *, size: int) -> UInt8[np.nda
     return resize_images(images, size=size)
 
 
-def open_mnist(folder: Path, *, image_size: int, channels: int = 1) -> tuple[Dataset, Dataset]:
+def open_mnist(folder: Path, *, image_size: int, channels: int = 1, fashion: bool = False) -> tuple[Dataset, Dataset]:
     """The 60,000 training and 10,000 test digits of 28x28 pixels, uint8 [b s s c], white ink on black.
+
+    Args:
+      folder: holds the four files.
+      image_size: side of the network's input image in pixels.
+      channels: 1, or 3 equal ones.
+      fashion: whether it is Fashion-MNIST, whose classes are clothes.
 
     References:
       Y. LeCun et al., Gradient-based learning applied to document recognition, 1998.
+      H. Xiao et al., Fashion-MNIST, https://arxiv.org/abs/1708.07747
     """
     fit = partial(fit_digits, size=image_size)
     train, test = (
         Dataset(
             LabelledImages(
-                split, NAMES, image_size, partial(_load, folder, split), fit, file_size=28, channels=channels
+                split,
+                FASHION if fashion else NAMES,
+                image_size,
+                partial(_load, folder, split),
+                fit,
+                file_size=28,
+                channels=channels,
             ),
             image_size,
-            mirrors=False,
+            mirrors=fashion,
         )
         for split in ("train", "test")
     )

@@ -14,16 +14,17 @@ References:
   M. Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010.
 """
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from jaxcv.data.boxed import BoxedImages, BoxSet, Example, check_example
+from jaxcv.data.boxed import BoxedImages, Example, check_example
+from jaxcv.data.collection import Collection, Collector
+from jaxcv.data.files import find_folder, holds, join, list_pictures, one_line, read_lines
+from jaxcv.data.masked import MaskedImages, MaskExample, check_mask
+from jaxcv.data.masks import number_labels
 from jaxcv.data.pipeline import Dataset
 from jaxcv.data.voc_xml import Annotation, read_annotation
 from jaxcv.types import DataError
@@ -32,9 +33,7 @@ VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 _FEW_FILES = 20
-_log = logging.getLogger(__name__)
 
 
 def open_voc(
@@ -53,96 +52,94 @@ def open_voc(
     return train, test
 
 
+def open_voc_masks(
+    folder: Path, *, image_size: int, channels: int = 3, on_error: str = "raise"
+) -> tuple[Dataset, Dataset]:
+    """The images of `ImageSets/Segmentation` with the masks of `SegmentationClass`: background and the 20 classes.
+
+    The masks' palette indices are the classes; 255, the border of objects, is void.
+    """
+    scan = partial(_scan_masks, folder, on_error == "skip")
+    train, test = (Dataset(MaskedImages(split, image_size, channels, scan), image_size) for split in ("train", "test"))
+    return train, test
+
+
 @cache
-def _scan(folder: Path, classes: tuple[str, ...], skip: bool) -> BoxSet:
+def _scan(folder: Path, classes: tuple[str, ...], skip: bool) -> Collection:
     """Read every annotation of both splits."""
     root = _find_root(folder)
     images = _list_images(root)
-    faults: dict[str, list[DataError]] = {"train": [], "test": []}
+    collector = Collector(root, skip=skip)
     found: dict[str, list[Annotation]] = {"train": [], "test": []}
-    for split, (file, ids) in _read_lists(root).items():
+    for split, (file, ids) in _read_lists(root, "Main").items():
         for image_id, line in ids.items():
-            with _collect(faults[split], skip):
+            with collector.faults_of(split):
                 found[split].append(_read_listed(root, image_id, file, line))
     names = _class_names(root, classes, found)
-    examples: dict[str, list[Example]] = {"train": [], "test": []}
     for split, annotations in found.items():
         for annotation in annotations:
-            with _collect(faults[split], skip):
-                example = _example(annotation, names, images, root)
-                if skip:
-                    check_example(example, thorough=True)
-                examples[split].append(example)
-        if not examples[split]:
-            raise DataError(f"no example is left for {split} ({len(faults[split])} faulty)", file=root)
-        if faults[split]:
-            message = "%s: %s: %d faulty examples skipped, the first: %s"
-            _log.warning(message, root, split, len(faults[split]), faults[split][0])
-    return BoxSet(
-        class_names=names,
-        max_boxes=max(1, *(len(e.boxes) for split in examples.values() for e in split)),
-        splits={split: tuple(kept) for split, kept in examples.items()},
-        notes={split: _notes(found[split], faults[split]) for split in found},
-    )
+            with collector.faults_of(split):
+                collector.examples[split].append(_example(annotation, names, images, root))
+            collector.count(split, "zero-area boxes dropped", annotation.file.stem, annotation.dropped)
+            collector.count(split, "boxes cut at the image border", annotation.file.stem, annotation.clipped)
+    return collector.finish(names, partial(check_example, thorough=True))
 
 
-@contextmanager
-def _collect(faults: list[DataError], skip: bool) -> Iterator[None]:
-    """Keep a DataError in `faults` when skipping, else let it through."""
-    try:
-        yield
-    except DataError as error:
-        if not skip:
-            raise
-        faults.append(error)
+@cache
+def _scan_masks(folder: Path, skip: bool) -> Collection:
+    """List the pairs of both splits."""
+    root = _find_root(folder, "SegmentationClass", "Segmentation")
+    images, masks = _list_images(root), list_pictures(root / "SegmentationClass", root)
+    labels = number_labels(("background", *VOC_CLASSES))
+    collector = Collector(root, skip=skip)
+    for split, (file, ids) in _read_lists(root, "Segmentation").items():
+        for image_id, line in ids.items():
+            with collector.faults_of(split):
+                image, mask = images.get(image_id), masks.get(f"{image_id}.png")
+                if image is None or mask is None:
+                    lacks = f"SegmentationClass/{image_id}.png" if image else f"JPEGImages/{image_id}.jpg"
+                    message = f"{one_line(lacks)} is missing; add it or take the line out"
+                    raise DataError(message, file=file, line=line)
+                collector.examples[split].append(MaskExample(image, mask, None, partial(labels.read, mask)))
+    return collector.finish(labels.names, partial(check_mask, classes=len(labels.names), thorough=True))
 
 
-def _holds(folder: Path) -> str:
-    names = sorted(p.name for p in folder.iterdir())
-    return "the folder holds " + (", ".join(names[:8]) + (" ..." if len(names) > 8 else "") if names else "nothing")
-
-
-def _find_root(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise DataError("no such folder; data=voc:PATH needs the folder with Annotations and JPEGImages", file=folder)
-    roots = [folder] if (folder / "Annotations").is_dir() else []
-    roots = roots or sorted(p.parent for depth in ("*", "*/*") for p in folder.glob(f"{depth}/Annotations"))
+def _find_root(folder: Path, needed: str = "Annotations", lists: str = "Main") -> Path:
+    find_folder(folder, f"data=voc:PATH needs the folder with {needed} and JPEGImages")
+    roots = [folder] if (folder / needed).is_dir() else []
+    roots = roots or sorted(p.parent for depth in ("*", "*/*") for p in folder.glob(f"{depth}/{needed}"))
     if not roots:
-        raise DataError(f"no Annotations folder in it or below; {_holds(folder)}", file=folder)
+        raise DataError(f"no {needed} folder in it or below; {holds(folder)}", file=folder)
     if len(roots) > 1:
         raise DataError(f"several VOC folders: choose one of {', '.join(map(str, roots))}", file=folder)
-    for part in ("JPEGImages", "ImageSets/Main"):
+    for part in ("JPEGImages", f"ImageSets/{lists}"):
         if not (roots[0] / part).is_dir():
-            raise DataError(f"folder {part} is missing; {_holds(roots[0])}", file=roots[0])
+            raise DataError(f"folder {part} is missing; {holds(roots[0])}", file=roots[0])
     return roots[0]
 
 
 def _list_images(root: Path) -> dict[str, Path]:
     """Each image under its name with and without ending."""
     images: dict[str, Path] = {}
-    for path in sorted((root / "JPEGImages").iterdir()):
-        if path.suffix.lower() in _IMAGE_ENDINGS:
-            images[path.name] = images[path.stem] = path
+    for name, path in list_pictures(root / "JPEGImages", root).items():
+        images[name] = images[path.stem] = path
     return images
 
 
-def _read_lists(root: Path) -> dict[str, tuple[Path, dict[str, int]]]:
-    """Of each split its list file, and the image names in it with their lines."""
-    folder = root / "ImageSets" / "Main"
+def _read_lists(root: Path, kind: str) -> dict[str, tuple[Path, dict[str, int]]]:
+    """Of each split its list file in ImageSets/`kind`, and the image names in it with their lines."""
+    folder = root / "ImageSets" / kind
     for train, test in (("trainval.txt", "test.txt"), ("train.txt", "val.txt")):
         if (folder / train).is_file() and (folder / test).is_file():
             break
     else:
-        message = f"neither trainval.txt and test.txt nor train.txt and val.txt; {_holds(folder)}"
+        message = f"neither trainval.txt and test.txt nor train.txt and val.txt; {holds(folder)}"
         raise DataError(message, file=folder)
     seen: dict[str, str] = {}
     lists = {}
     for split, file in (("train", folder / train), ("test", folder / test)):
         ids = {}
-        for number, text in enumerate(file.read_text("utf-8-sig", errors="replace").splitlines(), 1):
-            image_id = text.strip()
-            if not image_id:
-                continue
+        for number, image_id in read_lines(file):
             if image_id in seen:
                 message = f"{image_id} stands also in {seen[image_id]}; an image belongs to one split, once"
                 raise DataError(message, file=file, line=number)
@@ -155,9 +152,10 @@ def _read_lists(root: Path) -> dict[str, tuple[Path, dict[str, int]]]:
 
 
 def _read_listed(root: Path, image_id: str, file: Path, line: int) -> Annotation:
-    path = root / "Annotations" / f"{image_id}.xml"
-    if not path.is_file():
-        raise DataError(f"{path.parent.name}/{path.name} is missing; add it or take the line out", file=file, line=line)
+    path = join(root / "Annotations", f"{image_id}.xml", root)
+    if path is None or not path.is_file():
+        message = f"Annotations/{one_line(image_id)}.xml is missing; add it or take the line out"
+        raise DataError(message, file=file, line=line)
     return read_annotation(path)
 
 
@@ -165,9 +163,7 @@ def _class_names(root: Path, classes: tuple[str, ...], found: dict[str, list[Ann
     """The class list, by the rules of the module."""
     file = root / "classes.txt"
     if not classes and file.is_file():
-        classes = tuple(
-            line.strip() for line in file.read_text("utf-8-sig", errors="replace").splitlines() if line.strip()
-        )
+        classes = tuple(line for _, line in read_lines(file))
         if not classes:
             raise DataError("the class list is empty", file=file)
     if classes:
@@ -221,17 +217,3 @@ def _example(annotation: Annotation, names: tuple[str, ...], images: dict[str, P
         classes=np.array([names.index(name) for name in annotation.names], np.int32),
         ignored=np.array(annotation.difficult, np.bool_),
     )
-
-
-def _notes(annotations: list[Annotation], faults: list[DataError]) -> list[str]:
-    notes = []
-    for what, files in (
-        ("zero-area boxes dropped", {a.file.stem: a.dropped for a in annotations if a.dropped}),
-        ("boxes cut at the image border", {a.file.stem: a.clipped for a in annotations if a.clipped}),
-    ):
-        if files:
-            listed = ", ".join(list(files)[:5]) + (" ..." if len(files) > 5 else "")
-            notes.append(f"{sum(files.values()):,} {what} ({listed})")
-    if faults:
-        notes.append(f"{len(faults):,} faulty examples skipped, the first: {faults[0]}")
-    return notes

@@ -21,7 +21,10 @@ from xml.sax.handler import ContentHandler
 import numpy as np
 from jaxtyping import Float
 
+from jaxcv.data.files import MAX_SIDE, one_line, read_bytes, shown
 from jaxcv.types import DataError
+
+_MAX_BYTES = 2**24
 
 
 class Annotation(NamedTuple):
@@ -83,20 +86,21 @@ def _parse(file: Path) -> _Element:
     builder = _Builder(parser)
     parser.setContentHandler(builder)
     try:
-        parser.feed(file.read_bytes())
+        parser.feed(read_bytes(file, limit=_MAX_BYTES))
         parser.close()
-    except FileNotFoundError:
-        raise DataError("annotation file is missing", file=file) from None
     except SAXParseException as error:
-        message = f"broken XML: {error.getMessage()}; mend the tag"
+        message = f"broken XML: {one_line(error.getMessage())}; mend the tag"
         raise DataError(message, file=file, line=error.getLineNumber()) from None
     except DefusedXmlException as error:
-        raise DataError(f"XML with entities or external references is refused ({error})", file=file) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read: {error}", file=file) from None
+        message = f"XML with entities or external references is refused ({one_line(error)}); take them out"
+        raise DataError(message, file=file) from None
+    except (OSError, ValueError, LookupError) as error:  # DataError is a ValueError
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot be read: {one_line(error)}; save it as UTF-8", file=file) from None
     root = builder.root.children[0]
     if root.tag != "annotation":
-        raise DataError(f"<{root.tag}> where VOC has <annotation>", file=file, line=root.line)
+        raise DataError(f"<{one_line(root.tag)}> where VOC has <annotation>", file=file, line=root.line)
     return root
 
 
@@ -114,7 +118,7 @@ def _number(parent: _Element, tag: str, file: Path) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f"<{tag}> is {element.text.strip()!r}, expected a number", file=file, line=element.line)
+        raise DataError(f"<{tag}> is {shown(element.text)}, expected a number", file=file, line=element.line)
     return value
 
 
@@ -134,8 +138,9 @@ def read_annotation(file: Path) -> Annotation:
     root = _parse(file)
     size = _required(root, "size", file)
     width, height = _number(size, "width", file), _number(size, "height", file)
-    if width < 1 or height < 1:
-        raise DataError(f"image size {width:g}x{height:g}, expected at least 1x1", file=file, line=size.line)
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        expected = f"expected at least 1x1 and at most {MAX_SIDE:,} pixels a side"
+        raise DataError(f"image size {width:g}x{height:g}, {expected}", file=file, line=size.line)
     filename = root.find("filename")
     names, lines, boxes, difficult, dropped, clipped = [], [], [], [], 0, 0
     for element in root.children:

@@ -18,7 +18,7 @@ def cross_entropy(
 
     Args:
         outputs: Logits `[b, k]`; or those and a tuple of the logits `[b, k]` of auxiliary heads.
-        batch: `label` `[b]`, integers in [0, k).
+        batch: `label` `[b]`, integers in [0, k); or `[b, k]`, probabilities, as mixed pictures have them.
         label_smoothing: Share of the probability spread evenly over all classes, in [0, 1].
         auxiliary_weight: Of each auxiliary head's loss (GoogLeNet: 0.3).
 
@@ -39,7 +39,10 @@ def cross_entropy(
 
 def _cross_entropy(logits: Array, batch: Batch, label_smoothing: Scalar) -> Array:
     logits = logits.astype(jnp.float32)
-    plain = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    label = batch["label"]
+    mixed = jnp.issubdtype(label.dtype, jnp.floating)
+    of = optax.softmax_cross_entropy if mixed else optax.softmax_cross_entropy_with_integer_labels
+    plain = of(logits, label)
     # Cross-entropy is linear in the target: the uniform part is minus the mean log-probability.
     even = optax.softmax_cross_entropy(logits, jnp.full_like(logits, 1 / logits.shape[-1]))
     return (1 - label_smoothing) * plain + label_smoothing * even

@@ -18,6 +18,7 @@ from jaxcv.models.layers import (
     BatchNorm,
     Conv,
     ConvNormAct,
+    ConvTranspose,
     Dense,
     Dropout,
     MaxPool,
@@ -47,6 +48,7 @@ from jaxcv.models.resnet import (
     resnet152,
 )
 from jaxcv.models.summaries import Summary, summary
+from jaxcv.models.unet import UNet
 from jaxcv.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from jaxcv.models.yolo import YOLO
 
@@ -60,6 +62,7 @@ __all__ = [
     "Classifier",
     "Conv",
     "ConvNormAct",
+    "ConvTranspose",
     "Dense",
     "DepthwiseSeparable",
     "Dropout",
@@ -76,6 +79,7 @@ __all__ = [
     "MobileNetV2",
     "ResNet",
     "Summary",
+    "UNet",
     "VGG",
     "YOLO",
     "alexnet",

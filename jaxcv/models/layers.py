@@ -84,6 +84,29 @@ class Conv(nn.Module):
         return x + bias.astype(x.dtype).reshape(1, 1, 1, -1)
 
 
+class ConvTranspose(nn.Module):
+    """`ops.conv_transpose2d` with trained `kernel` [fh fw c features] and `bias` [features]."""
+
+    features: int
+    kernel_size: int | tuple[int, int] = 2
+    strides: int | tuple[int, int] = 2
+    padding: ops.Padding = "valid"
+    use_bias: bool = True
+    kernel_init: Initializer = he_normal
+    bias_init: Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow features"]:
+        """Sides are those of `ops.conv_transpose2d`."""
+        sides = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
+        kernel = self.param("kernel", self.kernel_init, (*sides, x.shape[-1], self.features)).astype(x.dtype)
+        x = ops.conv_transpose2d(x, kernel, strides=self.strides, padding=self.padding)
+        if not self.use_bias:
+            return x
+        bias = self.param("bias", self.bias_init, (self.features,))
+        return x + bias.astype(x.dtype).reshape(1, 1, 1, -1)
+
+
 class Dense(nn.Module):
     """A fully connected layer: trained `kernel` [inputs features] and `bias` [features]."""
 
@@ -176,20 +199,17 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         scale = self.param("scale", self.scale_init, (channels,)) if self.use_scale else jnp.ones((channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-        mean, var = running_mean.value, running_var.value
         if train:
-            wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
-            mean = wide.mean(axes)
-            var = jnp.square(wide - jnp.expand_dims(mean, axes)).mean(axes)
+            y, mean, var = ops.batch_norm(x, scale, bias, epsilon=self.epsilon)
             if not self.is_initializing():
                 count = x.size // channels
                 unbiased = var * (count / max(count - 1, 1))
                 for variable, new in ((running_mean, mean), (running_var, unbiased)):
                     variable.value = self.momentum * variable.value + (1 - self.momentum) * jax.lax.stop_gradient(new)
-        factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        shift = bias - mean * factor if not train else bias
-        centred = x if not train else x - jnp.expand_dims(mean, axes).astype(x.dtype)
-        return centred * jnp.expand_dims(factor, axes).astype(x.dtype) + jnp.expand_dims(shift, axes).astype(x.dtype)
+            return y
+        factor = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
+        shift = bias - running_mean.value * factor
+        return x * jnp.expand_dims(factor, axes).astype(x.dtype) + jnp.expand_dims(shift, axes).astype(x.dtype)
 
 
 class Dropout(nn.Module):

@@ -9,9 +9,16 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
     anchors    kmeans_anchor_boxes match_anchor_boxes shape_iou
     grids      decode_yolo encode_yolo
     nms        nms batched_nms
+    roi        roi_align
+    features   gram_matrix
+    distances  cosine_similarity paired_distances paired_squared_distances
+               pairwise_cosine_similarity pairwise_distances pairwise_squared_distances
     images     to_float resized_crop affine boxes_in_window adjust_colors upsample2x
-    conv       conv2d depthwise_conv2d; on ints: conv_output_size conv_parameters conv_multiply_adds
-    normalization  local_response_norm
+    colors     adjust_hue
+    warps      warp affine_matrix affine_places affine_points invert_affine
+               elastic_places elastic_points invert_elastic; on ints: elastic_limit
+    conv       conv2d depthwise_conv2d conv_transpose2d; on ints: conv_output_size conv_parameters conv_multiply_adds
+    normalization  batch_norm local_response_norm
     pool       max_pool2d avg_pool2d adaptive_avg_pool2d
 """
 
@@ -28,29 +35,59 @@ from jaxcv.ops.boxes import (
     paired_box_iou,
     paired_generalized_box_iou,
 )
+from jaxcv.ops.colors import adjust_hue
 from jaxcv.ops.conv import (
     Padding,
     conv2d,
     conv_multiply_adds,
     conv_output_size,
     conv_parameters,
+    conv_transpose2d,
     depthwise_conv2d,
 )
+from jaxcv.ops.distances import (
+    cosine_similarity,
+    paired_distances,
+    paired_squared_distances,
+    pairwise_cosine_similarity,
+    pairwise_distances,
+    pairwise_squared_distances,
+)
+from jaxcv.ops.features import gram_matrix
 from jaxcv.ops.grids import GridTargets, decode_yolo, encode_yolo
 from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
 from jaxcv.ops.nms import batched_nms, nms
-from jaxcv.ops.normalization import local_response_norm
+from jaxcv.ops.normalization import batch_norm, local_response_norm
 from jaxcv.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from jaxcv.ops.roi import roi_align
+from jaxcv.ops.warps import (
+    Interpolation,
+    affine_matrix,
+    affine_places,
+    affine_points,
+    elastic_limit,
+    elastic_places,
+    elastic_points,
+    invert_affine,
+    invert_elastic,
+    warp,
+)
 
 __all__ = [
     "AnchorBoxes",
     "BoxFormat",
     "GridTargets",
+    "Interpolation",
     "Padding",
     "adaptive_avg_pool2d",
     "adjust_colors",
+    "adjust_hue",
     "affine",
+    "affine_matrix",
+    "affine_places",
+    "affine_points",
     "avg_pool2d",
+    "batch_norm",
     "batched_nms",
     "box_area",
     "box_convert",
@@ -61,21 +98,36 @@ __all__ = [
     "conv_multiply_adds",
     "conv_output_size",
     "conv_parameters",
+    "conv_transpose2d",
+    "cosine_similarity",
     "decode_boxes",
     "decode_yolo",
     "depthwise_conv2d",
+    "elastic_limit",
+    "elastic_places",
+    "elastic_points",
     "encode_boxes",
     "encode_yolo",
     "generalized_box_iou",
+    "gram_matrix",
+    "invert_affine",
+    "invert_elastic",
     "kmeans_anchor_boxes",
     "local_response_norm",
     "match_anchor_boxes",
     "max_pool2d",
     "nms",
     "paired_box_iou",
+    "paired_distances",
     "paired_generalized_box_iou",
+    "paired_squared_distances",
+    "pairwise_cosine_similarity",
+    "pairwise_distances",
+    "pairwise_squared_distances",
     "resized_crop",
+    "roi_align",
     "shape_iou",
     "to_float",
     "upsample2x",
+    "warp",
 ]

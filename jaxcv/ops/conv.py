@@ -9,15 +9,15 @@ kernel, a few groups are convolved one after another, and images smaller than th
 import functools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-_FEW_GROUPS = 8
-"""Up to so many groups are convolved one by one on CPU: AlexNet's second layer in two takes a fifth of the time."""
+from jaxcv.ops import conv_forms as forms
+
 Padding = Literal["valid", "same"] | int | tuple[tuple[int, int], tuple[int, int]]
 """`valid` none, `same` so that output side = ceil(input side / stride), `p` on all sides, or ((top, bottom), (left,
 right))."""
@@ -60,24 +60,43 @@ def conv2d(
         )
     if groups > 1 and depth == 1 and _on_cpu():
         return depthwise_conv2d(images, kernel, strides=strides, padding=padding, dilation=dilation)
-    if 1 < groups <= _FEW_GROUPS and _on_cpu():
-        parts = zip(jnp.split(images, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
-        convolved = [conv2d(x, k, strides=strides, padding=padding, dilation=dilation) for x, k in parts]
-        return jnp.concatenate(convolved, axis=-1)
-    strides, dilation = pair(strides), pair(dilation)
-    reach = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
-    if groups == 1 and min(h - r for h, r in zip(images.shape[1:3], reach, strict=True)) < 0 and _on_cpu():
-        places = windows(images, window, strides, padding, 0.0, dilation=dilation)
-        return jnp.concatenate(places, axis=-1) @ kernel.reshape(-1, out_channels)
-    return lax.conv_general_dilated(
-        images,
-        kernel,
-        strides,
-        pads(images.shape[1:3], reach, strides, padding),
-        rhs_dilation=dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
+    at = _geometry(images.shape, window, strides, padding, dilation)
+    if not _on_cpu():
+        return lax.conv_general_dilated(
+            images,
+            kernel,
+            at.strides,
+            at.pads,
+            rhs_dilation=at.dilation,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+    parts = zip(jnp.split(images, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
+    convolved: list[Any] = [_conv(x, w, at) for x, w in parts]
+    return convolved[0] if groups == 1 else jnp.concatenate(convolved, axis=-1)
+
+
+# Traced once for all layers of one shape.
+_forward = jax.jit(forms.forward, static_argnums=(2,))
+_input_gradient = jax.jit(forms.input_gradient, static_argnums=(2, 3))
+_kernel_gradient = jax.jit(forms.kernel_gradient, static_argnums=(2, 3))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x: Array, w: Array, at: forms.Geometry) -> Array:
+    return _forward(x, w, at)
+
+
+def _conv_forward(x: Array, w: Array, at: forms.Geometry) -> tuple[Array, tuple[Array, Array]]:
+    return _forward(x, w, at), (x, w)
+
+
+def _conv_backward(at: forms.Geometry, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    x, w = saved
+    return _input_gradient(dy, w, x.shape[1:3], at), _kernel_gradient(x, dy, w.shape[:2], at)
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
 
 
 @functools.partial(jax.jit, static_argnames=("strides", "padding", "dilation"))
@@ -109,9 +128,96 @@ def depthwise_conv2d(
         raise ValueError(f"a depthwise kernel for {in_channels} channels is [fh, fw, 1, m * {in_channels}]")
     if out_channels > in_channels:
         images = jnp.repeat(images, out_channels // in_channels, axis=-1)
-    places = windows(images, kernel.shape[:2], pair(strides), padding, 0.0, dilation=pair(dilation))
-    filters = kernel.reshape(-1, out_channels)
-    return functools.reduce(jnp.add, [x * filters[None, None, i : i + 1] for i, x in enumerate(places)])
+    at = _geometry(images.shape, kernel.shape[:2], strides, padding, dilation)
+    return _depthwise(images, kernel[:, :, 0], at)
+
+
+_depthwise_input = jax.jit(forms.depthwise_input_gradient, static_argnums=(2, 3))
+_depthwise_kernel = jax.jit(forms.depthwise_kernel_gradient, static_argnums=(2, 3))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _depthwise(x: Array, w: Array, at: forms.Geometry) -> Array:
+    return forms.depthwise_forward(x, w, at)
+
+
+def _depthwise_forward(x: Array, w: Array, at: forms.Geometry) -> tuple[Array, tuple[Array, Array]]:
+    return forms.depthwise_forward(x, w, at), (x, w)
+
+
+def _depthwise_backward(at: forms.Geometry, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    x, w = saved
+    return _depthwise_input(dy, w, x.shape[1:3], at), _depthwise_kernel(x, dy, w.shape[:2], at)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+@functools.partial(jax.jit, static_argnames=("strides", "padding"))
+def conv_transpose2d(
+    images: Float[Array, "b h w c"],
+    kernel: Float[Array, "fh fw d o"],
+    *,
+    strides: int | tuple[int, int] = 1,
+    padding: Padding = "valid",
+) -> Float[Array, "b oh ow o"]:
+    """Every pixel times the filter, added into the output; where filters overlap, they sum.
+
+    out[y s + i - p, x s + j - p, o] += images[y, x, c] kernel[i, j, c, o]: the input's gradient of the convolution with
+    these strides and padding.
+
+    Args:
+        images: `[b, h, w, c]`.
+        kernel: `[fh, fw, c, o]`. torch's [c, o, fh, fw] in another order; Flax's is turned by 180 degrees.
+        strides: Distance in the output between neighbouring pixels of the input, or (vertical, horizontal).
+        padding: Pixels taken away around the output; negative ones are added as zeros (torch's `output_padding` on the
+            bottom and the right); `same` leaves input side x stride.
+
+    Returns:
+        `[b, oh, ow, o]`, sides (n - 1) s + f - what padding takes; no bias is added.
+
+    Raises:
+        ValueError: If the channels do not fit, or padding leaves nothing.
+
+    References:
+        Dumoulin, Visin, A guide to convolution arithmetic for deep learning, https://arxiv.org/abs/1603.07285, ch. 4.
+    """
+    if images.shape[-1] != kernel.shape[2]:
+        raise ValueError(f"kernel {kernel.shape} wants {kernel.shape[2]} input channels, not {images.shape[-1]}")
+    full = [(n - 1) * s + f for n, s, f in zip(images.shape[1:3], pair(strides), kernel.shape, strict=False)]
+    if padding == "same":
+        extra = [f - n * s for f, n, s in zip(full, images.shape[1:3], pair(strides), strict=True)]
+        around = ((extra[0] // 2, extra[0] - extra[0] // 2), (extra[1] // 2, extra[1] - extra[1] // 2))
+    else:
+        around = pads(full, kernel.shape[:2], pair(strides), padding)
+    out = full[0] - sum(around[0]), full[1] - sum(around[1])
+    if min(out) < 1:
+        raise ValueError(f"padding {padding!r} leaves nothing of {full[0]} x {full[1]} pixels")
+    at = forms.Geometry(pair(strides), around, (1, 1))
+    if not _on_cpu():
+        return forms.turned(images, kernel.swapaxes(2, 3), out, at)
+    return _transposed(images, kernel.swapaxes(2, 3), out, at)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _transposed(x: Array, w: Array, out: tuple[int, int], at: forms.Geometry) -> Array:
+    return _input_gradient(x, w, out, at)
+
+
+def _transposed_forward(
+    x: Array, w: Array, out: tuple[int, int], at: forms.Geometry
+) -> tuple[Array, tuple[Array, Array]]:
+    return _input_gradient(x, w, out, at), (x, w)
+
+
+def _transposed_backward(
+    out: tuple[int, int], at: forms.Geometry, saved: tuple[Array, Array], dy: Array
+) -> tuple[Array, Array]:
+    x, w = saved
+    return _forward(dy, w, at), _kernel_gradient(dy, x, w.shape[:2], at)
+
+
+_transposed.defvjp(_transposed_forward, _transposed_backward)
 
 
 def conv_output_size(size: int, *, window: int, stride: int = 1, padding: int | Literal["valid", "same"] = 0) -> int:
@@ -182,6 +288,18 @@ def conv_multiply_adds(
     """
     per_position = conv_parameters(in_channels, out_channels, window=window, bias=False, separable=separable)
     return per_position * math.prod(output_size)
+
+
+def _geometry(
+    images: tuple[int, ...],
+    window: Sequence[int],
+    strides: int | tuple[int, int],
+    padding: Padding,
+    dilation: int | tuple[int, int],
+) -> forms.Geometry:
+    strides, dilation = pair(strides), pair(dilation)
+    cover = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
+    return forms.Geometry(strides, pads(images[1:3], cover, strides, padding), dilation)
 
 
 def _on_cpu() -> bool:

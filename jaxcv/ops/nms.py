@@ -13,11 +13,14 @@ from jax import lax
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxcv.ops.boxes import box_area, box_iou
 from jaxcv.types import Scalar
 
-_BLOCK = 256
-"""How many boxes are compared with a kept one at a time when all of them may be kept."""
+_BLOCK = 128
+"""How many boxes are decided upon at a time; a multiple of 32."""
+_TILE = 256
+"""How many of the kept boxes a block is compared with at a time."""
+_FEW = 8
+"""Over classes, fewer outputs than this share of the boxes are found sooner best score first than class by class."""
 
 
 @functools.partial(jax.jit, static_argnames=("max_outputs",))
@@ -94,82 +97,168 @@ def _nms(
     if n == 0 or length == 0:
         return jnp.zeros(length, jnp.int32), jnp.zeros(length, bool)
     boxes, scores = lax.stop_gradient((boxes, scores))
-    candidates = scores > score_threshold
-    if 3 * length <= n or n <= _BLOCK:
-        return _keep_few(boxes, scores, classes, candidates, iou_threshold, length)
+    boxes = boxes.astype(jnp.float32) if boxes.dtype.itemsize < 4 else boxes
     iou_threshold = jnp.asarray(iou_threshold, boxes.dtype)
-    kept = _keep_many(boxes, scores, jnp.zeros(n, jnp.int32) if classes is None else classes, candidates, iou_threshold)
-    order = jnp.lexsort((-scores, ~kept)).astype(jnp.int32)
-    order = jnp.pad(order, (0, max(length - n, 0)))[:length]
-    valid = jnp.arange(length) < kept.sum()
-    return jnp.where(valid, order, 0), valid
-
-
-def _keep_few(boxes, scores, classes, candidates, iou_threshold, length):
-    """Take the best remaining box `length` times; each time O(n)."""
-    n = boxes.shape[0]
+    candidates = scores > score_threshold
+    count = candidates.sum(dtype=jnp.int32)
     order = jnp.argsort(jnp.where(candidates, -scores, jnp.inf), stable=True).astype(jnp.int32)
-    boxes, alive = boxes[order], candidates[order]
-    classes = None if classes is None else classes[order]
-    place = jnp.arange(n, dtype=jnp.int32)
-
-    def proceed(carry):
-        step, best, *_ = carry
-        return (step < length) & (best < n)
-
-    def keep(carry):
-        step, best, alive, kept = carry
-        box = lax.dynamic_slice_in_dim(boxes, best, 1)
-        dropped = (box_iou(box, boxes)[0] > iou_threshold) | (place == best)
-        if classes is not None:
-            dropped &= classes == lax.dynamic_slice_in_dim(classes, best, 1)
-        alive &= ~dropped
-        return step + 1, jnp.where(alive, place, n).min(), alive, lax.dynamic_update_slice(kept, best[None], (step,))
-
-    best = jnp.where(alive, place, n).min()
-    start = (0, best, alive, jnp.full(length, n, jnp.int32))
-    kept = lax.while_loop(proceed, keep, start)[-1]
+    if classes is None or _FEW * length <= n:
+        classes = None if classes is None else classes[order]
+        kept = _keep(min(length, n), False)(boxes[order], classes, count, iou_threshold)
+    else:
+        # One class after the other, so that a box meets no more than its class; what is no candidate goes last.
+        last = jnp.iinfo(classes.dtype).max
+        sorted_classes = jnp.where(jnp.arange(n) < count, classes[order], last)
+        sorted_classes, ranks = lax.sort((sorted_classes, lax.iota(jnp.int32, n)), num_keys=1, is_stable=True)
+        kept = _keep(n, True)(boxes[order[ranks]], sorted_classes, count, iou_threshold)
+        # Back to the order of the scores.
+        ranks = jnp.where(kept < n, ranks[jnp.minimum(kept, n - 1)], n)
+        kept = _places(jnp.zeros(n, bool).at[ranks].set(True, mode="drop"), n)
+    kept = jnp.pad(kept, (0, max(length - n, 0)), constant_values=n)[:length]
     valid = kept < n
-    return jnp.where(valid, order[jnp.where(valid, kept, 0)], 0), valid
+    return jnp.where(valid, order[jnp.minimum(kept, n - 1)], 0), valid
 
 
-@sequential_vmap
-def _keep_many(boxes, scores, classes, candidates, iou_threshold):
-    """Which boxes are kept: sorted by class and score, each kept box looks at the rest of its class, block by block.
+def _keep(limit: int, by_class: bool):
+    """The greedy selection over sorted boxes, one example at a time under vmap: a batched loop would wait for all.
 
-    One example at a time under vmap: a batched loop would run every row of every example.
+    Blocks of boxes are looked at in turn: first against the boxes kept so far, then against each other.
     """
-    n = boxes.shape[0]
-    order = jnp.lexsort((jnp.where(candidates, -scores, jnp.inf), classes))
-    pad = (0, _BLOCK)
-    sorted_boxes = jnp.pad(boxes[order], (pad, (0, 0)))
-    columns = [sorted_boxes[:, i] for i in range(4)]
-    areas = box_area(sorted_boxes)
-    sorted_classes = jnp.pad(classes[order], pad)
-    alive = jnp.pad(candidates[order], pad)
 
-    def row(i, alive):
-        mine = sorted_classes[i]
+    @sequential_vmap
+    def keep(boxes, classes, count, iou_threshold):
+        """Places of the kept boxes among the first `count`, `[limit]`, then n's; as few as `limit` suffice."""
+        n = boxes.shape[0]
+        blocks = -(-n // _BLOCK)
+        # What is compared, in columns: coordinates and areas [5, n], and classes [n] where they matter.
+        every = _padded((_with_areas(boxes), classes), blocks * _BLOCK - n)
+        earlier = _overlaps_within_blocks(every, iou_threshold)
+        if blocks == 1:
+            alive = _settle(jnp.arange(_BLOCK, dtype=jnp.int32) < count, earlier[0])
+            return jnp.minimum(_places(alive, _BLOCK), n)[:limit]
 
-        def more(carry):
-            start, _ = carry
-            return (start < n) & (sorted_classes[start] == mine)
+        def proceed(carry):
+            block, total, *_ = carry
+            return (block * _BLOCK < count) & (total < limit)
 
-        def drop(carry):
-            start, alive = carry
-            x1, y1, x2, y2 = (lax.dynamic_slice(column, (start,), (_BLOCK,)) for column in columns)
-            width = jnp.minimum(columns[2][i], x2) - jnp.maximum(columns[0][i], x1)
-            height = jnp.minimum(columns[3][i], y2) - jnp.maximum(columns[1][i], y1)
-            intersection = jnp.maximum(width, 0.0) * jnp.maximum(height, 0.0)
-            union = areas[i] + lax.dynamic_slice(areas, (start,), (_BLOCK,)) - intersection
-            # No guard: 0 / 0 is NaN, and NaN exceeds nothing.
-            dropped = intersection / union > iou_threshold
-            dropped &= lax.dynamic_slice(sorted_classes, (start,), (_BLOCK,)) == mine
-            rest = lax.dynamic_slice(alive, (start,), (_BLOCK,)) & ~dropped
-            return start + _BLOCK, lax.dynamic_update_slice(alive, rest, (start,))
+        def step(carry):
+            block, total, kept, kept_ones = carry
+            start = block * _BLOCK
+            mine = _part(every, start, _BLOCK)
+            # Where the classes follow each other, those before the block's first class are done with.
+            done = (kept_ones[1] < mine[1][0]).sum(dtype=jnp.int32) // _TILE if by_class else 0
 
-        first = jnp.where(alive[i], i + 1, n)
-        return lax.while_loop(more, drop, (first, alive))[1]
+            def drop(carry):
+                tile, alive = carry
+                theirs = _part(kept_ones, tile * _TILE, _TILE)
+                return tile + 1, alive & ~_overlap(_across(theirs), _along(mine), iou_threshold).any(0)
 
-    alive = lax.fori_loop(0, n, row, alive)
-    return jnp.zeros(n, bool).at[order].set(alive[:n])
+            alive = start + jnp.arange(_BLOCK, dtype=jnp.int32) < count
+            alive = lax.while_loop(lambda carry: carry[0] * _TILE < total, drop, (done, alive))[1]
+            alive = _settle(alive, lax.dynamic_index_in_dim(earlier, block, keepdims=False))
+
+            places = _places(alive, _BLOCK)
+            new = places < _BLOCK
+            kept = lax.dynamic_update_slice(kept, jnp.where(new, start + places, n), (total,))
+            new_ones = jax.tree.map(lambda x: jnp.take(x, places, axis=-1, fill_value=_nothing(x)), mine)
+            kept_ones = jax.tree.map(
+                lambda ones, new: lax.dynamic_update_slice_in_dim(ones, new, total, axis=-1), kept_ones, new_ones
+            )
+            return block + 1, total + new.sum(dtype=jnp.int32), kept, kept_ones
+
+        # Room for the whole block that the last step writes, and for the whole tiles that are read.
+        room = blocks * _BLOCK + _TILE
+        start = (0, 0, jnp.full(room, n, jnp.int32), _padded(_part(every, 0, 0), room))
+        return lax.while_loop(proceed, step, start)[2][:limit]
+
+    return keep
+
+
+def _with_areas(boxes):
+    """[5, n] of x1, y1, x2, y2 and the area, which may be negative as in torchvision."""
+    x1, y1, x2, y2 = (boxes[:, i] for i in range(4))
+    area = (x2 - x1) * (y2 - y1)
+    # Changes nothing, but stands between product and sum: fused into one multiply-add they would round once, not twice
+    # as torchvision's, and boxes whose IoU is the threshold itself would come and go.
+    area = jnp.where(area > -jnp.inf, area, jnp.nan)
+    return jnp.stack([x1, y1, x2, y2, area])
+
+
+def _part(ones, start, size):
+    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size, axis=-1), ones)
+
+
+def _padded(ones, count):
+    """So many boxes more, which overlap nothing and come after every class."""
+    return jax.tree.map(lambda x: jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, count)], constant_values=_nothing(x)), ones)
+
+
+def _nothing(x):
+    return jnp.iinfo(x.dtype).max if jnp.issubdtype(x.dtype, jnp.integer) else jnp.nan
+
+
+def _across(ones):
+    return jax.tree.map(lambda x: x[..., :, None], ones)
+
+
+def _along(ones):
+    return jax.tree.map(lambda x: x[..., None, :], ones)
+
+
+def _overlap(a, b, iou_threshold):
+    """Whether boxes are of one class and their IoU exceeds the threshold, in torchvision's operations and order."""
+    (a, a_classes), (b, b_classes) = a, b
+    width = _larger(_smaller(a[2], b[2]) - _larger(a[0], b[0]), 0.0)
+    height = _larger(_smaller(a[3], b[3]) - _larger(a[1], b[1]), 0.0)
+    intersection = width * height
+    # No guard: 0 / 0 is NaN, and NaN exceeds nothing.
+    exceeds = intersection / (a[4] + b[4] - intersection) > iou_threshold
+    return exceeds if a_classes is None else exceeds & (a_classes == b_classes)
+
+
+# One instruction each, where jnp.minimum and maximum take three to pass on NaN; the area does that already.
+def _smaller(a, b):
+    return jnp.where(a < b, a, b)
+
+
+def _larger(a, b):
+    return jnp.where(a > b, a, b)
+
+
+def _overlaps_within_blocks(every, iou_threshold):
+    """Which earlier boxes of its block each box overlaps too much: bits, [blocks, _BLOCK / 32, _BLOCK] uint32."""
+    words = _BLOCK // 32
+    first = jax.tree.map(lambda x: x.reshape(*x.shape[:-1], -1, words, 32, 1), every)
+    second = jax.tree.map(lambda x: x.reshape(*x.shape[:-1], -1, 1, 1, _BLOCK), every)
+    place = jnp.arange(_BLOCK, dtype=jnp.int32)
+    is_earlier = place.reshape(1, words, 32, 1) < place.reshape(1, 1, 1, _BLOCK)
+    bits = jnp.where(is_earlier, _bits().reshape(1, 1, 32, 1), jnp.uint32(0))
+    return jnp.where(_overlap(first, second, iou_threshold), bits, jnp.uint32(0)).sum(2, dtype=jnp.uint32)
+
+
+def _settle(alive, earlier):
+    """The boxes of a block that no kept one drops, by repeating the question until the answer stays.
+
+    Every round settles at least the first box that was not, so the answer is the greedy one; a few rounds suffice
+    unless the overlaps form a long chain.
+    """
+
+    def again(carry):
+        kept, _ = carry
+        words = jnp.where(kept.reshape(-1, 32), _bits()[None], jnp.uint32(0)).sum(1, dtype=jnp.uint32)
+        dropped = functools.reduce(jnp.bitwise_or, [earlier[i] & words[i] for i in range(_BLOCK // 32)]) != 0
+        kept_now = alive & ~dropped
+        return kept_now, jnp.any(kept_now != kept)
+
+    return lax.while_loop(lambda carry: carry[1], again, (alive, jnp.array(True)))[0]
+
+
+def _bits():
+    return jnp.uint32(1) << jnp.arange(32, dtype=jnp.uint32)
+
+
+def _places(mask, length):
+    """Where a mask is set, in order, padded with its length: [length] int32."""
+    n = mask.shape[0]
+    target = jnp.where(mask, jnp.cumsum(mask, dtype=jnp.int32) - 1, length)
+    return jnp.full(length, n, jnp.int32).at[target].set(jnp.arange(n, dtype=jnp.int32), mode="drop")

@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
-from jaxcv.ops.conv import Padding, pads, pair, windows
+from jaxcv.ops.conv import Padding, conv_output_size, pads, pair, windows
 
 
 @functools.partial(jax.jit, static_argnames=("window", "strides", "padding"))
@@ -38,28 +39,63 @@ def max_pool2d(
     strides = window if strides is None else pair(strides)
     rows, columns = pads(images.shape[1:3], window, strides, padding)
     # Along the rows, then down the columns: fewer comparisons, and GoogLeNet compiles in a third of the time.
-    images = _max_pool(images, (1, window[1]), (1, strides[1]), ((0, 0), columns))
-    return _max_pool(images, (window[0], 1), (strides[0], 1), (rows, (0, 0)))
+    images = _max_pool(images, 2, window[1], strides[1], columns)
+    return _max_pool(images, 1, window[0], strides[0], rows)
 
 
 # The gradient of `maximum` compares its operands with its result. XLA may compute an operand twice, in two loops that
 # round differently (a normalisation before the pooling is enough); then nothing is equal and the gradient is lost. So
 # the place of the largest value is noted where it is found.
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _max_pool(images: Array, window: tuple[int, int], strides: tuple[int, int], padding: Padding) -> Array:
-    return functools.reduce(jnp.maximum, windows(images, window, strides, padding, -math.inf))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _max_pool(images: Array, axis: int, window: int, stride: int, pads: tuple[int, int]) -> Array:
+    return functools.reduce(jnp.maximum, _places(images, axis, window, stride, pads, -math.inf))
 
 
-@_max_pool.defjvp
-def _(window, strides, padding, primals, tangents):
-    first, *others = windows(primals[0], window, strides, padding, -math.inf)
-    largest, place = first, jnp.zeros(first.shape, jnp.int8 if window[0] * window[1] < 128 else jnp.int32)
+def _max_pool_forward(images: Array, axis: int, window: int, stride: int, pads: tuple[int, int]) -> tuple[Array, Any]:
+    largest, *others = _places(images, axis, window, stride, pads, -math.inf)
+    place = jnp.zeros(largest.shape, jnp.int8 if window < 128 else jnp.int32)
     for i, value in enumerate(others, start=1):
         larger = (value > largest) | jnp.isnan(value)
         largest, place = jnp.where(larger, value, largest), jnp.where(larger, i, place).astype(place.dtype)
-    slopes = windows(tangents[0], window, strides, padding, 0.0)
-    slope = functools.reduce(jnp.add, [jnp.where(place == i, s, jnp.zeros_like(s)) for i, s in enumerate(slopes)])
-    return largest, slope
+    return largest, (place, jnp.zeros((images.shape[axis], 0), jnp.bool))  # the second says how long the axis was
+
+
+def _max_pool_backward(
+    axis: int, window: int, stride: int, pads: tuple[int, int], saved: Any, slope: Array
+) -> tuple[Array]:
+    place, size = saved[0], saved[1].shape[0]
+    many, none = -(-size // stride), jnp.zeros((), slope.dtype)
+    # Every `stride`-th value took part at the same places of its windows: one sum for each of these phases.
+    place = _extend(place, axis, (window, many), -1)
+    slope = _extend(slope, axis, (window, many), 0)
+    phases = []
+    for phase in range(stride):
+        terms = []
+        for k in range((phase + pads[0]) % stride, window, stride):
+            first = window + (phase + pads[0] - k) // stride
+            there, here = (lax.slice_in_dim(v, first, first + many, axis=axis) for v in (place, slope))
+            terms.append(jnp.where(there == k, here, none))
+        empty = jnp.zeros((*slope.shape[:axis], many, *slope.shape[axis + 1 :]), slope.dtype)
+        phases.append(functools.reduce(jnp.add, terms, *([] if terms else [empty])))
+    woven = jnp.stack(phases, axis=axis + 1) if stride > 1 else phases[0]
+    woven = woven.reshape(*slope.shape[:axis], many * stride, *slope.shape[axis + 1 :])
+    return (lax.slice_in_dim(woven, 0, size, axis=axis),)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _places(images: Array, axis: int, window: int, stride: int, pads: tuple[int, int], fill: float) -> list[Array]:
+    """The values of each window one by one, along one axis."""
+    images = _extend(images, axis, pads, fill)
+    end = (conv_output_size(images.shape[axis], window=window, stride=stride) - 1) * stride + 1
+    return [lax.slice_in_dim(images, i, i + end, stride, axis) for i in range(window)]
+
+
+def _extend(x: Array, axis: int, pads: tuple[int, int], fill: float | int) -> Array:
+    if pads == (0, 0):
+        return x
+    return lax.pad(x, jnp.asarray(fill, x.dtype), [(*pads, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)])
 
 
 @functools.partial(jax.jit, static_argnames=("window", "strides", "padding"))

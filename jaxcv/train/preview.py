@@ -1,16 +1,19 @@
-"""Pictures of predictions beside the truth, drawn by the type of the prediction."""
+"""Pictures of predictions beside the truth, drawn by the type of the prediction; and of the truth alone."""
 
+import math
 from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from jaxcv.types import Batch, Classes, Detections
 
 _COLORS = ["#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324", "#808000", "#000075"]
+_CELL = 256
+"""Shorter side of a picture on a sheet of truths."""
 
 
 def sheet(shown: Sequence[tuple[Batch, Any]], class_names: Sequence[str], *, count: int) -> Image.Image | None:
@@ -49,6 +52,82 @@ def sheet(shown: Sequence[tuple[Batch, Any]], class_names: Sequence[str], *, cou
         for j, picture in enumerate(pair):
             page.paste(picture, (left + j * (width + gap), gap + (i // columns) * (height + gap)))
     return page
+
+
+def truth_sheet(examples: Sequence[Batch], class_names: Sequence[str]) -> Image.Image:
+    """A contact sheet, nearly square, of examples with everything that is known of them drawn.
+
+    Args:
+        examples: at least one, numpy, without batch axis.
+        class_names: name of each class index.
+    """
+    cells = [draw_truth(example, class_names) for example in examples]
+    columns, gap = math.ceil(math.sqrt(len(cells))), 4
+    width, height = cells[0].size
+    page = Image.new(
+        "RGB", (columns * (width + gap) + gap, math.ceil(len(cells) / columns) * (height + gap) + gap), "white"
+    )
+    for i, cell in enumerate(cells):
+        page.paste(cell, (gap + i % columns * (width + gap), gap + i // columns * (height + gap)))
+    return page
+
+
+def draw_truth(example: Batch, class_names: Sequence[str]) -> Image.Image:
+    """One example with its truth: boxes (ignored ones grey), mask (to be ignored: black), points, label.
+
+    Args:
+        example: `image` uint8 [h w c] and any of `boxes` with `valid`, `classes`, `ignored`; `mask`; `points`,
+            `visible`; `label`, an index or probabilities.
+        class_names: name of each class index.
+    """
+    pixels = example["image"]
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+    factor = _CELL / min(image.size)
+    size = round(image.width * factor), round(image.height * factor)
+    image = image.resize(size, Image.Resampling.BILINEAR)
+    pen, font = ImageDraw.Draw(image), _font(image)
+
+    if "mask" in example:
+        colors = np.array([ImageColor.getrgb(_color(i)) for i in range(255)] + [(0, 0, 0)], np.uint8)
+        mask = Image.fromarray(colors[example["mask"]]).resize(size, Image.Resampling.NEAREST)
+        image = Image.blend(image, mask, 0.5)
+        pen = ImageDraw.Draw(image)
+        for row, index in enumerate(sorted(set(example["mask"].ravel().tolist()) - {255})):
+            _label(pen, (0, (row + 1) * (font.size + 3)), _name(index, class_names), _color(index), font, size)
+    for row, box in enumerate(example.get("boxes", ())):
+        ignored = bool("ignored" in example and example["ignored"][row])
+        if not (example["valid"][row] or ignored):
+            continue
+        index = int(example["classes"][row]) if "classes" in example else 0
+        color = "#888888" if ignored else _color(index)
+        corners = box.reshape(2, 2) * factor
+        pen.rectangle([tuple(corners[0]), tuple(corners[1])], outline=color, width=2)
+        _label(pen, corners[0], _name(index, class_names), color, font, size)
+    points = example.get("points", ())
+    for i, point in enumerate(points):
+        if "visible" in example and not example["visible"][i]:
+            continue
+        # Colours run round the circle by index: what changes places in a mirror can be seen.
+        hue, (x, y), r = 300 * i // len(points), point * factor, max(2, _CELL // 100)
+        pen.ellipse([x - r, y - r, x + r, y + r], fill=f"hsl({hue}, 100%, 50%)", outline="black")
+    if "label" in example:
+        label = example["label"]
+        if label.ndim:
+            shares = [i for i in np.argsort(-label)[:2] if label[i] > 0]
+            text, index = " + ".join(f"{_name(i, class_names)} {label[i]:.2f}" for i in shares), int(shares[0])
+        else:
+            text, index = _name(int(label), class_names), int(label)
+        _label(pen, (0, 0), text, _color(index), font, size)
+    return image
+
+
+def _name(index: int, class_names: Sequence[str]) -> str:
+    return class_names[index] if index < len(class_names) else str(index)
+
+
+def _color(index: int) -> str:
+    """Ten that are told apart well; beyond, round the colour circle by the golden angle."""
+    return _COLORS[index] if index < len(_COLORS) else f"hsl({index * 137 % 360}, 65%, {30 + index % 3 * 12}%)"
 
 
 @singledispatch

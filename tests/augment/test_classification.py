@@ -1,3 +1,5 @@
+import functools
+
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -30,7 +32,7 @@ def place(pictures):
     return np.stack([(weights * x).sum((1, 2)) / total, (weights * y).sum((1, 2)) / total], -1)
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 def compiled(key, batch, options):
     return images(key, batch, **options)
 
@@ -43,10 +45,10 @@ def augment(seed, batch, **options):
 
 def test_strength_zero_changes_nothing():
     batch = some_batch()
-    for out in (augment(0, batch), images(jax.random.key(0), batch)):
-        assert out.keys() == batch.keys()
-        np.testing.assert_array_equal(out["label"], batch["label"])
-        np.testing.assert_allclose(out["image"], batch["image"], atol=1e-5)
+    out = augment(0, batch)
+    assert out.keys() == batch.keys()
+    np.testing.assert_array_equal(out["label"], batch["label"])
+    np.testing.assert_allclose(out["image"], batch["image"], atol=1e-5)
 
 
 def test_flip():

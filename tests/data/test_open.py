@@ -4,23 +4,41 @@ import re
 
 import pytest
 
-from jaxcv.data import classification_data, detection_data
+from jaxcv.data import classification_data, detection_data, embedding_data, landmark_data, segmentation_data
 from jaxcv.types import UserError
+
+DETECTION = "detection sets: digits, voc:PATH, coco:PATH, yolo:PATH, voc2007, voc2012, coco2017"
 
 
 @pytest.mark.parametrize(
     ("open_data", "data", "message"),
     [
-        (detection_data, "digit", "data=digit: did you mean digits? detection sets: digits, voc:PATH"),
-        (detection_data, "Digits", "data=Digits: did you mean digits? detection sets: digits, voc:PATH"),
-        (detection_data, "voc", "data=voc: did you mean voc:PATH? detection sets: digits, voc:PATH"),
-        (detection_data, "voc:", "data=voc:: did you mean voc:PATH? detection sets: digits, voc:PATH"),
-        (detection_data, "digits:x", "data=digits:x: did you mean digits? detection sets: digits, voc:PATH"),
-        (detection_data, "imagenet", "data=imagenet: detection sets: digits, voc:PATH"),
+        (detection_data, "digit", f"data=digit: did you mean digits? {DETECTION}"),
+        (detection_data, "Digits", f"data=Digits: did you mean digits? {DETECTION}"),
+        (detection_data, "voc", f"data=voc: did you mean voc:PATH? {DETECTION}"),
+        (detection_data, "voc:", f"data=voc:: did you mean voc:PATH? {DETECTION}"),
+        (detection_data, "digits:x", f"data=digits:x: did you mean digits? {DETECTION}"),
+        (detection_data, "imagenet", f"data=imagenet: {DETECTION}"),
+        (detection_data, "voc2006", f"data=voc2006: did you mean voc2007? {DETECTION}"),
+        (detection_data, "camvid", f"data=camvid: {DETECTION}"),
         (
             classification_data,
             "minst:x",
-            "data=minst:x: did you mean mnist:PATH? classification sets: digits, mnist:PATH, folder:PATH, imagenet",
+            "data=minst:x: did you mean mnist:PATH? classification sets: digits, mnist:PATH, fashion_mnist:PATH, "
+            "cifar10:PATH, cifar100:PATH, folder:PATH, faces:PATH, omniglot:PATH, npy:PATH, pets:PATH, imagenet, "
+            "mnist, fashion_mnist, cifar10, cifar100, pets, omniglot, lfw",
+        ),
+        (embedding_data, "orl:x", "data=orl:x: embedding sets: faces:PATH, omniglot:PATH, omniglot, lfw"),
+        (
+            segmentation_data,
+            "mask:x",
+            "data=mask:x: did you mean masks:PATH? segmentation sets: masks:PATH, camvid:PATH, pets:PATH, voc:PATH, "
+            "coco:PATH, yolo:PATH, voc2007, voc2012, coco2017, pets, camvid",
+        ),
+        (
+            landmark_data,
+            "csv:x",
+            "data=csv:x: landmark sets: points:PATH, pts:PATH, coco:PATH, coco2017",
         ),
     ],
 )

@@ -23,13 +23,19 @@ ANCHORS = np.asarray([[8.0, 8.0], [20.0, 12.0]], np.float32)
 IMAGES = _random(2, 3, 4, 6, 3)
 WINDOWS = np.asarray([[[0.5, 0.2, 5, 4], [6, 0, 0, 4], [-1, -1, 7, 5]]] * 2, np.float32)
 FACTORS = [_random(2, 3, low=0.5, high=1.5) for _ in range(3)]
+CONTROL = _random(2, 5, 5, 2, low=-0.6, high=0.6)
 
 # Positional arrays with a leading axis of two to vmap over, and options.
 CALLS = {
     "adaptive_avg_pool2d": ([IMAGES], {"output_size": (3, 2)}),
     "adjust_colors": ([IMAGES, *FACTORS], {}),
+    "adjust_hue": ([IMAGES, _random(2, 3, low=-0.5, high=0.5)], {}),
     "affine": ([IMAGES, _random(2, 3, 2, 3, low=-1)], {"fill": 0.5}),
+    "affine_matrix": ([*FACTORS[:2], _random(2, 3, 2), _random(2, 3, 2)], {"center": (3.0, 2.0)}),
+    "affine_places": ([_random(2, 3, 2, 3, low=-1)], {"size": (4, 6)}),
+    "affine_points": ([_random(2, 5, 2, high=6), _random(2, 2, 3, low=-1)], {}),
     "avg_pool2d": ([IMAGES], {"window": 2, "padding": 1}),
+    "batch_norm": ([IMAGES, _random(2, 3, low=0.5), _random(2, 3)], {"epsilon": 1e-3}),
     "batched_nms": ([_boxes(2), _random(2, 5), np.asarray([[0, 1, 0, 1, 0]] * 2, np.int32)], {"max_outputs": 3}),
     "box_area": ([_boxes(2)], {}),
     "box_convert": ([_boxes(2)], {"source": "cxcywh", "target": "xywh"}),
@@ -40,23 +46,37 @@ CALLS = {
         [IMAGES, _random(2, 3, 2, 1, 6)],
         {"strides": (1, 2), "padding": "same", "dilation": 2, "feature_group_count": 3},
     ),
+    "conv_transpose2d": ([IMAGES, _random(2, 3, 2, 3, 5)], {"strides": (2, 1), "padding": ((0, 1), (1, -1))}),
+    "cosine_similarity": ([_random(2, 5, 3, low=-1), _random(2, 5, 3)], {}),
     "decode_boxes": ([_random(2, 5, 4, low=-1), _boxes(2)], {"weights": (10.0, 10.0, 5.0, 5.0)}),
     "decode_yolo": ([_random(2, 2, 3, 2, 7, low=-1), np.stack([ANCHORS] * 2)], {"image_size": (32, 48)}),
     "depthwise_conv2d": ([IMAGES, _random(2, 3, 3, 1, 3)], {"padding": 1}),
+    "elastic_places": ([_random(2, 3, 5, 5, 2, low=-1)], {"size": (4, 6)}),
+    "elastic_points": ([_random(2, 5, 2, high=6), CONTROL], {"image_size": (4, 6)}),
     "encode_boxes": ([_boxes(2), _boxes(2) + 1], {}),
     "encode_yolo": ([_boxes(2), np.stack([ANCHORS] * 2)], {"grid_size": (2, 3), "image_size": (32, 48)}),
     "generalized_box_iou": ([_boxes(2), _boxes(2, n=3)], {}),
+    "gram_matrix": ([_random(2, 3, 4, 5, low=-1)], {"normalize": True}),
+    "invert_affine": ([_random(2, 3, 2, 3, low=-1)], {}),
+    "invert_elastic": ([_random(2, 5, 2, high=6), CONTROL], {"image_size": (4, 6)}),
     "kmeans_anchor_boxes": ([_random(2, 30, 2, low=1, high=50)], {"k": 3}),
     "local_response_norm": ([_random(2, 3, 4, 6, 7, low=-1)], {"size": 3, "alpha": 0.5}),
     "match_anchor_boxes": ([_random(2, 5, 2, high=30), np.stack([ANCHORS] * 2)], {}),
     "max_pool2d": ([IMAGES], {"window": 3, "strides": 2, "padding": "same"}),
     "nms": ([_boxes(2), _random(2, 5)], {"iou_threshold": 0.3, "score_threshold": 0.1, "max_outputs": 3}),
     "paired_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
+    "paired_distances": ([_random(2, 5, 3, low=-1), _random(2, 5, 3)], {}),
     "paired_generalized_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
+    "paired_squared_distances": ([_random(2, 5, 3, low=-1), _random(2, 5, 3)], {}),
+    "pairwise_cosine_similarity": ([_random(2, 5, 3, low=-1), _random(2, 4, 3)], {}),
+    "pairwise_distances": ([_random(2, 5, 3, low=-1), _random(2, 4, 3)], {}),
+    "pairwise_squared_distances": ([_random(2, 5, 3, low=-1), _random(2, 4, 3)], {}),
     "resized_crop": ([IMAGES, WINDOWS], {"fill": 0.5}),
+    "roi_align": ([_random(2, 6, 8, 3), _boxes(2)], {"output_size": (2, 3), "spatial_scale": 0.1}),
     "shape_iou": ([_random(2, 5, 2, high=30), np.stack([ANCHORS] * 2)], {}),
     "to_float": ([(255 * IMAGES).astype(np.uint8)], {}),
     "upsample2x": ([IMAGES], {}),
+    "warp": ([IMAGES, _random(2, 3, 5, 4, 2, low=-1, high=7)], {"fill": 0.5}),
 }
 
 of_arrays = [name for name in ops.__all__ if hasattr(getattr(ops, name), "lower")]
@@ -65,7 +85,7 @@ of_arrays = [name for name in ops.__all__ if hasattr(getattr(ops, name), "lower"
 def test_every_op_is_held_to_it():
     assert sorted(CALLS) == sorted(of_arrays)
     plain = {name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))}
-    assert plain == {"conv_multiply_adds", "conv_output_size", "conv_parameters"}
+    assert plain == {"conv_multiply_adds", "conv_output_size", "conv_parameters", "elastic_limit"}
 
 
 def _close(a, b):
@@ -91,6 +111,7 @@ def test_half_precision_stays_half_precision(name):
     arrays, options = CALLS[name]
     arrays = [jnp.asarray(a[0], jnp.bfloat16 if a.dtype == np.float32 else a.dtype) for a in arrays]
     out = jax.eval_shape(lambda: getattr(ops, name)(*arrays, **options))
+    out = out[0] if name == "batch_norm" else out  # statistics keep their digits
     assert not [leaf for leaf in jax.tree.leaves(out) if leaf.dtype == jnp.float32]
 
 

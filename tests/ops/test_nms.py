@@ -115,7 +115,7 @@ def test_agrees_with_the_definition(seed, iou_threshold, score_threshold, by_cla
 
 @pytest.mark.parametrize("iou_threshold", [0.1, 0.7])
 def test_many_boxes_agree_with_the_definition(iou_threshold):
-    n = 300  # enough for the second algorithm, and for more than one of its blocks
+    n = 300  # more than one block
     boxes, scores, classes = crowd(n, n)
     options = {"iou_threshold": iou_threshold, "score_threshold": 0.1}
     assert kept(nms(boxes, scores, **options)) == slow_nms(boxes, scores, **options)
@@ -123,6 +123,55 @@ def test_many_boxes_agree_with_the_definition(iou_threshold):
     assert kept(batched_nms(boxes, scores, classes, **options)) == whole
     assert kept(batched_nms(boxes, scores, classes, **options, max_outputs=20)) == whole[:20]
     assert kept(batched_nms(boxes, scores, classes, **options, max_outputs=n + 5)) == whole
+
+
+def test_more_kept_boxes_than_fit_one_look():
+    """Half of the boxes lie apart, the other half on top of them."""
+    n = 700
+    corners = np.arange(n // 2)[:, None] * 20.0
+    apart = np.concatenate([corners, corners, corners + 10, corners + 10], -1)
+    boxes = jnp.asarray(np.concatenate([apart, apart + 1]), jnp.float32)
+    scores = jnp.asarray(1 - np.arange(n) / n, jnp.float32)
+    assert kept(nms(boxes, scores)) == list(range(n // 2))
+    assert kept(nms(boxes, scores, iou_threshold=0.7)) == list(range(n))
+    other = jnp.asarray(np.arange(n) < 400, jnp.int32)  # on top of another class nothing is dropped
+    assert kept(batched_nms(boxes, scores, other)) == [*range(n // 2), *range(400, n)]
+
+
+def test_a_chain():
+    """Each box overlaps the next alone, so that the fate of the last hangs on the first."""
+    n = 300
+    x = np.arange(n) * 4.0
+    boxes = jnp.asarray(np.stack([x, 0 * x, x + 10, 0 * x + 10], -1), jnp.float32)
+    scores = jnp.asarray(1 - np.arange(n) / n, jnp.float32)
+    assert kept(nms(boxes, scores, iou_threshold=0.3)) == list(range(0, n, 2))
+
+
+def test_thresholds_that_are_the_overlap_of_some_pair():
+    """Whether a box goes then hangs on the last digit: one rounding for each operation, as in torchvision."""
+    n, random = 300, np.random.default_rng(3)
+    corners, sides = random.uniform(0, 90, (n, 2)), random.uniform(10, 40, (n, 2))
+    boxes = np.concatenate([corners, corners + sides], -1).astype(np.float32)
+    scores = (random.permutation(n) / n).astype(np.float32)
+    x1, y1, x2, y2 = boxes.T
+    areas, zero = (x2 - x1) * (y2 - y1), np.float32(0)
+    width = np.maximum(np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1), zero)
+    height = np.maximum(np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1), zero)
+    iou = width * height / (areas[:, None] + areas - width * height)
+    assert iou.dtype == np.float32
+    overlaps = iou[np.argsort(-scores)[:4]]  # with the best, so that others' fates hang on them
+    changes = 0
+    for threshold in overlaps[(overlaps > 0.1) & (overlaps < 0.9)]:
+        expected = {}
+        for limit in (threshold, np.nextafter(threshold, zero)):
+            left = np.argsort(-scores)
+            expected[limit] = []
+            while len(left):
+                expected[limit].append(int(left[0]))
+                left = left[1:][~(iou[left[0], left[1:]] > limit)]
+            assert kept(nms(jnp.asarray(boxes), jnp.asarray(scores), iou_threshold=float(limit))) == expected[limit]
+        changes += len({str(x) for x in expected.values()}) == 2
+    assert changes > 30
 
 
 @pytest.mark.parametrize(("n", "length"), [(12, 4), (300, 300)])

@@ -22,22 +22,25 @@ def test_the_first_of_equals_takes_the_slope_and_nan_is_largest():
 @pytest.mark.parametrize(
     ("window", "strides", "padding"), [(3, 2, 1), (2, 2, "valid"), (3, 1, "same"), (2, 3, "valid")]
 )
-def test_slopes_forward_backward_and_of_second_order(window, strides, padding):
+def test_slopes_and_their_slopes(window, strides, padding):
     pool = lambda x: ops.max_pool2d(x, window=window, strides=strides, padding=padding)  # noqa: E731
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.permutation(2 * 7 * 6 * 3).reshape(2, 7, 6, 3) / 10, jnp.float32)  # nothing nearly equal
     way = jnp.asarray(rng.normal(size=image.shape), jnp.float32)
-    out, forward = jax.jvp(pool, (image,), (way,))
     small = 1e-3
-    np.testing.assert_allclose(
-        forward, (pool(image + small * way) - pool(image - small * way)) / (2 * small), atol=1e-2
-    )
-    weight = jnp.asarray(rng.normal(size=out.shape), jnp.float32)
+    forward = (pool(image + small * way) - pool(image - small * way)) / (2 * small)
+    weight = jnp.asarray(rng.normal(size=forward.shape), jnp.float32)
     slope = jax.grad(lambda x: (weight * pool(x)).sum())(image)
-    np.testing.assert_allclose((slope * way).sum(), (weight * forward).sum(), rtol=1e-4)
+    np.testing.assert_allclose((slope * way).sum(), (weight * forward).sum(), rtol=1e-2)
     np.testing.assert_allclose(slope.sum(), weight.sum(), rtol=1e-4)  # every window has one winner
-    second = jax.grad(lambda x: (way * jax.grad(lambda y: jnp.square(pool(y)).sum())(x)).sum())(image)
-    assert np.isfinite(second).all() and np.abs(second).sum() > 0
+
+    def squares(x):
+        return jnp.square(pool(x)).sum()
+
+    second = jax.grad(lambda x: (way * jax.grad(squares)(x)).sum())(image)
+    np.testing.assert_allclose(second, jax.jvp(jax.grad(squares), (image,), (way,))[1], rtol=1e-5, atol=1e-5)
+    step = jax.grad(squares)(image + small * way) - jax.grad(squares)(image - small * way)
+    np.testing.assert_allclose(second, step / (2 * small), rtol=1e-2, atol=0.1)
 
 
 def test_no_slope_is_lost_where_what_is_pooled_is_computed_twice():

@@ -1,0 +1,217 @@
+"""Training step and forward pass of whole networks against torch's, on the CPU of this machine.
+
+Every contender runs in a process of its own; they take turns, a few steps each, round after round, so that whatever
+slows the machine slows all of them. Huge pages are on for all, two threads or as many as the machine has cores.
+Figures are medians; the ratio is torch's best over ours, above 1 we are faster.
+
+    pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes
+    python benchmarks/networks.py [NETWORK ...] [--rounds 5] [--compile] [--flax] [--forward] [--json FILE]
+"""
+
+import argparse
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+NETWORKS = {
+    "lenet5": (256, 32, 1),
+    "vgg16": (4, 224, 3),
+    "resnet50": (8, 224, 3),
+    "mobilenet_v2": (16, 224, 3),
+    "unet": (8, 128, 3),
+    "yolo": (32, 128, 3),
+}
+"""Batch, side and channels of the images."""
+
+
+def our_model(name: str) -> Any:
+    """The network by name, at the size of the table."""
+    import jaxcv.models as models
+
+    if name == "yolo":
+        return models.YOLO(num_classes=10, anchor_boxes=((10.0, 10.0),) * 5)
+    return models.UNet(width=32) if name == "unet" else getattr(models, name)()
+
+
+def ours(name: str, *, train: bool, flax: bool) -> tuple[Callable[[], None], dict[str, float]]:
+    """One call of our network, and what its program needs; `flax`: on Flax's own layers."""
+    from jaxcv import runtime
+
+    runtime.tune()
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    import optax
+
+    from jaxcv.initializers import initialize
+
+    if flax:
+        from theirs import use_flax_layers
+
+        use_flax_layers()
+    batch, side, channels = NETWORKS[name]
+    model = our_model(name)
+    image = jnp.asarray(np.random.default_rng(0).uniform(size=(batch, side, side, channels)), jnp.float32)
+    variables = initialize(model, jax.random.key(0), image[:1])
+    params, statistics_ = variables["params"], {k: v for k, v in variables.items() if k != "params"}
+    optimizer = optax.sgd(1e-3, momentum=0.9)
+
+    def loss(params: Any, statistics_: Any) -> tuple[jax.Array, Any]:
+        rngs = {"dropout": jax.random.key(1)}
+        (out, _), changed = model.apply(
+            {"params": params, **statistics_}, image, train=True, mutable=["batch_stats"], rngs=rngs
+        )
+        return jnp.square(out).mean(), changed
+
+    def step(params: Any, statistics_: Any, momentum: Any) -> Any:
+        (_, statistics_), grads = jax.value_and_grad(loss, has_aux=True)(params, statistics_)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, momentum = optimizer.update(grads, momentum, params)
+        return optax.apply_updates(params, updates), statistics_, momentum
+
+    def forward(params: Any, statistics_: Any, momentum: Any) -> Any:
+        return model.apply({"params": params, **statistics_}, image, train=False)[0]
+
+    state = [params, statistics_, optimizer.init(params)]
+    options = runtime.compiler_options()
+    jitted = jax.jit(step if train else forward, donate_argnums=(0, 1, 2) if train else (), compiler_options=options)
+    began = time.perf_counter()
+    compiled = jitted.lower(*state).compile()
+    seconds = time.perf_counter() - began
+    memory = compiled.memory_analysis()
+    facts = {"compile_seconds": seconds, "megabytes": 0.0 if memory is None else memory.temp_size_in_bytes / 1e6}
+
+    def run() -> None:
+        out = compiled(*state)
+        if train:
+            state[:] = out
+        jax.block_until_ready(out)
+
+    return run, facts
+
+
+def theirs(name: str, *, train: bool, mode: str) -> tuple[Callable[[], None], dict[str, float]]:
+    """One call of torch's network: `eager`, `channels_last` or `compile`."""
+    torch: Any = importlib.import_module("torch")
+    from theirs import torch_network
+
+    batch, side, channels = NETWORKS[name]
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.manual_seed(0)
+    network, image = torch_network(name), torch.rand(batch, channels, side, side)
+    network.train(train)
+    if mode != "eager":
+        network, image = network.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+    called = torch.compile(network) if mode == "compile" else network
+
+    def run() -> None:
+        if not train:
+            with torch.inference_mode():
+                called(image)
+            return
+        optimizer.zero_grad(set_to_none=True)
+        called(image).square().mean().backward()
+        optimizer.step()
+
+    began = time.perf_counter()
+    run()
+    return run, {"compile_seconds": time.perf_counter() - began}
+
+
+def work(contender: str, name: str, train: bool) -> None:
+    """A contender: reads how many steps to run, answers with their milliseconds, until the input ends."""
+    if contender in ("jaxcv", "flax"):
+        run, facts = ours(name, train=train, flax=contender == "flax")
+    else:
+        run, facts = theirs(name, train=train, mode=contender.removeprefix("torch "))
+    for _ in range(2):
+        run()
+    print(json.dumps(facts), flush=True)
+    for line in sys.stdin:
+        times = []
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            run()
+            times.append((time.perf_counter() - start) * 1e3)
+        print(json.dumps(times), flush=True)
+
+
+def compare(name: str, train: bool, contenders: list[str], rounds: int) -> dict[str, dict[str, Any]]:
+    """Milliseconds and facts of each contender, measured in turns."""
+    environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONPATH": str(ROOT)}
+    found: dict[str, dict[str, Any]] = {}
+    running = {}
+    for contender in contenders:
+        command = [sys.executable, __file__, name, "--worker", contender] + [] * train + ["--forward"] * (not train)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        running[contender] = process
+        found[contender] = {**json.loads(process.stdout.readline()), "times": []}  # type: ignore[union-attr]
+    counts = {}
+    for turn in range(rounds + 1):
+        for contender, process in running.items():
+            process.stdin.write(f"{counts.get(contender, 1)}\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            times = json.loads(process.stdout.readline())  # type: ignore[union-attr]
+            if turn == 0:
+                counts[contender] = max(1, min(50, int(1000 / times[0])))
+            else:
+                found[contender]["times"] += times
+    for process in running.values():
+        process.stdin.close()  # type: ignore[union-attr]
+        process.wait()
+    for facts in found.values():
+        facts["milliseconds"] = statistics.median(facts.pop("times"))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"of {', '.join(NETWORKS)}; by default all")
+    parser.add_argument("--rounds", type=int, default=5, help="turns that each contender has")
+    parser.add_argument("--forward", action="store_true", help="only the forward pass")
+    parser.add_argument("--train", action="store_true", help="only the training step")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too: half a minute a network")
+    parser.add_argument("--flax", action="store_true", help="also our networks on Flax's own layers")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return work(options.worker, options.networks[0], not options.forward)
+
+    from rich.console import Console
+    from rich.table import Table
+
+    contenders = ["jaxcv", "torch eager", "torch channels_last"]
+    contenders += ["torch compile"] * options.compile + ["flax"] * options.flax
+    table = Table("network", "pass", *contenders, "torch's best / ours", title="milliseconds, medians of turns")
+    results = {}
+    for name in options.networks or NETWORKS:
+        for train in (True, False):
+            if (options.forward and train) or (options.train and not train):
+                continue
+            found = compare(name, train, contenders, options.rounds)
+            kind = "train" if train else "forward"
+            best = min(facts["milliseconds"] for c, facts in found.items() if c.startswith("torch"))
+            ratio = best / found["jaxcv"]["milliseconds"]
+            results[f"{name} {kind}"] = {**found, "ratio": ratio}
+            cells = [f"{found[c]['milliseconds']:,.1f}" for c in contenders]
+            table.add_row(name, kind, *cells, f"{ratio:.2f}")
+            if options.flax:
+                print(name, kind, {c: round(found[c].get("megabytes", 0)) for c in ("jaxcv", "flax")}, "MB")
+    Console(width=120).print(table)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

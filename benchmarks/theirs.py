@@ -1,0 +1,153 @@
+"""What users would pick instead: the same networks in torch, and ours on Flax's own layers."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+
+def torch_network(name: str) -> Any:
+    """torchvision's network, or the course's in torch."""
+    torchvision: Any = importlib.import_module("torchvision")
+    t: Any = importlib.import_module("torch.nn")
+
+    if name == "lenet5":
+        parts = [t.Conv2d(1, 6, 5), t.ReLU(), t.MaxPool2d(2), t.Conv2d(6, 16, 5), t.ReLU(), t.MaxPool2d(2), t.Flatten()]
+        return t.Sequential(*parts, t.Linear(400, 120), t.ReLU(), t.Linear(120, 84), t.ReLU(), t.Linear(84, 10))
+    if name == "unet":
+        return _unet()
+    if name == "yolo":
+        return _yolo()
+    return getattr(torchvision.models, name)()
+
+
+def _unit(inputs: int, outputs: int, activation: Any, *, kernel: int = 3, stride: int = 1) -> Any:
+    t: Any = importlib.import_module("torch.nn")
+
+    conv = t.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return t.Sequential(conv, t.BatchNorm2d(outputs), activation)
+
+
+def _unet(width: int = 32, depth: int = 4) -> Any:
+    torch: Any = importlib.import_module("torch")
+    t: Any = importlib.import_module("torch.nn")
+
+    def level(inputs: int, outputs: int) -> Any:
+        return t.Sequential(_unit(inputs, outputs, t.ReLU(True)), _unit(outputs, outputs, t.ReLU(True)))
+
+    class UNet(t.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            sides = [width << i for i in range(depth + 1)]
+            self.down = t.ModuleList(level(3 if i == 0 else sides[i - 1], c) for i, c in enumerate(sides))
+            self.up = t.ModuleList(t.ConvTranspose2d(2 * c, c, 2, 2) for c in sides[:-1])
+            self.join = t.ModuleList(level(2 * c, c) for c in sides[:-1])
+            self.head = t.Conv2d(width, 2, 1)
+
+        def forward(self, x: Any) -> Any:
+            seen = []
+            for i, down in enumerate(self.down):
+                x = down(x)
+                if i < depth:
+                    seen.append(x)
+                    x = t.functional.max_pool2d(x, 2)
+            for i in reversed(range(depth)):
+                x = self.join[i](torch.cat([seen[i], self.up[i](x)], 1))
+            return self.head(x)
+
+    return UNet()
+
+
+def _yolo(channels: tuple[int, ...] = (32, 64, 128), depths: tuple[int, ...] = (1, 2, 2), neck: int = 64) -> Any:
+    torch: Any = importlib.import_module("torch")
+    t: Any = importlib.import_module("torch.nn")
+
+    def unit(inputs: int, outputs: int, **options: int) -> Any:
+        return _unit(inputs, outputs, t.LeakyReLU(0.1, True), **options)
+
+    class Residual(t.Module):
+        def __init__(self, c: int) -> None:
+            super().__init__()
+            self.inside = t.Sequential(unit(c, c // 2, kernel=1), unit(c // 2, c))
+
+        def forward(self, x: Any) -> Any:
+            return x + self.inside(x)
+
+    class YOLO(t.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            inputs = (12, *channels)
+            self.stages = t.ModuleList(
+                t.Sequential(unit(i, o, stride=2), *(Residual(o) for _ in range(d)))
+                for i, o, d in zip(inputs, channels, depths, strict=False)
+            )
+            self.reduce = unit(channels[-1], neck // 2, kernel=1)
+            self.neck = unit(neck // 2 + channels[1], neck)
+            self.head = t.Conv2d(neck, 5 * 15, 1)
+
+        def forward(self, x: Any) -> Any:
+            x = t.functional.pixel_unshuffle(x, 2)
+            kept = []
+            for stage in self.stages:
+                x = stage(x)
+                kept.append(x)
+            coarse = t.functional.interpolate(self.reduce(x), scale_factor=2, mode="nearest")
+            return self.head(self.neck(torch.cat([kept[1], coarse], 1)))
+
+    return YOLO()
+
+
+def _flax_conv(o: dict[str, Any], x: Any) -> Any:
+    """`layers.Conv` as Flax has it: whatever XLA makes of `lax.conv_general_dilated`."""
+    import flax.linen as nn
+
+    padding = o["padding"]
+    sides = (o["kernel_size"],) * 2 if isinstance(o["kernel_size"], int) else o["kernel_size"]
+    if isinstance(padding, int):
+        padding = ((padding, padding),) * 2
+    return nn.Conv(
+        o["features"],
+        sides,
+        o["strides"],
+        padding.upper() if isinstance(padding, str) else padding,
+        kernel_dilation=o["dilation"],
+        feature_group_count=o["groups"],
+        use_bias=o["use_bias"],
+    )(x)
+
+
+def use_flax_layers() -> None:
+    """From here on jaxcv's networks are built of Flax's layers, as somebody without jaxcv would write them."""
+    import flax.linen as nn
+
+    from jaxcv.models import layers
+
+    def call(make: Callable[..., Any]) -> Callable[..., Any]:
+        return nn.compact(make)
+
+    def conv(self: Any, x: Any) -> Any:
+        fields = [field for field in type(self).__dataclass_fields__ if field not in ("parent", "name")]
+        return _flax_conv({field: getattr(self, field) for field in fields}, x)
+
+    def norm(self: Any, x: Any, *, train: bool) -> Any:
+        return nn.BatchNorm(use_running_average=not train, momentum=self.momentum, epsilon=self.epsilon)(x)
+
+    def transposed(self: Any, x: Any) -> Any:
+        sides, strides = ((v, v) if isinstance(v, int) else v for v in (self.kernel_size, self.strides))
+        return nn.ConvTranspose(self.features, sides, strides, "VALID", use_bias=self.use_bias)(x)
+
+    def pool(self: Any, x: Any) -> Any:
+        window = (self.window,) * 2 if isinstance(self.window, int) else self.window
+        strides = window if self.strides is None else self.strides
+        padding = layers._ceiling(x, window, strides, self.padding) if self.ceil_mode else self.padding
+        padding = ((padding, padding),) * 2 if isinstance(padding, int) else padding
+        return nn.max_pool(
+            x,
+            window,
+            (strides,) * 2 if isinstance(strides, int) else strides,
+            padding.upper() if isinstance(padding, str) else padding,  # type: ignore[arg-type]
+        )
+
+    layers.Conv.__call__ = call(conv)
+    layers.BatchNorm.__call__ = call(norm)
+    layers.MaxPool.__call__ = call(pool)
+    layers.ConvTranspose.__call__ = call(transposed)

@@ -1,0 +1,69 @@
+"""Augmentation of pictures with a class for every pixel."""
+
+import jax
+
+from jaxcv.augment.colors import recolored
+from jaxcv.augment.geometry import draw, warped
+from jaxcv.augment.randomness import PRNGKey
+from jaxcv.types import Batch, Scalar
+
+
+@jax.jit
+def segmentation(
+    key: PRNGKey,
+    batch: Batch,
+    *,
+    flip: Scalar = 0.0,
+    flip_vertical: Scalar = 0.0,
+    min_area: Scalar = 1.0,
+    max_ratio: Scalar = 1.0,
+    shift: Scalar = 0.0,
+    scale: Scalar = 0.0,
+    color: Scalar = 0.0,
+    rotate: Scalar | None = None,
+    shear: Scalar | None = None,
+    elastic: Scalar | None = None,
+    hue: Scalar | None = None,
+) -> Batch:
+    """Recolour, mirror, crop, shift, scale, turn, shear and bend pictures; masks move with the pixels.
+
+    Outside, the picture repeats its edge and the mask is 255, to be ignored. Options left at None cost nothing.
+
+    Args:
+        key: A random key.
+        batch: `image` `[b, h, w, c]` float32 in [0, 1]; `mask` `[b, h, w]`. Other fields pass through, or move as in
+            `warp`.
+        flip: Probability of mirroring left and right, in [0, 1].
+        flip_vertical: Probability of mirroring top and bottom, in [0, 1].
+        min_area: A window of between this share of the picture's area and all of it is shown, evenly; in (0, 1].
+        max_ratio: The window's width by height is up to this many times the picture's, or that divided by this; at
+            least 1.
+        shift: Up to this share of the side, either way, along each axis.
+        scale: The picture is shown at a factor in [1 / (1 + scale), 1 + scale] of its size, evenly on a log scale.
+        color: Brightness, contrast and saturation are scaled by factors in [1 - color, 1 + color); at least 0.
+        rotate: Up to this many degrees, either way.
+        shear: Along x by up to this many degrees, either way; below 90.
+        elastic: How near to folding the picture is bent, in [0, 1); see `warp`.
+        hue: Up to this share of the colour circle, either way, in [0, 0.5].
+
+    Returns:
+        The batch with the same shapes. At strength 0 the same pixels and classes.
+
+    References:
+        Ronneberger et al., U-Net, https://arxiv.org/abs/1505.04597, section 3.1.
+    """
+    uniform = draw(key, batch, elastic=elastic)
+    image = recolored(uniform[:, 5:9], batch["image"], brightness=color, contrast=color, saturation=color, hue=hue)
+    return warped(
+        uniform,
+        {**batch, "image": image},
+        flip=flip,
+        flip_vertical=flip_vertical,
+        min_area=min_area,
+        max_ratio=max_ratio,
+        shift=shift,
+        scale=scale,
+        rotate=rotate,
+        shear=shear,
+        elastic=elastic,
+    )

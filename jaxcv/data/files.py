@@ -1,0 +1,208 @@
+"""Folders and annotation files of unknown origin: what is wrong with them is said in one line that names the place.
+
+A file named by another must lie within the set: no absolute path, no `..`, no symbolic link that leads out. What is
+read is an ordinary file of bounded size, so that neither a pipe nor a bomb can hold a program up.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxcv.types import DataError
+
+ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .pnm .tif .tiff".split())
+"""Of image files, in small letters."""
+MAX_BYTES = 2**31
+"""Of an annotation file; the largest of COCO has 2**29."""
+MAX_SIDE = 10**6
+"""Pixels that an annotation may say an image is wide or high."""
+_missing: dict[Path, Callable[[], None]] = {}
+
+
+def fetch_when_missing(folder: Path, fetch: Callable[[], None]) -> None:
+    """Have `find_folder` call `fetch`, which makes `folder`, if it is not there when a reader needs it."""
+    _missing[folder] = fetch
+
+
+def find_folder(folder: Path, needs: str) -> Path:
+    """The folder, which must be there. `needs` says what for, as in `data=voc:PATH needs the folder with Annotations`.
+
+    Raises:
+      DataError: no such folder.
+    """
+    if folder in _missing:
+        _missing[folder]()
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise DataError(f"{what}; {needs}", file=folder)
+    return folder
+
+
+def list_folder(folder: Path, root: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, sorted by name.
+
+    Raises:
+      DataError: it cannot be read, or holds a symbolic link that leads out of `root`.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", file=folder) from None
+    for entry in found:
+        if entry.is_symlink() and not leads_inside(Path(entry.path), root):
+            raise DataError(
+                f"a symbolic link that leads out of {root}; put the files themselves there", file=entry.path
+            )
+    return found
+
+
+def list_pictures(folder: Path, root: Path) -> dict[str, Path]:
+    """The image files of a folder by name, in the order of the numbers in their names; hidden ones left out."""
+    names = [e.name for e in list_folder(folder, root) if e.name[0] != "." and Path(e.name).suffix.lower() in ENDINGS]
+    return {name: folder / name for name in sorted(names, key=natural)}
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A key that sorts `2.png` before `10.png`."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part)
+
+
+def leads_inside(path: Path, root: Path) -> bool:
+    """Whether a path, its links followed, lies within the folder `root`."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a circle of links; a name that cannot be one
+        return False
+
+
+def join(folder: Path, name: str, root: Path) -> Path | None:
+    """The file `name`, as an annotation spells it, seen from `folder`; None where it would lie outside `root`.
+
+    Backslashes are taken for slashes.
+    """
+    if not name or "\0" in name or len(name) > 1000:
+        return None
+    name = name.replace("\\", "/")
+    path = folder / name
+    if name.startswith("/") or re.match("[A-Za-z]:", name) or not leads_inside(path, root):
+        return None
+    return path
+
+
+def holds(folder: Path) -> str:
+    """What a folder holds, for a message."""
+    return f"the folder holds {list_names(sorted(p.name for p in folder.iterdir()))}"
+
+
+def list_names(names: Sequence[str]) -> str:
+    """The first few, for a message."""
+    return (", ".join(map(one_line, names[:8])) + (" ..." if len(names) > 8 else "")) or "nothing"
+
+
+def list_counts(names: Sequence[str], counts: Sequence[int]) -> str:
+    """How many there are of each class; of more than twenty classes the least and the most."""
+    if len(names) > 20:
+        return f"{min(counts):,} each" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,} each"
+    return ", ".join(f"{one_line(name)} {count:,}" for name, count in zip(names, counts, strict=True))
+
+
+def one_line(text: object, *, length: int = 200) -> str:
+    """An error's text or a name without line breaks, cut where it is long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= length else f"{line[: length - 4]} ..."
+
+
+def shown(value: Any) -> str:
+    """A value from a file, for a message: what holds others is only named, for it may be without end."""
+    if isinstance(value, str):
+        return repr(one_line(value, length=60))
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**18):
+        return str(value)
+    return "a huge number" if isinstance(value, int) else f"a {'mapping' if isinstance(value, dict) else 'list'}"
+
+
+def read_bytes(file: Path, *, limit: int = MAX_BYTES) -> bytes:
+    """All of an ordinary file.
+
+    Raises:
+      DataError: missing, no ordinary file, unreadable, or larger than `limit` bytes.
+    """
+    try:
+        if not file.is_file():
+            raise DataError("is no ordinary file" if file.exists() else "file is missing", file=file)
+        if (size := file.stat().st_size) > limit:
+            raise DataError(f"{size:,} bytes, expected at most {limit:,}; is it the right file?", file=file)
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", file=file) from None
+    except ValueError as error:  # a zero byte in the name
+        raise DataError(f"cannot be read: {error}", file=repr(str(file))) from None
+
+
+def read_text(file: Path, *, limit: int = MAX_BYTES) -> str:
+    """A text in UTF-8, with or without a byte order mark; all lines end alike.
+
+    Raises:
+      DataError: what `read_bytes` raises, or bytes that are no UTF-8; names their line.
+    """
+    data = read_bytes(file, limit=limit)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"byte 0x{data[error.start]:02x} is no UTF-8: save the file in this encoding"
+        raise DataError(message, file=file, line=data.count(b"\n", 0, error.start) + 1) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(file: Path) -> list[tuple[int, str]]:
+    """The lines of a text that are not blank, without space around them, and the number of each."""
+    lines = enumerate(read_text(file).split("\n"), 1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds. Raises DataError: see `read_text`; broken JSON, with its line."""
+    text = read_text(file)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        message = f"broken JSON: {error.msg} (column {error.colno}); mend it or fetch the file again"
+        raise DataError(message, file=file, line=error.lineno) from None
+    except (ValueError, RecursionError, MemoryError) as error:  # a number of 5,000 digits; lists in lists without end
+        raise DataError(f"JSON that cannot be read: {one_line(error)}; fetch the file again", file=file) from None
+
+
+def read_yaml(file: Path) -> dict[Any, Any]:
+    """The mapping that a YAML file holds; tags that make objects are refused. Raises DataError, with the line."""
+    import yaml
+    from yaml.composer import ComposerError
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):  # a few lines of them may stand for a billion values
+                raise ComposerError(None, None, "aliases are refused", self.peek_event().start_mark)
+            return super().compose_node(parent, index)
+
+    text = read_text(file, limit=2**18)
+    try:
+        found = yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as error:
+        line = None if error.problem_mark is None else error.problem_mark.line + 1
+        raise DataError(f"broken YAML: {one_line(error.problem)}; mend it", file=file, line=line) from None
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, KeyError) as error:
+        raise DataError(f"YAML that cannot be read: {one_line(error)}; mend it", file=file) from None
+    if not isinstance(found, dict):
+        raise DataError(f"holds {shown(found)} where keys with values are expected", file=file)
+    return found
+
+
+def held_out(names: Iterable[str]) -> set[str]:
+    """A fifth of the names, the first in the order of their SHA-256; none of a single one, else at least one."""
+    names = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
+    return set(names[: max(1, round(len(names) / 5)) if len(names) > 1 else 0])

@@ -1,0 +1,406 @@
+"""How a convolution is computed on a CPU: the formulations, and which of them is taken for which shape.
+
+XLA on CPU has one good convolution, its call into Eigen, and reaches it for some ways of writing one. So everything
+is written in terms of that convolution, of matrix products and of multiply-adds, gradients included: the input's is a
+convolution with the turned kernel, the kernel's one of the images with the slopes as the kernel. `conv2d` and its
+relatives are differentiated through the functions here, so they are as fast inside `lax.scan` as outside.
+
+The rules, and what put each there: milliseconds on 2 AMD EPYC (Zen 3) cores, jaxlib 0.10.2, float32; in brackets those
+of the form that would be taken without the rule. [batch, side², channels in -> out].
+
+    1x1                       a matrix product; its kernel's gradient transposed from 20,000 pixels on:
+                              [16, 56², 144 -> 24] 4.1 (8.0); but [8, 28², 512 -> 128] 9.4 (7.0)
+    3x3, 64 channels and more Winograd's products:     [4, 28², 512 -> 512] 42 (84), kernel's gradient 58 (110)
+                                                       [8, 28², 128 -> 128] 7.5 (11), kernel's gradient 12 (15)
+                              64 while it is small:    [8, 56², 64 -> 64] 8.5 (13), but kernel's gradient 24 (21)
+    8 channels and fewer      several outputs in one:  5x5 [256, 32², 1 -> 6] 1.6 (8.3), input's gradient 4.7 (28)
+                                                       3x3 [4, 224², 3 -> 64] 9.3 (12), input's gradient 20 (25)
+    large kernel, stride      blocks of pixels:        7x7/2 [8, 224², 3 -> 64] 16 (20), input's gradient 40 (73)
+    image below the kernel    one matrix product:      3x3 [64, 2², 256 -> 256] 3.4 (53)
+    stride, input's gradient  a convolution a phase:   3x3/2 [8, 56², 128 -> 128] 12 (17)
+    kernel's gradient         batch as channels:       3x3/2 [8, 56², 128 -> 128] 16 (38)
+    depthwise                 multiply-adds:           3x3 [16, 56², 96] 1.5 (76), input's gradient 1.5 (77),
+                              kernel's gradient, 16 examples in registers: 3x3 [16, 56², 144] 26 (54 in one sum)
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+Matrix = tuple[tuple[float | int, ...], ...]
+
+
+class Geometry(NamedTuple):
+    """Where a kernel is laid: all in pixels, (vertical, horizontal)."""
+
+    strides: tuple[int, int]
+    pads: tuple[tuple[int, int], tuple[int, int]]
+    """((top, bottom), (left, right)); negative takes away."""
+    dilation: tuple[int, int]
+
+
+def reach(window: tuple[int, ...], dilation: tuple[int, int]) -> tuple[int, int]:
+    """Height and width that a dilated kernel covers."""
+    return (window[0] - 1) * dilation[0] + 1, (window[1] - 1) * dilation[1] + 1
+
+
+# Forward.
+
+
+def forward(x: Array, w: Array, at: Geometry) -> Array:
+    """[b h w c] by [fh fw c o]: [b oh ow o]."""
+    if pointwise(w, at):
+        return every(x, at.strides) @ w[0, 0]
+    if by_blocks_fits(w, at):
+        return by_blocks(x, w, at)
+    if winograd_fits(x.shape[0] * math.prod(sides(x.shape, w.shape, at)), w.shape, at, x.dtype):
+        return winograd(x, w, at)
+    if wide := neighbours(x.shape, w.shape, at):
+        y = plain(widen_images(x, wide), widen_kernel(w, wide), wide.at)
+        return y.reshape(*y.shape[:2], -1, w.shape[3])[:, :, : sides(x.shape, w.shape, at)[1]]
+    return plain(x, w, at)
+
+
+def plain(x: Array, w: Array, at: Geometry) -> Array:
+    """XLA's own, or one matrix product where the image is smaller than the kernel."""
+    small = min(n - f for n, f in zip(x.shape[1:3], reach(w.shape, at.dilation), strict=True)) < 0
+    if small and math.prod(w.shape[:2]) <= 49 and min(sides(x.shape, w.shape, at)) > 0:
+        views = [view for _, _, view in taps(x, w.shape, sides(x.shape, w.shape, at), at)]
+        return jnp.concatenate(views, axis=-1) @ w.reshape(-1, w.shape[3])
+    # jaxlib 0.10 reads beside the image where one side is padded by a negative number and the other is not.
+    negative = [(min(low, 0), min(high, 0)) for low, high in at.pads]
+    rest = [(max(low, 0), max(high, 0)) for low, high in at.pads]
+    return lax.conv_general_dilated(
+        pad(x, negative), w, at.strides, rest, rhs_dilation=at.dilation, dimension_numbers=_NHWC
+    )
+
+
+def pointwise(w: Array, at: Geometry) -> bool:
+    """Whether one pixel makes one pixel."""
+    return w.shape[:2] == (1, 1) and at.pads == ((0, 0), (0, 0))
+
+
+def every(x: Array, strides: tuple[int, int]) -> Array:
+    """Each `strides`-th pixel."""
+    return x if strides == (1, 1) else x[:, :: strides[0], :: strides[1]]
+
+
+def by_blocks_fits(w: Array, at: Geometry) -> bool:
+    """Stems: few channels, a large kernel, a stride."""
+    strided = at.strides[0] == at.strides[1] > 1 and at.dilation == (1, 1)
+    return strided and w.shape[2] <= 4 and min(w.shape[:2]) >= 5
+
+
+def by_blocks(x: Array, w: Array, at: Geometry) -> Array:
+    """A strided convolution as one without stride over blocks of s x s pixels: few channels become s² times as many."""
+    s, (fh, fw, c, o) = at.strides[0], w.shape
+    rows, columns = sides(x.shape, w.shape, at)
+    kh, kw = -(-fh // s), -(-fw // s)
+    need = (rows + kh - 1) * s, (columns + kw - 1) * s
+    x = pad(x, [(p[0], n - side - p[0]) for p, n, side in zip(at.pads, need, x.shape[1:3], strict=True)])
+    x = x.reshape(x.shape[0], need[0] // s, s, need[1] // s, s, c).transpose(0, 1, 3, 2, 4, 5)
+    w = jnp.pad(w, ((0, kh * s - fh), (0, kw * s - fw), (0, 0), (0, 0)))
+    w = w.reshape(kh, s, kw, s, c, o).transpose(0, 2, 1, 3, 4, 5).reshape(kh, kw, s * s * c, o)
+    return plain(x.reshape(*x.shape[:3], -1), w, Geometry((1, 1), ((0, 0), (0, 0)), (1, 1)))
+
+
+class Wide(NamedTuple):
+    """A convolution with neighbouring outputs of a row in the channels of one."""
+
+    m: int
+    """Outputs in one."""
+    blocks: int
+    """Columns of such outputs."""
+    window: int
+    """Width of the kernel, in blocks of the input."""
+    left: int
+    width: int
+    """The input with what stands around it, in pixels."""
+    at: Geometry
+
+
+def neighbours(x: tuple[int, ...], w: tuple[int, ...], at: Geometry) -> Wide | None:
+    """How to put outputs together where there are so few channels that vectors would stay empty."""
+    (fh, fw, c, o), s = w, at.strides[1]
+    rows, columns = sides(x, w, at)
+    if c > 8 or o > 64 or at.dilation != (1, 1) or max(at.strides) > 2 or min(rows, columns, x[0]) < 1 or fw == 1:
+        return None
+    m = 4 if c * s == 1 else 1 if min(fh, fw) > 5 else 2
+    if m * s == 1:
+        return None
+    blocks, window = -(-columns // m), -(-(fw + s * (m - 1)) // (s * m))
+    at_ = Geometry((at.strides[0], 1), (at.pads[0], (0, 0)), (1, 1))
+    return Wide(m, blocks, window, at.pads[1][0], (blocks + window - 1) * s * m, at_)
+
+
+def widen_images(x: Array, wide: Wide) -> Array:
+    """Pixels of a row lie beside each other, so a block of them is one pixel with more channels at no cost."""
+    x = pad(x, ((0, 0), (wide.left, wide.width - x.shape[2] - wide.left)))
+    return x.reshape(*x.shape[:2], wide.blocks + wide.window - 1, -1)
+
+
+def widen_kernel(w: Array, wide: Wide) -> Array:
+    """The kernel m times beside itself, each a stride further, zeros around: more products, but full vectors."""
+    fh, fw, c, o = w.shape
+    block = wide.width // (wide.blocks + wide.window - 1)
+    s, room = block // wide.m, wide.window * block - fw
+    copies = [jnp.pad(w, ((0, 0), (s * t, room - s * t), (0, 0), (0, 0))) for t in range(wide.m)]
+    return jnp.stack(copies, axis=3).reshape(fh, wide.window, block * c, wide.m * o)
+
+
+# Winograd's F(2 x 2, 3 x 3): 16 products instead of 36 for every four outputs. Lavin, Gray: Fast algorithms for
+# convolutional neural networks, https://arxiv.org/abs/1509.09308, section 4.1. One matrix product for each of the 16.
+
+_BT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
+_G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+_AT = ((1, 1, 1, 0), (0, 1, -1, -1))
+
+
+def winograd_fits(pixels: int, w: tuple[int, ...], at: Geometry, dtype: Any, channels: int = 64) -> bool:
+    """Whether sparing products pays for the transformations; `pixels` of all outputs."""
+    (*window, c, o), few = w, min(w[2:])
+    if window != [3, 3] or not at.strides == at.dilation == (1, 1) or dtype != jnp.float32 or few < channels:
+        return False
+    tiles = 16 * (c + o) * pixels  # bytes
+    return 18 * pixels * c * o >= 1e9 and (few >= 128 or tiles <= 64 << 20)
+
+
+def winograd(x: Array, w: Array, at: Geometry) -> Array:
+    """Y = A'[(G g G') * (B' d B)]A with d the 4 x 4 tiles of the images and g the kernel."""
+    (rows, columns), b, o = sides(x.shape, w.shape, at), x.shape[0], w.shape[3]
+    high, wide = -(-rows // 2), -(-columns // 2)
+    v = _mix(_BT, _tiles(x, at, (high, wide), 4))
+    u = _mix(_G, [[w[i, j] for j in range(3)] for i in range(3)])
+    y = _mix(_AT, [[d @ g for d, g in zip(*pair, strict=True)] for pair in zip(v, u, strict=True)])
+    y = jnp.stack([jnp.stack([v.reshape(b, high, wide, o) for v in row], axis=3) for row in y], axis=2)
+    return y.reshape(b, 2 * high, 2 * wide, o)[:, :rows, :columns]
+
+
+def winograd_kernel_gradient(x: Array, dy: Array, at: Geometry) -> Array:
+    """Its transpose in the kernel: G'[(B' d B) * (A dy A')]G."""
+    high, wide = -(-dy.shape[1] // 2), -(-dy.shape[2] // 2)
+    v = _mix(_BT, _tiles(x, at, (high, wide), 4))
+    z = _mix(_turn(_AT), _tiles(dy, Geometry((1, 1), ((0, 0), (0, 0)), (1, 1)), (high, wide), 2))
+    u = [[d.T @ e for d, e in zip(*pair, strict=True)] for pair in zip(v, z, strict=True)]
+    return jnp.stack([jnp.stack(row) for row in _mix(_turn(_G), u)])
+
+
+def _tiles(x: Array, at: Geometry, count: tuple[int, int], size: int) -> list[list[Array]]:
+    """Places (i, j) of all `size` x `size` tiles, which begin at every second pixel: [b*count c] each."""
+    x = pad(
+        x, [(p[0], 2 * n + size - 2 - side - p[0]) for p, n, side in zip(at.pads, count, x.shape[1:3], strict=True)]
+    )
+    ends, (b, _, _, c) = [2 * n - 1 for n in count], x.shape
+    return [
+        [lax.slice(x, (0, i, j, 0), (b, i + ends[0], j + ends[1], c), (1, 2, 2, 1)).reshape(-1, c) for j in range(size)]
+        for i in range(size)
+    ]
+
+
+def _turn(matrix: Matrix) -> Matrix:
+    return tuple(zip(*matrix, strict=True))
+
+
+def _mix(matrix: Matrix, parts: list[list[Array]]) -> list[list[Array]]:
+    """matrix parts matrix', the parts being arrays."""
+
+    def combined(row: tuple[float | int, ...], column: list[Array]) -> Array:
+        return _sum(
+            part if f == 1 else -part if f == -1 else f * part for f, part in zip(row, column, strict=True) if f
+        )
+
+    columns = [[combined(row, list(column)) for row in matrix] for column in zip(*parts, strict=True)]
+    return [[combined(row, list(line)) for row in matrix] for line in zip(*columns, strict=True)]
+
+
+# Gradient of the input.
+
+
+def input_gradient(dy: Array, w: Array, x_sides: tuple[int, int], at: Geometry) -> Array:
+    """[b oh ow o] by [fh fw c o]: [b h w c]."""
+    if pointwise(w, at) and at.strides == (1, 1):
+        return dy @ w[0, 0].T
+    if wide := neighbours((dy.shape[0], *x_sides), w.shape, at):
+        b, rows, columns, o = dy.shape
+        dy = pad(dy, ((0, 0), (0, wide.blocks * wide.m - columns))).reshape(b, rows, wide.blocks, wide.m * o)
+        wide_sides = x_sides[0], wide.blocks + wide.window - 1
+        dx = turned_or_woven(dy, widen_kernel(w, wide), wide_sides, wide.at).reshape(b, x_sides[0], wide.width, -1)
+        return pad(dx, ((0, 0), (-wide.left, wide.left + x_sides[1] - wide.width)))
+    return turned_or_woven(dy, w, x_sides, at)
+
+
+def turned_or_woven(dy: Array, w: Array, x_sides: tuple[int, int], at: Geometry) -> Array:
+    """`by_phase` where there are strides and no dilation, else `turned`."""
+    if winograd_fits(dy.shape[0] * math.prod(x_sides), w.shape, at, dy.dtype):
+        pads = [(2 - low, n + low - rows) for (low, _), n, rows in zip(at.pads, x_sides, dy.shape[1:3], strict=True)]
+        return winograd(dy, w[::-1, ::-1].swapaxes(2, 3), Geometry((1, 1), (pads[0], pads[1]), (1, 1)))
+    form = turned if at.strides == (1, 1) or at.dilation != (1, 1) else by_phase
+    return form(dy, w, x_sides, at)
+
+
+def turned(dy: Array, w: Array, x_sides: tuple[int, int], at: Geometry) -> Array:
+    """The slopes, zeros between them where the convolution skipped, convolved with the kernel turned by 180 degrees."""
+    cover = reach(w.shape, at.dilation)
+    pads = []
+    for f, (low, _), n, rows, s in zip(cover, at.pads, x_sides, dy.shape[1:3], at.strides, strict=True):
+        before = f - 1 - low
+        pads.append((before, n - ((rows - 1) * s + 1) - before + f - 1))
+    if at.strides != (1, 1):
+        dy = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *((0, 0, s - 1) for s in at.strides), (0, 0, 0)))
+    return plain(dy, w[::-1, ::-1].swapaxes(2, 3), Geometry((1, 1), (pads[0], pads[1]), at.dilation))
+
+
+def by_phase(dy: Array, w: Array, x_sides: tuple[int, int], at: Geometry) -> Array:
+    """Pixels y = a mod s take part in every s-th row of the kernel only: s x s small convolutions, woven together."""
+    (sh, sw), (b, oh, ow, _), c = at.strides, dy.shape, w.shape[2]
+    high, wide = -(-x_sides[0] // sh), -(-x_sides[1] // sw)
+    rows = []
+    for p in range(sh):
+        columns = []
+        for q in range(sw):
+            i, j = (p + at.pads[0][0]) % sh, (q + at.pads[1][0]) % sw
+            part = w[i::sh, j::sw]
+            if 0 in part.shape[:2]:
+                columns.append(jnp.zeros((b, high, wide, c), dy.dtype))
+                continue
+            first = (p + at.pads[0][0] - i) // sh, (q + at.pads[1][0] - j) // sw
+            low = [f - 1 - k for f, k in zip(part.shape[:2], first, strict=True)]
+            pads = [
+                (before, n - rows_ - before + f - 1)
+                for before, n, rows_, f in zip(low, (high, wide), (oh, ow), part.shape[:2], strict=True)
+            ]
+            geometry = Geometry((1, 1), (pads[0], pads[1]), (1, 1))
+            kernel = part[::-1, ::-1].swapaxes(2, 3)
+            if kernel.shape[:2] == (1, 1):
+                columns.append(pad(dy, geometry.pads) @ kernel[0, 0])
+            else:
+                columns.append(plain(dy, kernel, geometry))
+        rows.append(jnp.stack(columns, axis=3))
+    woven = jnp.stack(rows, axis=2).reshape(b, high * sh, wide * sw, c)
+    return woven[:, : x_sides[0], : x_sides[1]]
+
+
+# Gradient of the kernel.
+
+_LONG = 20_000
+"""From so many pixels on, a pointwise kernel's gradient is taken transposed, which reaches Eigen."""
+
+
+def kernel_gradient(x: Array, dy: Array, window: tuple[int, int], at: Geometry) -> Array:
+    """[b h w c] by [b oh ow o]: [fh fw c o]."""
+    if window == (1, 1) and at.pads == ((0, 0), (0, 0)):
+        x = every(x, at.strides)
+        x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+        return (x.T @ dy if len(x) < _LONG else (dy.T @ x).T)[None, None]
+    if x.size == 0 or dy.size == 0:
+        return jnp.zeros((*window, x.shape[-1], dy.shape[-1]), x.dtype)
+    if winograd_fits(math.prod(dy.shape[:3]), (*window, x.shape[-1], dy.shape[-1]), at, x.dtype, channels=128):
+        return winograd_kernel_gradient(x, dy, at)
+    return swapped(x, dy, window, at)
+
+
+def swapped(x: Array, dy: Array, window: tuple[int, int], at: Geometry) -> Array:
+    """A convolution in which the batch plays the channels, the channels the batch, and the slopes the kernel."""
+    pads = []
+    for f, (low, _), n, rows, s, d in zip(
+        window, at.pads, x.shape[1:3], dy.shape[1:3], at.strides, at.dilation, strict=True
+    ):
+        pads.append((low, (f - 1) * d + (rows - 1) * s + 1 - n - low))
+    geometry = Geometry(at.dilation, (pads[0], pads[1]), at.strides)
+    return plain(x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3), geometry).transpose(1, 2, 0, 3)
+
+
+# Depthwise: one multiply-add for each place of the kernel.
+
+_UNROLL = 16
+"""So many examples are added up in registers before memory is written."""
+
+
+def depthwise_forward(x: Array, w: Array, at: Geometry) -> Array:
+    """[b h w c] by [fh fw c]: [b oh ow c]."""
+    rows, columns = sides(x.shape, (*w.shape[:2], 1, 1), at)
+    return _sum(x_ij * w[None, None, None, i, j] for i, j, x_ij in taps(x, w.shape, (rows, columns), at))
+
+
+def depthwise_input_gradient(dy: Array, w: Array, x_sides: tuple[int, int], at: Geometry) -> Array:
+    """[b oh ow c] by [fh fw c]: [b h w c]."""
+    (sh, sw), (dh, dw), (b, oh, ow, c) = at.strides, at.dilation, dy.shape
+    high, wide = -(-x_sides[0] // sh), -(-x_sides[1] // sw)
+    cover = reach(w.shape, at.dilation)
+    margins = [(f, f + n - rows) for f, n, rows in zip(cover, (high, wide), (oh, ow), strict=True)]
+    dy = pad(dy, margins)
+    rows = []
+    for p in range(sh):
+        columns = []
+        for q in range(sw):
+            terms = []
+            for i in range(w.shape[0]):
+                for j in range(w.shape[1]):
+                    y, x = p + at.pads[0][0] - i * dh, q + at.pads[1][0] - j * dw
+                    if y % sh or x % sw:
+                        continue
+                    top, left = margins[0][0] + y // sh, margins[1][0] + x // sw
+                    terms.append(dy[:, top : top + high, left : left + wide] * w[None, None, None, i, j])
+            columns.append(_sum(terms) if terms else jnp.zeros((b, high, wide, c), dy.dtype))
+        rows.append(columns[0] if sw == 1 else jnp.stack(columns, axis=3).reshape(b, high, wide * sw, c))
+    woven = rows[0] if sh == 1 else jnp.stack(rows, axis=2).reshape(b, high * sh, wide * sw, c)
+    return woven[:, : x_sides[0], : x_sides[1]]
+
+
+def depthwise_kernel_gradient(x: Array, dy: Array, window: tuple[int, int], at: Geometry) -> Array:
+    """[b h w c] by [b oh ow c]: [fh fw c]."""
+    b, oh, ow, c = dy.shape
+    if dy.size == 0:
+        return jnp.zeros((*window, c), x.dtype)
+    groups = [range(first, min(first + _UNROLL, b)) for first in range(0, b, _UNROLL)]
+    partial = [_sum(x_ij[n] * dy[n] for n in group) for _, _, x_ij in taps(x, window, (oh, ow), at) for group in groups]
+    return jnp.stack(partial).reshape(math.prod(window), -1, c).sum(1).reshape(*window, c)
+
+
+# Parts.
+
+
+def sides(x: tuple[int, ...], w: tuple[int, ...], at: Geometry) -> tuple[int, int]:
+    """Height and width of the output."""
+    cover = reach(w, at.dilation)
+    high, wide = ((n + sum(p) - f) // s + 1 for n, p, f, s in zip(x[1:3], at.pads, cover, at.strides, strict=True))
+    return high, wide
+
+
+def pad(x: Array, pads: object, value: float = 0.0) -> Array:
+    """((top, bottom), (left, right)) more pixels; negative takes away."""
+    (top, bottom), (left, right) = pads  # type: ignore[misc]
+    if (top, bottom, left, right) == (0, 0, 0, 0):
+        return x
+    return lax.pad(x, jnp.asarray(value, x.dtype), ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)))
+
+
+def taps(x: Array, window: tuple[int, ...], out: tuple[int, int], at: Geometry, fill: float = 0.0) -> list:
+    """(i, j, the pixels under place (i, j) of the kernel) for every place: strided views of the padded images."""
+    x = pad(x, at.pads, fill)
+    (b, _, _, c), (sh, sw), (dh, dw) = x.shape, at.strides, at.dilation
+    return [
+        (
+            i,
+            j,
+            lax.slice(
+                x,
+                (0, i * dh, j * dw, 0),
+                (b, i * dh + (out[0] - 1) * sh + 1, j * dw + (out[1] - 1) * sw + 1, c),
+                (1, sh, sw, 1),
+            ),
+        )
+        for i in range(window[0])
+        for j in range(window[1])
+    ]
+
+
+def _sum(terms: object) -> Array:
+    return functools.reduce(lax.add, list(terms))  # type: ignore[call-overload]

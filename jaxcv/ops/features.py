@@ -1,0 +1,55 @@
+"""Statistics of feature maps: which channels fire together. Features are NHWC, `[..., h, w, c]`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_WIDE = 256
+"""From so many channels on, two products of halves that spare a quarter of the work outrun one whole product."""
+
+
+@functools.partial(jax.jit, static_argnames=("normalize",))
+def gram_matrix(features: Float[Array, "*b h w c"], *, normalize: bool = False) -> Float[Array, "*b c c"]:
+    """Products of every two channels, summed over the places: the style of an image, whatever stands where.
+
+    G[k, l] = sum over y, x of features[y, x, k] features[y, x, l].
+
+    Args:
+        features: `[..., h, w, c]`.
+        normalize: Divide by h w c. Gatys' and the course's squared differences of style then need no factor for the
+            size of the layer but 1/4, theirs being 1 / (2 h w c)^2.
+
+    Returns:
+        `[..., c, c]`, symmetric up to rounding; zeros where there is no place.
+
+    References:
+        Gatys, Ecker, Bethge, Image style transfer using convolutional neural networks, CVPR 2016, equation 3.
+    """
+    *lead, height, width, channels = features.shape
+    gram = _gram(features.reshape(*lead, height * width, channels))
+    return gram / max(height * width * channels, 1) if normalize else gram
+
+
+@jax.custom_jvp
+def _gram(rows: Array) -> Array:
+    channels = rows.shape[-1]
+    if channels < _WIDE:
+        return _products(rows, rows)
+    # Symmetric: the lower left block is the transpose of the upper right one.
+    first, second = rows[..., : channels // 2], rows[..., channels // 2 :]
+    upper = _products(first, rows)
+    right = jnp.swapaxes(upper[..., channels // 2 :], -1, -2)
+    return jnp.concatenate([upper, jnp.concatenate([right, _products(second, second)], axis=-1)], axis=-2)
+
+
+@_gram.defjvp
+def _(primals, tangents):
+    # One product, and therefore one in reverse too: plain differentiation would take one for each factor.
+    half = _products(tangents[0], primals[0])
+    return _gram(primals[0]), half + jnp.swapaxes(half, -1, -2)
+
+
+def _products(a: Array, b: Array) -> Array:
+    return jnp.einsum("...nk,...nl->...kl", a, b)

@@ -1,0 +1,74 @@
+"""The same bytes however the batch is spread over devices; several hosts are several devices."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxcv import augment
+
+B, SIDE = 8, 64
+
+
+def some_batch():
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.random((B, SIDE, SIDE, 3), np.float32),
+        "label": np.arange(B) % 5,
+        "boxes": np.tile(np.asarray([[4, 4, 20, 24], [10, 2, 30, 9]], np.float32), (B, 1, 1)),
+        "classes": np.tile(np.arange(2), (B, 1)),
+        "valid": np.ones((B, 2), bool),
+        "mask": rng.integers(0, 9, (B, SIDE, SIDE), np.uint8),
+        "points": rng.uniform(0, SIDE, (B, 5, 2)).astype(np.float32),
+    }
+
+
+def one(key, batch):
+    """What an experiment does."""
+    return augment.detection(key, batch, flip=0.5, crop=0.3, color=0.2, rotate=10.0)
+
+
+def everything(key, batch):
+    """All there is, one after another."""
+    keys = jax.random.split(key, 7)
+    points = batch["points"]
+    batch = augment.mosaic(keys[0], {name: x for name, x in batch.items() if name != "points"}, probability=0.5)
+    batch = augment.detection(keys[1], batch, flip=0.5, crop=0.3, color=0.2)
+    batch = augment.warp(keys[2], batch | {"points": points}, min_area=0.5, rotate=20.0, shear=5.0, elastic=0.5)
+    batch = augment.colors(keys[3], batch, contrast=0.3, hue=0.1)
+    batch = augment.pca_colors(keys[4], batch, components=0.1 * jnp.eye(3))
+    return augment.cutmix(keys[5], augment.mixup(keys[6], batch, num_classes=5, alpha=0.5), num_classes=5)
+
+
+def spread_over(devices, function):
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
+    whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    return jax.jit(function, in_shardings=(whole, split))(jax.random.key(1), some_batch())
+
+
+def compare(function, *counts):
+    first, *others = (jax.tree.map(np.asarray, spread_over(count, function)) for count in counts)
+    assert np.abs(first["image"] - some_batch()["image"]).max() > 0.1
+    for other in others:
+        jax.tree.map(np.testing.assert_array_equal, first, other)
+
+
+def test_two_devices_give_the_bytes_of_one():
+    assert len(jax.devices()) > 1
+    compare(one, 1, 2)
+
+
+@pytest.mark.slow
+def test_four_devices_give_the_bytes_of_one():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, __file__], env=environment, check=True)
+
+
+if __name__ == "__main__":
+    assert len(jax.devices()) == 4
+    compare(everything, 1, 2, 4)

@@ -1,0 +1,110 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcv.losses import triplet
+
+LINE = jnp.asarray([[0.0], [1.0], [3.0], [4.0]])
+LABEL = {"label": jnp.asarray([0, 0, 1, 0])}
+
+
+def brute(embeddings, label, *, distance, margin, valid):
+    """Every anchor's hardest triplet by looking at all of them."""
+    x = np.asarray(embeddings, np.float64)
+
+    def d(i, j):
+        if distance == "cosine":
+            return 1 - x[i] @ x[j] / (np.linalg.norm(x[i]) * np.linalg.norm(x[j]))
+        square = np.square(x[i] - x[j]).sum()
+        return square if distance == "squared" else np.sqrt(square)
+
+    n, losses = len(x), {}
+    for a in range(n):
+        found = [
+            d(a, p) - d(a, q)
+            for p in range(n)
+            for q in range(n)
+            if valid[a] and valid[p] and valid[q] and p != a and label[p] == label[a] != label[q]
+        ]
+        if found:
+            losses[a] = np.log1p(np.exp(max(found))) if margin is None else max(max(found) + margin, 0)
+    return losses
+
+
+def test_by_hand():
+    """On a line, class 0 at 0, 1 and 4, class 1 at 3: the third stands between those of the first."""
+    values, weights = triplet(LINE, LABEL, distance="euclidean", margin=1.0)["triplet"]
+    # 0: farthest 4, nearest other 3. 1: 3 and 2. 4: 4 and 1. Nobody else is of class 1.
+    np.testing.assert_allclose(values[jnp.asarray([0, 1, 3])], [4 - 3 + 1, 3 - 2 + 1, 4 - 1 + 1])
+    assert weights.tolist() == [1, 1, 0, 1]
+    values, _ = triplet(LINE, LABEL, margin=2.0)["triplet"]
+    np.testing.assert_allclose(values[jnp.asarray([0, 1, 3])], [16 - 9 + 2, 9 - 4 + 2, 16 - 1 + 2])
+    values, _ = triplet(LINE, LABEL, distance="euclidean", margin=None)["triplet"]
+    np.testing.assert_allclose(values[0], np.log(1 + np.e), rtol=1e-6)
+    values, _ = triplet(-LINE[:3], {"label": jnp.asarray([0, 0, 1])}, distance="euclidean", margin=1.0)["triplet"]
+    np.testing.assert_allclose(values[:2], [0.0, 0.0])  # far enough
+
+
+@pytest.mark.parametrize("distance", ["squared", "euclidean", "cosine"])
+@pytest.mark.parametrize("margin", [0.5, None])
+def test_the_hardest_of_all(distance, margin):
+    random = np.random.default_rng(0)
+    embeddings, label = random.normal(size=(12, 5)).astype(np.float32), random.integers(0, 4, 12)
+    valid = np.arange(12) < 10
+    batch = {"label": jnp.asarray(label), "example_valid": jnp.asarray(valid)}
+    values, weights = triplet(jnp.asarray(embeddings), batch, distance=distance, margin=margin)["triplet"]
+    expected = brute(embeddings, label, distance=distance, margin=margin, valid=valid)
+    assert np.flatnonzero(weights).tolist() == sorted(expected)
+    np.testing.assert_allclose(
+        values[jnp.asarray(sorted(expected))], [expected[a] for a in sorted(expected)], rtol=1e-4
+    )
+
+
+def test_cosine_pulls_the_right_way():
+    embeddings = jnp.asarray([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [-1.0, 1.0]])
+    batch = {"label": jnp.asarray([0, 0, 1, 1])}
+
+    def total(x):
+        values, weights = triplet(x, batch, distance="cosine", margin=0.5)["triplet"]
+        return (values * weights).sum()
+
+    moved = embeddings - 0.1 * jax.grad(total)(embeddings)
+    cosine = [x[0] @ x[1] / jnp.linalg.norm(x[0]) / jnp.linalg.norm(x[1]) for x in (embeddings, moved)]
+    assert cosine[1] > cosine[0] and total(moved) < total(embeddings)
+
+
+def test_the_margin_may_be_traced():
+    loss = jax.jit(lambda margin: triplet(LINE, LABEL, margin=margin)["triplet"][0])
+    np.testing.assert_allclose(loss(2.0), triplet(LINE, LABEL, margin=2.0)["triplet"][0])
+
+
+@pytest.mark.parametrize("distance", ["squared", "euclidean", "cosine"])
+@pytest.mark.parametrize("label", [[0, 0, 0, 0], [0, 1, 2, 3], [0, 0, 1, 1]])
+def test_finite_where_all_are_equal_or_nothing_can_be_learnt(distance, label):
+    batch = {"label": jnp.asarray(label)}
+
+    def total(x):
+        values, weights = triplet(x, batch, distance=distance)["triplet"]
+        return (values * weights).sum(), weights
+
+    for embeddings in (jnp.ones((4, 3)), jnp.zeros((4, 3))):
+        (value, weights), slope = jax.value_and_grad(total, has_aux=True)(embeddings)
+        assert np.isfinite(value) and np.isfinite(slope).all()
+        assert weights.sum() == (4 if label == [0, 0, 1, 1] else 0)
+        np.testing.assert_allclose(value, 0.2 * weights.sum(), rtol=1e-6)
+
+
+def test_slopes_are_those_of_the_triplets_found():
+    random = np.random.default_rng(1)
+    embeddings = jnp.asarray(random.normal(size=(8, 5)), jnp.float32)
+    batch = {"label": jnp.asarray([0, 0, 1, 1, 2, 2, 3, 3])}
+
+    def every(x):
+        apart = jnp.square(x[:, None] - x[None]).sum(-1)
+        same = batch["label"][:, None] == batch["label"][None]
+        positive = jnp.where(same, apart, -1.0).max(1)
+        return jax.nn.relu(positive - jnp.where(same, jnp.inf, apart).min(1) + 3.0).sum()
+
+    found = jax.grad(lambda x: triplet(x, batch, margin=3.0)["triplet"][0].sum())(embeddings)
+    np.testing.assert_allclose(found, jax.grad(every)(embeddings), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,38 @@
+import jax
+import jax.numpy as jnp
+import networks
+import numpy as np
+import pytest
+
+from jaxcv.models import UNet
+
+
+def test_size_of_the_usual_network():
+    """Two convolutions a level with batch norm and no bias, transposed convolutions with one: 31,037,633."""
+    variables, outputs, features = networks.abstract(UNet(num_classes=1, width=64), 64, 96, 3)
+    assert sum(networks.sizes(variables["params"]).values()) == 31_037_633
+    assert outputs == (2, 64, 96, 1)
+    assert features["down1"] == (2, 64, 96, 64) and features["bottom"] == (2, 4, 6, 1024)
+    assert features["up4"] == (2, 8, 12, 512) and features["up1"] == (2, 64, 96, 64)
+
+
+def test_sides_that_cannot_be_halved_are_refused():
+    with pytest.raises(ValueError, match=r"sides \(20, 16\) must be multiples of 8: 2 to the 3 levels"):
+        networks.abstract(UNet(depth=3), 20, 16, 3)
+
+
+def test_every_parameter_learns():
+    model = UNet(num_classes=3, width=4, depth=2)
+    variables = networks.filled(model, 8, 8, 3)
+    pictures = networks.images(2, 8, 8, 3)
+
+    def loss(params):
+        (logits, _), changed = model.apply(
+            {**variables, "params": params}, pictures, train=True, mutable=["batch_stats"]
+        )
+        return -jax.nn.log_softmax(logits)[..., 0].mean(), changed
+
+    slope, changed = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    assert all(np.abs(leaf).sum() > 0 for leaf in jax.tree.leaves(slope))
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), changed["batch_stats"], variables["batch_stats"])
+    assert all(jax.tree.leaves(moved))

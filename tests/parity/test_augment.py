@@ -1,0 +1,199 @@
+"""Our warps and colours against torchvision's transforms and dm-pix, given the same parameters."""
+
+import importlib
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcv import augment, ops
+from jaxcv.augment.moving import move
+
+torch: Any = pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torchvision warns of its own files
+    tv_tensors: Any = importlib.import_module("torchvision.tv_tensors")
+    InterpolationMode: Any = importlib.import_module("torchvision.transforms").InterpolationMode
+    F: Any = importlib.import_module("torchvision.transforms.v2").functional
+
+H, W = 40, 56
+CENTER = (W / 2, H / 2)
+AFFINE = [
+    {"angle": 0.0, "translate": (0.0, 0.0), "scale": 1.0, "shear": (0.0, 0.0)},
+    {"angle": 30.0, "translate": (0.0, 0.0), "scale": 1.0, "shear": (0.0, 0.0)},
+    {"angle": -110.0, "translate": (5.0, -3.0), "scale": 0.7, "shear": (0.0, 0.0)},
+    {"angle": 12.0, "translate": (-4.5, 2.25), "scale": 1.4, "shear": (20.0, 0.0)},
+    {"angle": 5.0, "translate": (0.0, 7.0), "scale": 0.9, "shear": (-15.0, 10.0)},
+]
+BOXES = np.array([[10, 8, 30, 25], [0, 0, 12, 9], [40, 20, 56, 40], [25, 5, 26, 39]], np.float32)
+
+
+def matrix(angle, translate, scale, shear):
+    one = [jnp.asarray([x], jnp.float32) for x in (angle, scale, shear, translate)]
+    return ops.affine_matrix(*one, center=CENTER)
+
+
+def picture(seed=0, b=1, c=3):
+    return np.random.default_rng(seed).random((b, H, W, c)).astype(np.float32)
+
+
+def to_torch(images):
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+def to_numpy(tensor):
+    return tensor.permute(0, 2, 3, 1).numpy()
+
+
+def within(places, margin):
+    """Where all pixels that are mixed lie in the picture: at its edge torchvision mixes in the fill."""
+    x, y = np.asarray(places)[..., 0], np.asarray(places)[..., 1]
+    return (x > margin) & (x < W - margin) & (y > margin) & (y < H - margin)
+
+
+@pytest.mark.parametrize("parameters", AFFINE, ids=range(len(AFFINE)))
+def test_affine_pictures_masks_boxes_and_points(parameters):
+    image, matrices = picture(), matrix(**parameters)
+    mask = np.random.default_rng(1).integers(0, 20, (1, H, W)).astype(np.uint8)
+    points = np.random.default_rng(2).uniform(0, [W, H], (1, 9, 2)).astype(np.float32)
+    batch = {
+        "image": jnp.asarray(image),
+        "mask": jnp.asarray(mask),
+        "boxes": jnp.asarray(BOXES)[None],
+        "valid": jnp.ones((1, len(BOXES)), bool),
+        "points": jnp.asarray(points),
+    }
+    ours = jax.tree.map(np.asarray, move(jnp.zeros((1, 1)), batch, matrices, fill=0.25, min_visible=0.0))
+    theirs = {**parameters, "translate": list(parameters["translate"]), "shear": list(parameters["shear"])}
+
+    places = ops.affine_places(matrices, size=(H, W))
+    bilinear = {"interpolation": InterpolationMode.BILINEAR}
+    expected = to_numpy(F.affine(to_torch(image), **theirs, **bilinear, fill=[0.25]))
+    inner, outer = within(places, 0.51), ~within(places, -0.51)
+    np.testing.assert_allclose(ours["image"][inner], expected[inner], atol=1e-4)
+    np.testing.assert_allclose(ours["image"][outer], expected[outer], atol=1e-6)
+    assert inner.mean() > 0.3
+
+    expected = F.affine(tv_tensors.Mask(torch.from_numpy(mask)), **theirs, fill=255).numpy()
+    on_pixel = np.asarray(places) % 1
+    sure = ((on_pixel > 1e-3) & (on_pixel < 1 - 1e-3)).all(-1)  # between two pixels either is nearest
+    np.testing.assert_array_equal(ours["mask"][sure], expected[sure])
+    assert sure.mean() > 0.9
+
+    boxes = tv_tensors.BoundingBoxes(torch.from_numpy(BOXES), format="XYXY", canvas_size=(H, W))  # pyright: ignore
+    expected = F.affine(boxes, **theirs).numpy()
+    kept = ours["valid"][0]
+    np.testing.assert_allclose(ours["boxes"][0][kept], expected[kept], atol=1e-2)
+    area = (expected[:, 2] - expected[:, 0]) * (expected[:, 3] - expected[:, 1])
+    np.testing.assert_array_equal(kept, area > 0)
+
+    expected = F.affine(tv_tensors.KeyPoints(torch.from_numpy(points[0]), canvas_size=(H, W)), **theirs).numpy()
+    inside = ((ours["points"][0] > 0) & (ours["points"][0] < [W - 1, H - 1])).all(-1)  # theirs are clamped
+    np.testing.assert_allclose(ours["points"][0][inside], expected[inside], atol=1e-2)
+    assert inside.any()
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+def test_flips(vertical):
+    image, name = picture(3), "vertical_flip" if vertical else "horizontal_flip"
+    batch = {"image": jnp.asarray(image), "boxes": jnp.asarray(BOXES)[None], "valid": jnp.ones((1, len(BOXES)), bool)}
+    option = {"flip_vertical" if vertical else "flip": 1.0}
+    ours = augment.warp(jax.random.key(0), batch, **option)
+    flip = getattr(F, name)
+    np.testing.assert_array_equal(ours["image"], to_numpy(flip(to_torch(image))))
+    boxes = tv_tensors.BoundingBoxes(torch.from_numpy(BOXES), format="XYXY", canvas_size=(H, W))  # pyright: ignore
+    np.testing.assert_array_equal(ours["boxes"][0], flip(boxes).numpy())
+
+
+@pytest.mark.parametrize("window", [(6, 10, 20, 30), (0, 0, H, W), (13, 3, 11, 50)])
+def test_resized_crop(window):
+    top, left, height, width = window
+    image = picture(4)
+    windows = jnp.asarray([[left, top, left + width, top + height]], jnp.float32)
+    ours = np.asarray(ops.resized_crop(jnp.asarray(image), windows, size=(H, W)))
+    expected = to_numpy(F.resized_crop(to_torch(image), top, left, height, width, [H, W], antialias=False))
+    # Theirs is cut first, so at the border of the window its own edge is repeated.
+    y, x = H / height / 2 + 1, W / width / 2 + 1
+    inner = np.s_[:, int(y) : -int(y), int(x) : -int(x)]
+    np.testing.assert_allclose(ours[inner], expected[inner], atol=1e-4)
+
+    boxes = tv_tensors.BoundingBoxes(torch.from_numpy(BOXES), format="XYXY", canvas_size=(H, W))  # pyright: ignore
+    expected = F.resized_crop(boxes, top, left, height, width, [H, W]).numpy()
+    moved = ops.boxes_in_window(jnp.asarray(BOXES)[None], windows, size=(H, W))
+    found = ops.clip_boxes_to_image(moved, image_size=(H, W))[0]
+    np.testing.assert_allclose(found, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.2, 0.05, 0.37, 0.5])
+def test_hue(shift):
+    image = picture(5)
+    image[0, :5, :5] = 0.3  # grey
+    ours = ops.adjust_hue(jnp.asarray(image), jnp.asarray([shift], jnp.float32))
+    np.testing.assert_allclose(ours, to_numpy(F.adjust_hue(to_torch(image), shift)), atol=1e-4)
+
+
+def test_elastic_pictures():
+    """Their displacement is in halves of the side; the B-spline that makes ours has no counterpart."""
+    image = picture(6)
+    limit = ops.elastic_limit(image_size=(H, W), cells=4)
+    control = np.random.default_rng(7).uniform(-limit, limit, (1, 7, 7, 2)).astype(np.float32)
+    places = np.asarray(ops.elastic_places(jnp.asarray(control), size=(H, W)))
+    y, x = np.mgrid[:H, :W] + 0.5
+    displacement = (places - np.stack([x, y], -1)[None]) * [2 / W, 2 / H]
+    expected = F.elastic(to_torch(image), torch.from_numpy(displacement.astype(np.float32)), fill=[0.5])
+    ours = np.asarray(ops.warp(jnp.asarray(image), jnp.asarray(places), fill=0.5))
+    inner = within(places, 0.51)
+    np.testing.assert_allclose(ours[inner], to_numpy(expected)[inner], atol=1e-4)
+    assert inner.mean() > 0.8 and np.abs(displacement).max() > 0.05
+
+
+# dm-pix counts places from the centre of the first pixel, rows first, one picture at a time.
+
+
+@pytest.fixture(scope="module")
+def pix():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("dm_pix")
+
+
+def test_flips_of_pix(pix):
+    image = picture(8)
+    for name, option in (("flip_left_right", {"flip": 1.0}), ("flip_up_down", {"flip_vertical": 1.0})):
+        ours = augment.warp(jax.random.key(0), {"image": jnp.asarray(image)}, **option)["image"]
+        np.testing.assert_array_equal(ours[0], getattr(pix, name)(jnp.asarray(image[0])))
+
+
+def test_hue_of_pix(pix):
+    image = picture(9)
+    ours = ops.adjust_hue(jnp.asarray(image), jnp.asarray([0.2], jnp.float32))[0]
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        expected = pix.adjust_hue(jnp.asarray(image[0]), 0.2)
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+def test_affine_transform_of_pix(pix):
+    image, matrices = picture(10), matrix(**AFFINE[3])
+    a, b, x = np.asarray(matrices[0, 0])
+    c, d, y = np.asarray(matrices[0, 1])
+    rows = np.array([[d, c, 0], [b, a, 0], [0, 0, 1]], np.float32)
+    offset = np.array([y + (c + d) / 2 - 0.5, x + (a + b) / 2 - 0.5, 0], np.float32)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        expected = pix.affine_transform(jnp.asarray(image[0]), rows, offset=offset, order=1, mode="nearest")
+    places = ops.affine_places(matrices, size=(H, W))
+    np.testing.assert_allclose(ops.warp(jnp.asarray(image), places)[0], expected, atol=1e-4)
+
+
+def test_rotate_of_pix(pix):
+    image = picture(11)
+    parameters = {"angle": 25.0, "translate": (0.0, 0.0), "scale": 1.0, "shear": (0.0, 0.0)}
+    places = ops.affine_places(matrix(**parameters), size=(H, W))
+    ours = ops.warp(jnp.asarray(image), places)[0]
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        # Anticlockwise to the eye.
+        expected = pix.rotate(jnp.asarray(image[0]), angle=-np.deg2rad(25.0), order=1, mode="nearest")
+    np.testing.assert_allclose(ours, expected, atol=1e-4)

@@ -1,0 +1,71 @@
+"""What is done to the process before training, each time in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = "--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+
+
+def said(code, **variables):
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "GLIBC_TUNABLES", "LD_PRELOAD")}
+    environment = {k: v for k, v in environment.items() if not k.startswith("MALLOC_")}
+    script = f"from jaxcv import runtime\nimport jax, os\n{code}"
+    command = [sys.executable, "-c", script]
+    environment = {**environment, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+CONVOLVE = """
+import jax.numpy as jnp
+slope = jax.grad(lambda w: jnp.square(jax.lax.conv(jnp.ones((2, 4, 8, 8)), w, (1, 1), "SAME")).sum())
+text = jax.jit(slope).lower(jnp.ones((4, 4, 3, 3))).compile().as_text()
+print("slow" if [line for line in text.splitlines() if "ynn" in line and "convolution(" in line] else "fast")
+"""
+
+
+def test_flags_and_memory_before_jax_starts():
+    lines = said(f"print(*runtime.tune(), os.environ['XLA_FLAGS'], *runtime.tune(), sep='\\n'){CONVOLVE}").splitlines()
+    assert lines[0] == f"XLA_FLAGS {OURS}" and lines[2] == OURS
+    assert lines[1].startswith(("allocations are kept between steps", "memory left as it is"))
+    assert lines[3:5] == lines[:2]  # once is enough
+    assert lines[5] == "fast"
+
+
+def test_the_users_own_settings_stand():
+    own = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT"
+    code = "print(*runtime.tune(), os.environ['XLA_FLAGS'], runtime.compiler_options(), sep='\\n')"
+    lines = said(code, XLA_FLAGS=own, MALLOC_ARENA_MAX="2").splitlines()
+    assert lines == ["XLA's flags as XLA_FLAGS says", "memory as MALLOC_ARENA_MAX says", own, "None"]
+    lines = said(code, XLA_FLAGS="--xla_cpu_enable_fast_math=false").splitlines()
+    assert lines[2] == f"--xla_cpu_enable_fast_math=false {OURS}"
+
+
+def test_what_is_too_late_is_said():
+    lines = said("jax.devices()\nprint(*runtime.tune(), 'XLA_FLAGS' in os.environ, sep='\\n')").splitlines()
+    assert lines[0].startswith("too late for XLA's flags") and "compiler_options" in lines[0]
+    assert lines[1].endswith("from now on") and lines[2] == "False"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_kept_is_used_again():
+    """Freed memory serves the next step: no page is touched for the first time."""
+    code = """
+import ctypes, resource
+runtime.tune()
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+def step():
+    block = libc.malloc(256 << 20)
+    ctypes.memset(block, 1, 256 << 20)
+    libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(-step() + step())
+"""
+    if "kept" in said("print(*runtime.tune())"):
+        assert int(said(code)) < 1000  # 65,536 without
