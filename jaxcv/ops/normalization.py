@@ -64,7 +64,7 @@ def batch_norm(
     References:
         Ioffe, Szegedy, Batch normalization, https://arxiv.org/abs/1502.03167, algorithm 1.
     """
-    return _batch_norm(x, scale, bias, jnp.asarray(epsilon, jnp.float32))
+    return _batch_norm(x, scale, bias, jnp.asarray(epsilon, _wide(x)))
 
 
 def _sums(*values: Array) -> list[Array]:
@@ -85,7 +85,7 @@ def _statistics(x: Array, epsilon: Array) -> tuple[Array, Array, Array]:
     wide = x.astype(_wide(x))
     mean = _sums(wide)[0] / count
     var = _sums(jnp.square(wide - _along(mean, x)))[0] / count
-    return mean, var, lax.rsqrt(var + epsilon.astype(var.dtype))
+    return mean, var, lax.rsqrt(var + epsilon)
 
 
 # The gradient is traced once for all layers of one shape.
