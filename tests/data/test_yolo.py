@@ -151,7 +151,7 @@ YAMLS = {
         "a: &a [x, x]\nb: &b [*a, *a]\nnames: *b\ntrain: images",
         r"data\.yaml:2: broken YAML: aliases are refused",
     ),
-    "deep": ("names: " + "[" * 1_500, r"data\.yaml: YAML that cannot be read: "),
+    "deep": ("names: " + "[" * 600, r"data\.yaml: YAML that cannot be read: "),
     "no names": ("names: 5\ntrain: images/train", "names is 5, expected a list of class names"),
     "empty": ("names: {}\ntrain: images/train", "names is a mapping, expected a list of class names"),
     "nested": ("names: [[a]]\ntrain: images/train", "names: 0: a list, expected a number and a class name"),
