@@ -16,7 +16,7 @@ from jaxcv.types import Batch, UserError
 
 
 def augmented(experiment: ExperimentFunction, values: Mapping[str, Any], count: int) -> list[Batch]:
-    """The first `count` examples of a run at `values`, as the loss sees them: numpy, `image` uint8.
+    """The first `count` examples of a run at `values`, as the loss sees them: numpy, pictures uint8.
 
     Raises:
         UserError: a fault in the data.
@@ -34,7 +34,9 @@ def augmented(experiment: ExperimentFunction, values: Mapping[str, Any], count: 
     for step in range(-(-count // setup.train_data.spec["image"].shape[0])):
         batch = prepare(hyperparameters, jnp.asarray(step, jnp.int32), setup.train_data.batch(step))
         batch = {name: np.asarray(field) for name, field in batch.items()}
-        batch["image"] = np.round(np.clip(batch["image"], 0, 1) * 255).astype(np.uint8)
+        for name in ("image", "other"):
+            if name in batch and batch[name].dtype != np.uint8:
+                batch[name] = np.round(np.clip(batch[name], 0, 1) * 255).astype(np.uint8)
         examples += [{name: field[row] for name, field in batch.items()} for row in range(len(batch["image"]))]
     return examples[:count]
 
@@ -57,6 +59,6 @@ def show(
     if channels not in (1, 3):
         raise UserError(f"--preview-data draws pictures of 1 or 3 channels, not {channels}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    preview.truth_sheet(examples, setup.train_data.class_names).save(target)
+    preview.truth_sheet(examples, setup.train_data.class_names).save(target, compress_level=1)  # a third of the time
     how = "as they are" if setup.augment is None else "as the step augments them"
     reporter.say(f"{target}: {len(examples)} training examples {how}")

@@ -177,11 +177,7 @@ def _keep(limit: int, by_class: bool):
 def _with_areas(boxes):
     """[5, n] of x1, y1, x2, y2 and the area, which may be negative as in torchvision."""
     x1, y1, x2, y2 = (boxes[:, i] for i in range(4))
-    area = (x2 - x1) * (y2 - y1)
-    # Changes nothing, but stands between product and sum: fused into one multiply-add they would round once, not twice
-    # as torchvision's, and boxes whose IoU is the threshold itself would come and go.
-    area = jnp.where(area > -jnp.inf, area, jnp.nan)
-    return jnp.stack([x1, y1, x2, y2, area])
+    return jnp.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])
 
 
 def _part(ones, start, size):

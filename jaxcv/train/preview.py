@@ -77,7 +77,7 @@ def draw_truth(example: Batch, class_names: Sequence[str]) -> Image.Image:
 
     Args:
         example: `image` uint8 [h w c] and any of `boxes` with `valid`, `classes`, `ignored`; `mask`; `points`,
-            `visible`; `label`, an index or probabilities.
+            `visible`; `label`, an index or probabilities; `other`, a second picture, and `same`.
         class_names: name of each class index.
     """
     pixels = example["image"]
@@ -113,11 +113,18 @@ def draw_truth(example: Batch, class_names: Sequence[str]) -> Image.Image:
     if "label" in example:
         label = example["label"]
         if label.ndim:
-            shares = [i for i in np.argsort(-label)[:2] if label[i] > 0]
-            text, index = " + ".join(f"{_name(i, class_names)} {label[i]:.2f}" for i in shares), int(shares[0])
+            shares = [i for i in np.argsort(-label)[:2].tolist() if label[i] > 0]
+            text, index = " + ".join(f"{_name(i, class_names)} {label[i]:.2f}" for i in shares), shares[0]
         else:
             text, index = _name(int(label), class_names), int(label)
         _label(pen, (0, 0), text, _color(index), font, size)
+    if "other" in example:
+        pair = Image.new("RGB", (2 * image.width, image.height))
+        pair.paste(image, (0, 0))
+        pair.paste(draw_truth({"image": example["other"]}, class_names), (image.width, 0))
+        text, color = ("same", _color(1)) if example["same"] else ("different", _color(0))
+        _label(ImageDraw.Draw(pair), (0, 0), text, color, font, pair.size)
+        return pair
     return image
 
 
