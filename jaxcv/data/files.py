@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,15 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
 def leads_inside(path: Path, root: Path) -> bool:
     """Whether a path, its links followed, lies within the folder `root`."""
     try:
-        return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError):  # a circle of links; a name that cannot be one
+        inside, found = _real(str(root)).rstrip(os.sep) + os.sep, os.path.realpath(path)
+        return f"{found}{os.sep}".startswith(inside) and not os.path.islink(found)  # a link still: they go in a circle
+    except (OSError, ValueError):  # a name that cannot be one
         return False
+
+
+@lru_cache(maxsize=16)
+def _real(root: str) -> str:
+    return os.path.realpath(root)
 
 
 def join(folder: Path, name: str, root: Path) -> Path | None:

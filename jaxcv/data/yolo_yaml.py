@@ -106,10 +106,11 @@ def _without_yaml(path: Path) -> Description:
     return Description(listed, path, names, images, "", False)
 
 
-def _pictures(folder: Path, root: Path) -> list[Path]:
-    """All in a folder and those below."""
-    inside = [Path(e.path) for e in list_folder(folder, root) if e.is_dir() and e.name[0] != "."]
-    return [*list_pictures(folder, root).values(), *(path for part in inside for path in _pictures(part, root))]
+def _pictures(folder: Path, root: Path, depth: int = 6) -> list[Path]:
+    """All in a folder and those below, no deeper than any true set: links inside may lead in a circle."""
+    inside = [Path(e.path) for e in list_folder(folder, root) if e.is_dir() and e.name[0] != "."] if depth else []
+    below = (path for part in inside for path in _pictures(part, root, depth - 1))
+    return [*list_pictures(folder, root).values(), *below]
 
 
 def _read_description(file: Path, content: dict[Any, Any]) -> Description:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_WIDE = 256
+_WIDE = 512
 """From so many channels on, two products of halves that spare a quarter of the work outrun one whole product."""
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,9 @@ def test_two_devices_give_the_bytes_of_one():
 
 @pytest.mark.slow
 def test_four_devices_give_the_bytes_of_one():
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    root = str(Path(__file__).parents[2])
+    four = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu", "PYTHONPATH": root}
+    environment = {**os.environ, **four}
     subprocess.run([sys.executable, __file__], env=environment, check=True)
 
 

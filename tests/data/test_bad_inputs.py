@@ -354,6 +354,19 @@ def test_files_that_are_something_else(targets, name):
             file.write_bytes(whole)
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_folders_that_lead_in_a_circle(targets, name):
+    """A link inside the set to a folder above it: whatever is made of it, it ends."""
+    target = targets[name]
+    for folder in {file.parent for file in target.files}:
+        link = folder / "loop"
+        link.symlink_to(target.root)
+        try:
+            target.read()
+        finally:
+            link.unlink()
+
+
 def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcv.data.images import check_image, fit_image, read_image, resize_images
+from jaxcv.data.images import check_image, fit_image, read_image, read_mask, read_region, resize_images
 from jaxcv.types import DataError
 
 
@@ -120,6 +120,64 @@ def test_a_large_jpeg_is_fitted_as_if_it_were_decoded_whole(tmp_path, ending, sh
     grey, _ = fit_image(path, size=32, channels=1, share=share)
     assert grey.shape == (32, 32, 1)
     assert np.abs(grey[1:-1, 1:-1, 0].astype(int) - np.asarray(wanted.convert("L"))[1:-1, 1:-1]).max() <= 3
+
+
+@pytest.mark.parametrize("size", [16, 32, 100])
+def test_a_large_jpeg_is_squashed_as_if_it_were_decoded_whole(tmp_path, size):
+    y, x = np.mgrid[:301, :403]
+    waves = np.stack([np.sin(x / 20), np.cos(y / 15), np.sin((x + y) / 30)], -1)
+    path = save(tmp_path / "a.jpg", np.round(waves * 100 + 128), quality=95)
+    with Image.open(path) as image:
+        wanted = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)).astype(int)
+        half = 403 / size / 2  # a shift by half a pixel of the result, for comparison
+        shifted = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, (half, 0, 403, 301))).astype(int)
+    read, whole = read_image(path, size=size)
+    assert whole == (403, 301)
+    difference = np.abs(read.astype(int) - wanted)
+    assert (difference.max() > 0) == (size < 100), "at 16 and 32 it is decoded at less than its size, at 100 whole"
+    assert difference.mean() < 0.25 * np.abs(shifted - wanted).mean() and difference.max() <= 4
+
+
+def test_a_region(tmp_path):
+    pixels = noise(20, 30)
+    path = save(tmp_path / "a.png", pixels)
+    read, size = read_region(path, region=(4, 5, 10), size=10)
+    np.testing.assert_array_equal(read, pixels[5:15, 4:14])
+    assert size == (30, 20)
+    beyond, _ = read_region(path, region=(-3, -2, 40), size=40)
+    np.testing.assert_array_equal(beyond[2:22, 3:33], pixels)
+    beyond[2:22, 3:33] = 0
+    assert not beyond.any(), "black beyond the border"
+    assert read_region(path, region=(100, 100, 8), size=4)[0].max() == 0
+    assert read_region(path, region=(0, 0, 20), size=5, channels=1)[0].shape == (5, 5, 1)
+
+
+def test_a_region_of_a_large_jpeg(tmp_path):
+    y, x = np.mgrid[:300, :400]
+    path = save(tmp_path / "a.jpg", np.round(100 * np.sin((x + y) / 40) + 128), quality=95)
+    with Image.open(path) as image:
+        wanted = np.asarray(image.crop((40, 30, 296, 286)).resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
+    read, _ = read_region(path, region=(40, 30, 256), size=32, channels=1)
+    difference = np.abs(read[1:-1, 1:-1, 0].astype(int) - wanted[1:-1, 1:-1])
+    assert difference.mean() < 0.6 and difference.max() <= 3
+
+
+def test_masks_keep_their_numbers(tmp_path):
+    values = [[0, 1, 7], [200, 255, 3]]
+    grey = save(tmp_path / "a.png", values)
+    assert read_mask(grey).tolist() == values
+    Image.open(grey).convert("RGB").save(tmp_path / "b.png")
+    assert read_mask(tmp_path / "b.png").tolist() == values
+    with pytest.raises(DataError, match=r"c\.png: colour #010203 at x=1 y=0 is no label"):
+        read_mask(save(tmp_path / "c.png", [[[5, 5, 5], [1, 2, 3]]]))
+    assert read_mask(tmp_path / "c.png", colors={0x050505: 4, 0x010203: 9}).tolist() == [[4, 9]]
+
+
+def test_images_in_colour_are_resized_too():
+    images = np.repeat(np.array([[[0, 0], [255, 255]]], np.uint8)[..., None], 3, -1)
+    large = resize_images(images, size=8)
+    assert large.shape == (1, 8, 8, 3) and (large[..., 0] == large[..., 2]).all()
+    np.testing.assert_array_equal(large[..., 0], resize_images(images[..., 0], size=8))
 
 
 def test_a_truncated_jpeg_is_no_picture_at_any_scale(tmp_path):

@@ -173,19 +173,30 @@ def test_the_same_whatever_the_number_of_threads(seed):
 
 
 @pytest.mark.parametrize("seed", [None, 4])
-def test_hosts_read_the_rows_of_the_same_batch(seed, monkeypatch):
-    whole = take(iter(numbers(10, 4, seed=seed)), 3)
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+@pytest.mark.parametrize("threads", [0, 3])
+def test_hosts_read_the_rows_of_the_same_batch(seed, hosts, threads, monkeypatch):
+    """Whatever their number, that of their threads, and wherever they went on: together the bytes of one host alone."""
+    whole = take(iter(numbers(10, 4, seed=seed, num_threads=0)), 3)
+    monkeypatch.setattr(jax, "process_count", lambda: hosts)
     parts = []
-    for host in (0, 1):
+    for host in range(hosts):
         monkeypatch.setattr(jax, "process_index", lambda host=host: host)
-        batches = numbers(10, 4, seed=seed)
+        batches = numbers(10, 4, seed=seed, num_threads=threads)
         assert batches.spec["label"].shape == (4,)
-        parts.append(take(iter(batches), 3))
-    for expected, first, second in zip(whole, *parts, strict=True):
-        assert_same(expected, {k: np.concatenate([first[k], second[k]]) for k in first})
-    with pytest.raises(UserError, match=r"batch_size=3 .* 2 processes"):
-        numbers(10, 3).batch(0)
+        begun = iter(batches)
+        first = take(begun, 1 + host % 2)  # they stop at different places, and each goes on from its own
+        resumed = iter(numbers(10, 4, seed=seed, num_threads=threads))
+        resumed.set_state(json.loads(json.dumps(begun.get_state())))
+        parts.append([*first, *take(resumed, 3 - len(first))])
+        begun.close()
+        resumed.close()
+        assert all(len(batch["label"]) == 4 // hosts for batch in parts[-1])
+    for expected, *rows in zip(whole, *parts, strict=True):
+        assert_same(expected, {key: np.concatenate([part[key] for part in rows]) for key in rows[0]})
+    if hosts > 1:
+        with pytest.raises(UserError, match=rf"batch_size=3 .* {hosts} processes"):
+            numbers(10, 3).batch(0)
 
 
 @pytest.mark.parametrize("threads", [0, 2])
