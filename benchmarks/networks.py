@@ -147,13 +147,15 @@ def work(contender: str, name: str, train: bool) -> None:
 
 def compare(name: str, train: bool, contenders: list[str], rounds: int) -> dict[str, dict[str, Any]]:
     """Milliseconds and facts of each contender, measured in turns."""
-    environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    huge = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # torch's; ours come from `runtime.tune`
     found: dict[str, dict[str, Any]] = {}
     running = {}
     for contender in contenders:
         command = [sys.executable, __file__, name, "--worker", contender] + [] * train + ["--forward"] * (not train)
         pipe = subprocess.PIPE
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        own = environment if contender in ("jaxcv", "flax") else environment | huge
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=own)
         running[contender] = process
         found[contender] = {**json.loads(process.stdout.readline()), "times": []}  # type: ignore[union-attr]
     counts = {}

@@ -172,13 +172,17 @@ def winograd_fits(pixels: int, w: tuple[int, ...], at: Geometry, dtype: Any, cha
     return 18 * pixels * c * o >= 1e9 and (few >= 128 or tiles <= 64 << 20)
 
 
-def winograd(x: Array, w: Array, at: Geometry) -> Array:
-    """Y = A'[(G g G') * (B' d B)]A with d the 4 x 4 tiles of the images and g the kernel."""
-    (rows, columns), b, o = sides(x.shape, w.shape, at), x.shape[0], w.shape[3]
-    high, wide = -(-rows // 2), -(-columns // 2)
+def winograd(x: Array, w: Array, at: Geometry, *, turn: bool = False) -> Array:
+    """Y = A'[(G g G') * (B' d B)]A with d the 4 x 4 tiles of the images and g the kernel.
+
+    `turn`: by the kernel turned by 180 degrees, outputs for inputs. Its channels change places inside the products: to
+    transpose it first took longer than to multiply by it (512 channels: 6 ms for each of the 16).
+    """
+    (rows, columns), b, o = sides(x.shape, w.shape, at), x.shape[0], w.shape[2 if turn else 3]
+    high, wide, step = -(-rows // 2), -(-columns // 2), -1 if turn else 1
     v = _mix(_BT, _tiles(x, at, (high, wide), 4))
-    u = _mix(_G, [[w[i, j] for j in range(3)] for i in range(3)])
-    y = _mix(_AT, [[d @ g for d, g in zip(*pair, strict=True)] for pair in zip(v, u, strict=True)])
+    u = _mix(_G, [[w[i, j] for j in range(3)[::step]] for i in range(3)[::step]])
+    y = _mix(_AT, [[d @ (g.T if turn else g) for d, g in zip(*pair, strict=True)] for pair in zip(v, u, strict=True)])
     y = jnp.stack([jnp.stack([v.reshape(b, high, wide, o) for v in row], axis=3) for row in y], axis=2)
     return y.reshape(b, 2 * high, 2 * wide, o)[:, :rows, :columns]
 
@@ -240,7 +244,7 @@ def turned_or_woven(dy: Array, w: Array, x_sides: tuple[int, int], at: Geometry)
     """`by_phase` where there are strides and no dilation, else `turned`."""
     if winograd_fits(dy.shape[0] * math.prod(x_sides), w.shape, at, dy.dtype):
         pads = [(2 - low, n + low - rows) for (low, _), n, rows in zip(at.pads, x_sides, dy.shape[1:3], strict=True)]
-        return winograd(dy, w[::-1, ::-1].swapaxes(2, 3), Geometry((1, 1), (pads[0], pads[1]), (1, 1)))
+        return winograd(dy, w, Geometry((1, 1), (pads[0], pads[1]), (1, 1)), turn=True)
     form = turned if at.strides == (1, 1) or at.dilation != (1, 1) else by_phase
     return form(dy, w, x_sides, at)
 
