@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-import platform
 import re
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxcv import heap
+from jaxcv.machine import cache_folder, machine_name
 
 # jaxlib 0.10 hands single convolutions on CPU to a library that is several times slower than XLA's own code for the
 # gradients that training needs. These fusions stay; convolutions go back to XLA. An unknown option aborts a
@@ -25,25 +25,6 @@ from jaxcv import heap
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 _CPU_OPTIONS_KNOWN_TO = ("0.10.",)
 _CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
-
-
-def cache_folder() -> Path:
-    """What jaxcv keeps between runs: `$JAXCV_CACHE`, else `$XDG_CACHE_HOME/jaxcv`, else `~/.cache/jaxcv`."""
-    if folder := os.environ.get("JAXCV_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxcv"
-
-
-def machine_name() -> str:
-    """Twelve hexadecimal digits that differ between processors which cannot run each other's compiled programs."""
-    features = ""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        pass  # not Linux: the names below have to do
-    text = "|".join((platform.system(), platform.machine(), platform.processor(), features))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def enable_compile_cache() -> Path:

@@ -11,10 +11,12 @@ PACKAGE = ROOT / "jaxcv"
 # Who may import what of jaxcv besides itself. A room that is not listed may not exist.
 ARROWS = {
     "types": set(),
-    "heap": set(),
-    "runtime": {"types", "heap"},
+    "machine": set(),
+    "native": {"machine"},
+    "heap": {"native"},
+    "runtime": {"types", "heap", "machine"},
     "download": {"types", "runtime"},
-    "ops": {"types"},
+    "ops": {"types", "native"},
     "losses": {"types", "ops"},
     "metrics": {"types", "ops"},
     "initializers": set(),
