@@ -165,6 +165,7 @@ def compare(name: str, train: bool, contenders: list[str], rounds: int) -> dict[
     counts = {}
     for turn in range(rounds + 1):
         for contender, process in running.items():
+            time.sleep(0.5)  # threads of OpenMP spin for a while after their last work
             process.stdin.write(f"{counts.get(contender, 1)}\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             times = json.loads(process.stdout.readline())  # type: ignore[union-attr]
