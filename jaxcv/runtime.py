@@ -129,7 +129,8 @@ def compile_or_load(traced: Any, alias: str | None = None) -> Any:
     if alias is not None:
         memory = compiled.memory_analysis()
         facts = (path.name, traced.in_tree, traced.out_tree, memory.temp_size_in_bytes if memory else 0)
-        with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError, ValueError):  # of a class unknown here
+        # A class of the experiment file's own cannot be named from outside.
+        with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError, ValueError):
             _write(path.with_name(alias), pickle.dumps(facts))
     return compiled
 

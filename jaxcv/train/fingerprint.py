@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcv import runtime
@@ -122,7 +124,7 @@ class _Digest:
             return x.shape, str(x.dtype)
         if isinstance(x, np.dtype):
             return (x.str, x.name)
-        if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             return str(x.dtype), jax.random.key_data(x)
         if isinstance(x, np.ndarray | np.generic | jax.Array):
             array = np.asarray(x)
