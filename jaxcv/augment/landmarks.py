@@ -30,8 +30,8 @@ def landmarks(
     batch: Batch,
     *,
     flip: Scalar = 0.0,
-    shift: Scalar | None = None,
-    scale: Scalar | None = None,
+    shift: Scalar = 0.0,
+    scale: Scalar = 0.0,
     color: Scalar = 0.0,
     rotate: Scalar | None = None,
     shear: Scalar | None = None,
@@ -41,8 +41,7 @@ def landmarks(
 ) -> Batch:
     """Recolour, mirror, shift, scale, turn, shear and bend pictures; points move with the pixels.
 
-    What lies outside the picture repeats its edge. Options left at None cost nothing: mirroring alone resamples no
-    pixel.
+    What lies outside the picture repeats its edge. Options left at None cost nothing.
 
     Args:
         key: A random key.

@@ -31,7 +31,6 @@ def move(
     *,
     size: tuple[int, int] | None = None,
     upright: bool = False,
-    flips: tuple[Bool[Array, " b"], Bool[Array, " b"]] | None = None,
     control: Float[Array, "b g g 2"] | None = None,
     fill: Scalar | None = None,
     min_visible: Scalar = 0.3,
@@ -45,8 +44,6 @@ def move(
         matrices: `[b, 2, 3]` from (x, y, 1) in the output to (x, y) in the input, in pixels.
         size: (height, width) of the output; by default that of the input.
         upright: That no matrix turns or shears: then rows and columns are resampled one after the other, faster.
-        flips: Of maps that do nothing but mirror: which do so left and right, and top and bottom. Then no pixel is
-            resampled.
         control: `[b, g, g, 2]` of `elastic_places`, in pixels of the output.
         fill: What lies outside the picture; None repeats its edge. In masks it is 255.
         min_visible: Share of its area that a truth must keep.
@@ -65,10 +62,6 @@ def move(
         return affine_points(bent.reshape(b, -1, 2), matrices).reshape(bent.shape)
 
     def resampled(image: Array) -> Array:
-        if flips is not None:
-            sideways, upside_down = (chosen[:, None, None, None] for chosen in flips)
-            image = jnp.where(sideways, image[:, :, ::-1], image)
-            return jnp.where(upside_down, image[:, ::-1], image)
         if upright and control is None:
             return resized_crop(image, _windows(matrices, size), size=size, fill=fill)
         return warp(image, places(), fill=fill)

@@ -15,10 +15,10 @@ def segmentation(
     *,
     flip: Scalar = 0.0,
     flip_vertical: Scalar = 0.0,
-    min_area: Scalar | None = None,
-    max_ratio: Scalar | None = None,
-    shift: Scalar | None = None,
-    scale: Scalar | None = None,
+    min_area: Scalar = 1.0,
+    max_ratio: Scalar = 1.0,
+    shift: Scalar = 0.0,
+    scale: Scalar = 0.0,
     color: Scalar = 0.0,
     rotate: Scalar | None = None,
     shear: Scalar | None = None,
@@ -27,8 +27,7 @@ def segmentation(
 ) -> Batch:
     """Recolour, mirror, crop, shift, scale, turn, shear and bend pictures; masks move with the pixels.
 
-    Outside, the picture repeats its edge and the mask is 255, to be ignored. Options left at None cost nothing: mirroring alone
-    resamples no pixel.
+    Outside, the picture repeats its edge and the mask is 255, to be ignored. Options left at None cost nothing.
 
     Args:
         key: A random key.
