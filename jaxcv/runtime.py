@@ -23,6 +23,7 @@ import numpy as np
 
 from jaxcv import heap
 from jaxcv.machine import cache_folder, machine_name
+from jaxcv.native import kernels
 
 # jaxlib 0.10 hands single convolutions on CPU to a library that is several times slower than XLA's own code for the
 # gradients that training needs. These fusions stay; convolutions go back to XLA. An unknown option aborts a
@@ -148,6 +149,7 @@ def load_untraced(alias: str) -> Any | None:
         return None
     from jax.experimental import serialize_executable
 
+    kernels.ready()  # the program may call them
     if _tuned:  # else the memory would be given back
         threading.Thread(target=_touch, args=(temporary,), daemon=True).start()
     return serialize_executable.deserialize_and_load(payload, in_tree, out_tree)

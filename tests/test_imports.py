@@ -14,7 +14,7 @@ ARROWS = {
     "machine": set(),
     "native": {"machine"},
     "heap": {"native"},
-    "runtime": {"types", "heap", "machine"},
+    "runtime": {"types", "heap", "machine", "native"},
     "download": {"types", "runtime"},
     "ops": {"types", "native"},
     "losses": {"types", "ops"},
@@ -25,7 +25,7 @@ ARROWS = {
     "predict": {"types", "ops"},
     "data": {"types", "ops", "download"},  # ops for the k-means of anchor boxes
     "weights": {"types", "runtime", "download", "models", "initializers"},
-    "train": {"types", "runtime", "initializers"},
+    "train": {"types", "runtime", "native", "initializers"},
     "sweep": {"types", "runtime", "train"},
     "launch": {"types", "runtime", "train", "sweep", "models"},  # models for the summary that --dry-run prints
 }

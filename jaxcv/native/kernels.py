@@ -19,13 +19,11 @@ _NAMES = ("depthwise_forward", "depthwise_gradient", "batch_norm_sums")
 @functools.cache
 def ready() -> bool:
     """Whether the kernels can be called here. The first call compiles them if need be, and makes them known to XLA."""
-    if jax.default_backend() != "cpu" or jax.device_count() > 1:
-        return False
-    return _known() is not None
+    return jax.default_backend() == "cpu" and jax.device_count() == 1 and version() is not None
 
 
 @functools.cache
-def _known() -> str | None:
+def version() -> str | None:
     """What their names in compiled programs end in, so that a program never meets kernels of another version."""
     library = native.build("kernels.cc", include=jax.ffi.include_dir())
     if library is None:
@@ -56,7 +54,7 @@ def call(name: str, plain: Callable[..., Any], *args: jax.Array, **attributes: i
 
     @jax.custom_jvp
     def fast(*arrays: jax.Array) -> Any:
-        function = jax.ffi.ffi_call(f"jaxcv_{name}_{_known()}", types(*arrays), vmap_method="sequential")
+        function = jax.ffi.ffi_call(f"jaxcv_{name}_{version()}", types(*arrays), vmap_method="sequential")
         numbers: dict[str, Any] = {key: np.int64(value) for key, value in attributes.items()}
         return function(*arrays, **numbers)
 

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcv import runtime
+from jaxcv.native import kernels
 from jaxcv.train.experiment import Experiment
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
@@ -161,7 +162,8 @@ def _settings() -> tuple[Any, ...]:
     installed = sorted(name for folder in {*_INSTALLED} if os.path.isdir(folder) for name in os.listdir(folder))
     devices = [f"{d.platform} {d.device_kind} {d.id}" for d in jax.devices()]
     options = repr(runtime.compiler_options())
-    return sys.version, config, installed, devices, options, os.environ.get("XLA_FLAGS"), os.cpu_count()
+    own = kernels.version() if kernels.ready() else None
+    return sys.version, config, installed, devices, options, own, os.environ.get("XLA_FLAGS"), os.cpu_count()
 
 
 def _files() -> set[str]:
