@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from jaxcv.data import classification_data, windows
 from jaxcv.data.windows import place_window, read_window, resize_bilinear
 from jaxcv.types import DataError, UserError
 
-OPTIONS = {"min_area": 0.08, "max_ratio": 4 / 3}
+OPTIONS: dict[str, Any] = {"min_area": 0.08, "max_ratio": 4 / 3}
 NUMBERS = st.floats(0, 1, exclude_max=True)
 
 
