@@ -157,7 +157,9 @@ def test_each_epoch_and_seed_has_its_own_windows(tmp_path):
 
 def test_wrong_options_are_refused(tmp_path):
     train, _ = classification_data(f"folder:{pictures(tmp_path)}", image_size=16)
-    for option, message in (({"min_area": 0.0}, "min_area=0:"), ({"min_area": 0.5, "max_ratio": 0.5}, "max_ratio=0.5")):
+    wrong: list[tuple[dict[str, Any], str]]
+    wrong = [({"min_area": 0.0}, "min_area=0:"), ({"min_area": 0.5, "max_ratio": 0.5}, "max_ratio=0.5")]
+    for option, message in wrong:
         with pytest.raises(UserError, match=message):
             train.batches(2, seed=0, **option).batch(0)
     digits, _ = classification_data("digits", image_size=8)
