@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from jaxcv.data import classification_data, windows
 from jaxcv.data.windows import place_window, read_window, resize_bilinear
 from jaxcv.types import DataError, UserError
 
-OPTIONS = {"min_area": 0.08, "max_ratio": 4 / 3}
+OPTIONS: dict[str, Any] = {"min_area": 0.08, "max_ratio": 4 / 3}
 NUMBERS = st.floats(0, 1, exclude_max=True)
 
 
@@ -156,7 +157,9 @@ def test_each_epoch_and_seed_has_its_own_windows(tmp_path):
 
 def test_wrong_options_are_refused(tmp_path):
     train, _ = classification_data(f"folder:{pictures(tmp_path)}", image_size=16)
-    for option, message in (({"min_area": 0.0}, "min_area=0:"), ({"min_area": 0.5, "max_ratio": 0.5}, "max_ratio=0.5")):
+    wrong: list[tuple[dict[str, Any], str]]
+    wrong = [({"min_area": 0.0}, "min_area=0:"), ({"min_area": 0.5, "max_ratio": 0.5}, "max_ratio=0.5")]
+    for option, message in wrong:
         with pytest.raises(UserError, match=message):
             train.batches(2, seed=0, **option).batch(0)
     digits, _ = classification_data("digits", image_size=8)
