@@ -6,6 +6,7 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
 
     boxes      box_convert box_area box_iou paired_box_iou generalized_box_iou paired_generalized_box_iou
                clip_boxes_to_image encode_boxes decode_boxes
+    box_distances  distance_box_iou complete_box_iou paired_distance_box_iou paired_complete_box_iou
     anchors    kmeans_anchor_boxes match_anchor_boxes shape_iou
     grids      decode_yolo encode_yolo
     nms        nms batched_nms
@@ -23,6 +24,12 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
 """
 
 from jaxcv.ops.anchors import AnchorBoxes, kmeans_anchor_boxes, match_anchor_boxes, shape_iou
+from jaxcv.ops.box_distances import (
+    complete_box_iou,
+    distance_box_iou,
+    paired_complete_box_iou,
+    paired_distance_box_iou,
+)
 from jaxcv.ops.boxes import (
     BoxFormat,
     box_area,
@@ -54,7 +61,7 @@ from jaxcv.ops.distances import (
     pairwise_squared_distances,
 )
 from jaxcv.ops.features import gram_matrix
-from jaxcv.ops.grids import GridTargets, decode_yolo, encode_yolo
+from jaxcv.ops.grids import GridTargets, YoloOutputs, decode_yolo, encode_yolo
 from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
 from jaxcv.ops.nms import batched_nms, nms
 from jaxcv.ops.normalization import batch_norm, local_response_norm
@@ -79,6 +86,7 @@ __all__ = [
     "GridTargets",
     "Interpolation",
     "Padding",
+    "YoloOutputs",
     "adaptive_avg_pool2d",
     "adjust_colors",
     "adjust_hue",
@@ -94,6 +102,7 @@ __all__ = [
     "box_iou",
     "boxes_in_window",
     "clip_boxes_to_image",
+    "complete_box_iou",
     "conv2d",
     "conv_multiply_adds",
     "conv_output_size",
@@ -103,6 +112,7 @@ __all__ = [
     "decode_boxes",
     "decode_yolo",
     "depthwise_conv2d",
+    "distance_box_iou",
     "elastic_limit",
     "elastic_places",
     "elastic_points",
@@ -118,6 +128,8 @@ __all__ = [
     "max_pool2d",
     "nms",
     "paired_box_iou",
+    "paired_complete_box_iou",
+    "paired_distance_box_iou",
     "paired_distances",
     "paired_generalized_box_iou",
     "paired_squared_distances",

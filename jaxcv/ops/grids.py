@@ -2,6 +2,7 @@
 
 A network of output `[gh, gw, a, 5 + k]` divides its input image into gh x gw cells with `a` anchor boxes each; a
 (cell, anchor box) pair is a slot. In a slot stand t_x, t_y, t_w, t_h, the objectness logit and `k` class logits.
+Networks with several grids (YOLOv3) return a tuple of such arrays, finest first.
 """
 
 import functools
@@ -12,10 +13,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxcv.ops.anchors import match_anchor_boxes
+from jaxcv.ops.anchors import AnchorBoxes, match_anchor_boxes
 
 _LARGEST_LOG_SCALE = math.log(1000 / 16)
 _SMALLEST_SIDE = 1e-6
+
+
+YoloOutputs = Float[Array, "b gh gw a d"] | tuple[Float[Array, "b _ _ _ d"], ...]
+"""What a network with anchor boxes says: one grid, or several, finest first."""
+
+
+def grids(outputs: YoloOutputs, anchor_boxes: AnchorBoxes) -> list[tuple[Array, Array]]:
+    """Each grid with the anchor boxes that are its own: as many as it has, one grid after the other.
+
+    Raises:
+        ValueError: There are more or fewer anchor boxes than the grids have.
+    """
+    every = outputs if isinstance(outputs, tuple) else (outputs,)
+    anchors, pairs, start = jnp.asarray(anchor_boxes, jnp.float32), [], 0
+    for grid in every:
+        pairs.append((grid, anchors[start : start + grid.shape[-2]]))
+        start += grid.shape[-2]
+    if start != len(anchors):
+        raise ValueError(f"{len(anchors)} anchor boxes for outputs with {start}")
+    return pairs
 
 
 class GridTargets(NamedTuple):
