@@ -64,7 +64,13 @@ def experiment(
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(batch_size),
         augment=partial(augment.detection, flip=flip if train.mirrors else 0.0, crop=crop, color=color),
-        predict=partial(predict.yolo, anchor_boxes=anchor_boxes, image_size=(train.image_size, train.image_size)),
+        predict=partial(
+            predict.yolo,
+            anchor_boxes=anchor_boxes,
+            image_size=(train.image_size, train.image_size),
+            confidence="class",
+            score_threshold=0.01,
+        ),
         metrics={
             "mAP50": metrics.coco_average_precision("AP50"),
             "mAP75": metrics.coco_average_precision("AP75"),

@@ -5,11 +5,13 @@ float options may be tracers. Every loss is finite, gradient included, for an ex
 
     cross_entropy    softmax classification: `label`
     triplet          embeddings, on the hardest triplets of the batch: `label`
-    yolo             detection on a grid with anchor boxes: `boxes`, `classes`, `valid`
+    yolo             detection on grids with anchor boxes: `boxes`, `classes`, `valid`
+    yolo_v1          detection on a grid without anchor boxes
 """
 
 from jaxcv.losses.classification import cross_entropy
 from jaxcv.losses.detection import yolo
 from jaxcv.losses.embedding import triplet
+from jaxcv.losses.yolo_v1 import yolo_v1
 
-__all__ = ["cross_entropy", "triplet", "yolo"]
+__all__ = ["cross_entropy", "triplet", "yolo", "yolo_v1"]

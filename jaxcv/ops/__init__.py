@@ -8,8 +8,9 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
                clip_boxes_to_image encode_boxes decode_boxes
     box_distances  distance_box_iou complete_box_iou paired_distance_box_iou paired_complete_box_iou
     anchors    kmeans_anchor_boxes match_anchor_boxes shape_iou
-    grids      decode_yolo encode_yolo
+    grids      decode_yolo encode_yolo decode_yolo_v1
     nms        nms batched_nms
+    soft_nms   soft_nms matrix_nms
     roi        roi_align
     features   gram_matrix
     distances  cosine_similarity paired_distances paired_squared_distances
@@ -61,12 +62,13 @@ from jaxcv.ops.distances import (
     pairwise_squared_distances,
 )
 from jaxcv.ops.features import gram_matrix
-from jaxcv.ops.grids import GridTargets, YoloOutputs, decode_yolo, encode_yolo
+from jaxcv.ops.grids import GridTargets, YoloOutputs, decode_yolo, decode_yolo_v1, encode_yolo
 from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
 from jaxcv.ops.nms import batched_nms, nms
 from jaxcv.ops.normalization import batch_norm, local_response_norm
 from jaxcv.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from jaxcv.ops.roi import roi_align
+from jaxcv.ops.soft_nms import matrix_nms, soft_nms
 from jaxcv.ops.warps import (
     Interpolation,
     affine_matrix,
@@ -111,6 +113,7 @@ __all__ = [
     "cosine_similarity",
     "decode_boxes",
     "decode_yolo",
+    "decode_yolo_v1",
     "depthwise_conv2d",
     "distance_box_iou",
     "elastic_limit",
@@ -125,6 +128,7 @@ __all__ = [
     "kmeans_anchor_boxes",
     "local_response_norm",
     "match_anchor_boxes",
+    "matrix_nms",
     "max_pool2d",
     "nms",
     "paired_box_iou",
@@ -139,6 +143,7 @@ __all__ = [
     "resized_crop",
     "roi_align",
     "shape_iou",
+    "soft_nms",
     "to_float",
     "upsample2x",
     "warp",

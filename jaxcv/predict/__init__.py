@@ -3,10 +3,11 @@
 One function serves evaluation, previews, prediction from the command line, and export. Jitted; options keyword-only.
 
     classes    logits -> label and probabilities
-    yolo       grid with anchor boxes -> boxes, scores, classes
+    yolo       grids with anchor boxes -> boxes, scores, classes
+    yolo_v1    the first YOLO's grid -> boxes, scores, classes
 """
 
 from jaxcv.predict.classification import classes
-from jaxcv.predict.detection import yolo
+from jaxcv.predict.detection import yolo, yolo_v1
 
-__all__ = ["classes", "yolo"]
+__all__ = ["classes", "yolo", "yolo_v1"]
