@@ -11,6 +11,7 @@ from rich.table import Table
 from jaxcv.train import preview, program, resolve
 from jaxcv.train.checkpoint import Checkpoints, DamagedCheckpoint
 from jaxcv.train.console import Reporter
+from jaxcv.train.detection_report import write_detection_report
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.train.report import Outcomes, write_report
@@ -60,13 +61,17 @@ def evaluate_run(
     with reporter.counting("preparing test data") as count:
         setup.test_data.prepare(count)
     outcomes: list[Outcomes] = []
+    reports: list[Any] = []
     with reporter.counting("evaluating") as count:
         hyperparameters, variables, data = shared.hyperparameters(values), state.evaluation_variables, setup.test_data
-        found, _ = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, outcomes=outcomes)
+        kept = {"outcomes": outcomes, "reports": reports}
+        found, _ = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, **kept)
     step = int(state.step)
     trained = folder if (folder / "run.json").exists() else None  # weights as they are have no folder
     suffix = "" if step == setup.steps else f"_step_{step:07}"
     write_report(outcomes, data.class_names, trained, reporter, suffix=suffix)
+    for report in reports:
+        write_detection_report(report, data, trained, reporter, suffix=suffix)
     reporter.table(f"{folder} at step {step}", {"test": found})
     return found
 

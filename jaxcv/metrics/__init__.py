@@ -4,11 +4,13 @@ A `Metric` says what to keep of each batch, how to turn all of it into named val
 
     accuracy                  share of images whose best class is right: `Classes`, `label`
     top_k_accuracy            ... whose right class is among the k best
-    coco_average_precision    COCO's AP, AP50, AP75: `Detections`, `boxes`, `classes`, `valid`
+    coco_average_precision    COCO's AP, AP50, AP75, by size: `Detections`, `boxes`, `classes`, `valid`
+    voc_average_precision     PASCAL VOC's, all-point and 11-point: the same
 """
 
 from jaxcv.metrics.classification import accuracy, top_k_accuracy
 from jaxcv.metrics.detection import coco_average_precision
 from jaxcv.metrics.metric import Metric
+from jaxcv.metrics.voc import voc_average_precision
 
-__all__ = ["Metric", "accuracy", "coco_average_precision", "top_k_accuracy"]
+__all__ = ["Metric", "accuracy", "coco_average_precision", "top_k_accuracy", "voc_average_precision"]

@@ -1,6 +1,6 @@
 """What a metric is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,3 +21,5 @@ class Metric:
     """All that `measure` gave, in order -> named values; called once a set. NaN: the set does not define the value."""
     pick: str
     """Which of the named values is this metric."""
+    report: Callable[[list[Any], Sequence[str]], Any] | None = None
+    """All that `measure` gave, and the class names -> what the run shows at its end; see the trainer's reports."""

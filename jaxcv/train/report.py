@@ -113,10 +113,10 @@ def write_report(
     files = []
     if folder is not None:
         files = [folder / f"per_class{suffix}.csv", folder / "previews" / f"confusion{suffix}.png"]
-        _replace(files[0], _csv(rows))
+        replace_file(files[0], _csv(rows))
         picture = io.BytesIO()
         confusion.draw(every.truth, every.found, names).save(picture, "PNG")
-        _replace(files[1], picture.getvalue())
+        replace_file(files[1], picture.getvalue())
     if not reporter.quiet:
         _print(every, rows, files, reporter)
     return files
@@ -160,7 +160,7 @@ def _csv(rows: Sequence[ClassRow]) -> bytes:
     return file.getvalue().encode()
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole: a kill leaves the old one or the new one."""
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
