@@ -39,7 +39,8 @@ def nms(
     Args:
         boxes: `[n, 4]` xyxy, any unit; `n` may be 0.
         scores: `[n]`, any scale. Among equals the lowest index goes first. NaN is never kept.
-        iou_threshold: A box is dropped if its IoU with a kept one exceeds this.
+        iou_threshold: A box is dropped if its IoU with a kept one exceeds this, in the precision of the boxes
+            (torchvision compares float32 with the threshold in double: an IoU of 3/10 exceeds 0.3 there).
         score_threshold: Only scores above this are looked at.
         criterion: What is compared with the threshold: the IoU, or the IoU less how far apart the centres are.
         max_outputs: Length of the outputs; by default `n`. Much smaller than `n` is much faster.
