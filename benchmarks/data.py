@@ -3,7 +3,8 @@
 Random resized crop to 224 (8 to 100 % of the area), mirroring, and brightness, contrast and saturation by up to 40 %,
 in batches of 64. Ours cuts the crop on the host and does the rest in a jitted function, whose time counts; theirs is
 `torchvision.transforms.v2` under a DataLoader, from Pillow and from `decode_image`, with 0, 1 and 2 worker processes
-(kept from pass to pass). All have huge pages, torchvision's from glibc, ours as `launch.py` has them. Every contender is a process of its own; they take turns, round after round, all else idle.
+(kept from pass to pass). All have huge pages, torchvision's from glibc, ours as `launch.py` has them. Every contender
+is a process of its own; they take turns, round after round, all else idle.
 Figures are medians over the rounds; x is over torchvision's best.
 
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes
