@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -20,24 +22,30 @@ using Result = ffi::ResultBuffer<ffi::F32>;
 namespace {
 
 // Runs task(0) .. task(count - 1) on XLA's threads, this one among them. It waits only for tasks that have begun, so it
-// may itself run on one of the pool's threads.
+// may itself run on one of the pool's threads; awake for a moment, then asleep, for whoever has a task may want the core.
 template <typename Task>
 void parallel(ffi::ThreadPool pool, int64_t count, const Task& task) {
   struct Shared {
     std::atomic<int64_t> next{0}, done{0};
+    std::mutex mutex;
+    std::condition_variable all;
   };
   auto shared = std::make_shared<Shared>();
   auto work = [shared, count, &task] {
     // After the last task is taken `task` may be gone: it is touched only with a task in hand.
     for (int64_t i; (i = shared->next.fetch_add(1)) < count;) {
       task(i);
-      shared->done.fetch_add(1);
+      if (shared->done.fetch_add(1) + 1 < count) continue;
+      std::lock_guard<std::mutex> lock(shared->mutex);
+      shared->all.notify_one();
     }
   };
   int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
   for (int64_t i = 0; i < helpers; i++) pool.Schedule(std::function<void()>(work));
   work();
-  while (shared->done.load() < count) std::this_thread::yield();
+  for (int i = 0; i < 1000 && shared->done.load() < count; i++) std::this_thread::yield();
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->all.wait(lock, [&] { return shared->done.load() == count; });
 }
 
 template <int N>
