@@ -31,8 +31,9 @@ def experiment(
     weight_decay: float = 1e-2,
     width: int = 32,
     flip: float = 0.5,
-    crop: float = 0.3,
-    color: float = 0.2,
+    crop: float = 0.4,
+    color: float = 0.4,
+    hue: float = 0.5,
     ema: float = 0.995,
     batch_size: int = 64,
     steps: int = 1_500,
@@ -54,6 +55,7 @@ def experiment(
         flip: probability of mirroring while training; 0 for sets whose mirror images are something else (digits).
         crop: largest relative zoom and translation while training.
         color: largest relative change of brightness, contrast and saturation while training.
+        hue: largest turn of the colour circle while training, 0.5 is all of it.
         ema: decay of the moving average of the parameters that is evaluated.
         batch_size: examples a step.
         steps: updates of the parameters.
@@ -69,7 +71,7 @@ def experiment(
         optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adamw(schedule, weight_decay=weight_decay)),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(batch_size),
-        augment=partial(augment.detection, flip=flip if train.mirrors else 0.0, crop=crop, color=color),
+        augment=partial(augment.detection, flip=flip if train.mirrors else 0.0, crop=crop, color=color, hue=hue),
         predict=partial(predict.localization, image_size=(train.image_size, train.image_size)),
         metrics={
             name: metrics.localization(pick)

@@ -3,9 +3,33 @@
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxcv.models.layers import Dense
+from jaxcv import ops
+from jaxcv.models.layers import Conv, Dense
+
+
+class Places(nn.Module):
+    """What a few places of a map look like, and where these are: [b h w c] to [b num (c + 2)], and the heat maps.
+
+    A 1x1 convolution makes `num` heat maps [b h w num]. The softmax of each weighs the features to a mean, and its
+    `ops.soft_argmax` is the place. A flattened map in front of dense layers, the course's way, has to learn every place
+    anew.
+
+    Levine et al.: End-to-end training of deep visuomotor policies. https://arxiv.org/abs/1504.00702, section 5.1, for
+    the places.
+    """
+
+    num: int = 16
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> tuple[Float[Array, "b d"], Float[Array, "b h w n"]]:
+        """Looks and places of one map after another in a row."""
+        maps = Conv(self.num, 1, name="maps")(x)
+        looks = jnp.einsum("bhwn,bhwc->bnc", nn.softmax(maps, axis=(1, 2)), x)
+        found = jnp.concatenate([looks, ops.soft_argmax(maps)], axis=-1)
+        return found.reshape(x.shape[0], -1), maps
 
 
 def feature_maps(backbone: nn.Module, images: Float[Array, "b h w c"], *, train: bool) -> dict[str, Array]:

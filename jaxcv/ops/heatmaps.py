@@ -43,7 +43,7 @@ def gaussian_heatmaps(
     """A bell around each point, the cells of a map summing to 1.
 
     exp(-d² / (2 sigma²)) over its sum, with d the distance of a cell's middle from the point, in cells. A point outside
-    makes the cells nearest to it the highest.
+    makes the cells nearest to it the highest; it counts as at most one side away.
 
     Args:
         points: `[..., p, 2]` of (x, y), shares of the sides, finite.
@@ -60,6 +60,7 @@ def gaussian_heatmaps(
 
     def bell(place: Array, cells: int) -> Array:
         lead = (1,) * (points.ndim - 2)
+        place = jnp.clip(place, -1, 2)
         apart = cells * (_middles(cells, points).reshape(*lead, cells, 1) - jnp.expand_dims(place, -2))
         return jax.nn.softmax(-jnp.square(apart) / jnp.asarray(2 * sigma**2, points.dtype), axis=-2)
 
