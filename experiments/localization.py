@@ -64,9 +64,7 @@ def experiment(
     train, test = localization_data(data, image_size=image_size, classes=classes, on_error=on_error)
     schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 20, total_steps=steps)
     return Experiment(
-        model=models.Localizer(
-            backbone=models.ResNet(stage_sizes=(1, 1, 1), width=width), num_classes=train.num_classes
-        ),
+        model=models.Localizer(backbone=models.ResNet(stage_sizes=(1, 3), width=width), num_classes=train.num_classes),
         loss=partial(losses.localization, form=form, box_weight=box_weight),
         optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adamw(schedule, weight_decay=weight_decay)),
         train_data=train.batches(batch_size, seed=seed),

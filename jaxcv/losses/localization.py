@@ -22,7 +22,7 @@ def localization(
 ) -> dict[str, Float[Array, " b"]]:
     """The loss on y = [p_c, b_x, b_y, b_h, b_w, c_1 .. c_n]: is there an object, where, and of which class.
 
-    What the network says is p_c = sigma(outputs_0), b = sigma(outputs_1..4) with sigma the logistic function, and
+    What the network says is p_c = sigma(outputs_0) with sigma the logistic function, b = outputs_1..4, and
     c = softmax(outputs_5..). The truth is the largest `valid` box of the image: p_c = 1, its centre, height and width
     as shares of the image's sides, its class; or p_c = 0 where there is none.
 
@@ -59,7 +59,7 @@ def localization(
     truth = jnp.stack([box[:, 0] / width, box[:, 1] / height, box[:, 3] / height, box[:, 2] / width], axis=-1)
     label = jnp.where(present, jnp.take_along_axis(batch["classes"], index[:, None], axis=1)[:, 0], 0)
 
-    errors = jnp.square(jax.nn.sigmoid(outputs[:, 1:5]) - truth)
+    errors = jnp.square(outputs[:, 1:5] - truth)
     there = present.astype(jnp.float32)
     if form == "log":
         object_ = optax.sigmoid_binary_cross_entropy(outputs[:, 0], there)

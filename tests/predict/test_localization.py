@@ -6,7 +6,7 @@ from jaxcv.predict import heatmaps, landmarks, localization
 
 def test_localization_by_hand():
     """In 20 x 40 pixels a box around (0.25, 0.5), half as high and three quarters as wide: cut on the left."""
-    logit = jnp.log(jnp.asarray([0.9, 0.25, 0.5, 0.5, 0.75]) / (1 - jnp.asarray([0.9, 0.25, 0.5, 0.5, 0.75])))
+    logit = jnp.asarray([jnp.log(9.0), 0.25, 0.5, 0.5, 0.75])
     found = localization(jnp.concatenate([logit, jnp.log(jnp.asarray([0.3, 0.7]))])[None], image_size=(20, 40))
     np.testing.assert_allclose(found.score, [0.9], rtol=1e-5)
     np.testing.assert_allclose(found.box, [[0, 5, 25, 15]], rtol=1e-5)
