@@ -19,9 +19,9 @@ def localization(outputs: Float[Array, "*b d"], *, image_size: tuple[int, int]) 
         image_size: (height, width) of the network's input in pixels.
 
     Returns:
-        `score` `[...]`, p_c in [0, 1]; `box` `[..., 4]` xyxy, cut to the image (no area where a side is not positive); `label` `[...]`, the most probable
-        class, the lowest index among equals; `scores` `[..., n]`, its softmax. Box and classes mean something where
-        p_c says so.
+        `score` `[...]`, p_c in [0, 1]; `box` `[..., 4]` xyxy, cut to the image (no area where a side is not positive);
+        `label` `[...]`, the most probable class, the lowest index among equals; `scores` `[..., n]`, its softmax. Box
+        and classes mean something where p_c says so.
     """
     outputs = outputs.astype(jnp.float32)
     height, width = image_size
