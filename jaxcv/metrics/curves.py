@@ -29,14 +29,14 @@ def draw_error_curves(errors: Mapping[str, np.ndarray], *, threshold: float) -> 
 
     for i in range(5):
         share, error = i / 4, i / 2 * threshold
-        pen.line([place(0, share), place(2 * threshold, share)], fill=_GRID)
-        pen.line([place(error, 0), place(error, 1)], fill=_INK if i == 2 else _GRID)
-        pen.text((left - 6, place(0, share)[1]), f"{share:.2f}", fill=_INK, font=font, anchor="rm")
-        pen.text((place(error, 0)[0], bottom + 6), f"{error:.3g}", fill=_INK, font=font, anchor="mt")
+        pen.line([place(0.0, share), place(2 * threshold, share)], fill=_GRID)
+        pen.line([place(error, 0.0), place(error, 1.0)], fill=_INK if i == 2 else _GRID)
+        pen.text((left - 6, place(0.0, share)[1]), f"{share:.2f}", fill=_INK, font=font, anchor="rm")
+        pen.text((place(error, 0.0)[0], bottom + 6), f"{error:.3g}", fill=_INK, font=font, anchor="mt")
     pen.text(((left + right) / 2, _HEIGHT - 8), "error, normalised", fill=_INK, font=font, anchor="ms")
     pen.text((left + 4, 2), "share of examples with at most this error", fill=_INK, font=font)
     for number, (name, values) in enumerate(errors.items()):
-        color, steps, share = _COLORS[number % len(_COLORS)], [place(0, 0)], 0.0
+        color, steps, share = _COLORS[number % len(_COLORS)], [place(0.0, 0.0)], 0.0
         for i, error in enumerate(np.sort(values).tolist(), start=1):
             if error > 2 * threshold:
                 break

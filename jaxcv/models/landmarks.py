@@ -4,8 +4,8 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from jaxcv import ops
-from jaxcv.models.layers import Conv, ConvNormAct, Dense, Dropout
-from jaxcv.models.trunk import Places, feature_maps
+from jaxcv.models.layers import Conv, ConvNormAct, Dense, Dropout, flatten
+from jaxcv.models.trunk import feature_maps
 from jaxcv.types import Scalar
 
 
@@ -13,15 +13,15 @@ class LandmarkRegressor(nn.Module):
     """The course's landmark detection: a trunk, a hidden layer, and 2n outputs.
 
     Takes [b h w c] in [0, 1], always the same sides; returns [b n 2] of (x, y) as shares of the image's sides, which
-    start near the middle. Features: the trunk's maps, `maps`, `hidden`.
+    start near the middle. Features: the trunk's maps, `neck`, `hidden`.
     """
 
     backbone: nn.Module
     """Any network of the zoo; its own fully connected layers are left out."""
     num_points: int
-    maps: int = 16
-    """Of `Places`, which the last map reaches the dense layers through."""
-    hidden: int = 256
+    neck_channels: int = 64
+    """Of the 1x1 convolution whose map is flattened for the dense layers."""
+    hidden: int = 512
     dropout: Scalar = 0.0
 
     @nn.compact
@@ -31,8 +31,8 @@ class LandmarkRegressor(nn.Module):
         """`train` selects batch statistics over running ones, and turns dropout on."""
         features = feature_maps(self.backbone, images, train=train)
         x = list(features.values())[-1]
-        x, features["maps"] = Places(self.maps, name="places")(x)
-        x = features["hidden"] = nn.relu(Dense(self.hidden, name="hidden_dense")(x))
+        x = features["neck"] = ConvNormAct(self.neck_channels, 1, name="neck")(x, train=train)
+        x = features["hidden"] = nn.relu(Dense(self.hidden, name="hidden_dense")(flatten(x)))
         x = Dropout(self.dropout)(x, train=train)
         head = Dense(
             2 * self.num_points,

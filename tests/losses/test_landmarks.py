@@ -62,8 +62,3 @@ def test_a_flat_map_costs_the_logarithm_of_its_cells_and_points_are_those_of_the
 def test_without_visible_all_points_count():
     batch = {name: BATCH[name] for name in ("image", "points")}
     np.testing.assert_allclose(landmarks(OUTPUTS, batch, form="mse")["points"], [9 / 4, (100 + 25 + 4) / 4], rtol=1e-6)
-
-
-def test_an_unknown_form_is_refused():
-    with pytest.raises(ValueError, match="form='l1'"):
-        landmarks(OUTPUTS, BATCH, form="l1")  # pyright: ignore[reportArgumentType]

@@ -43,8 +43,9 @@ def test_weights_are_factors_and_may_be_traced(form):
     weigh = jax.jit(
         lambda a, b, c: localization(OUTPUTS, BATCH, form=form, object_weight=a, box_weight=b, class_weight=c)
     )
-    for (name, value), factor in zip(weigh(2.0, 3.0, 0.5).items(), (2.0, 3.0, 0.5), strict=True):
-        np.testing.assert_allclose(value, factor * plain[name], rtol=1e-5)
+    found = weigh(2.0, 3.0, 0.5)
+    for name, factor in {"object": 2.0, "box": 3.0, "class": 0.5}.items():
+        np.testing.assert_allclose(found[name], factor * plain[name], rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["log", "squares"])
@@ -61,8 +62,3 @@ def test_without_an_object_only_p_c_learns_whatever_the_padding_holds(form):
 def test_wild_outputs_have_finite_slopes(form):
     slope = jax.grad(lambda x: sum(v.sum() for v in localization(x, BATCH, form=form).values()))(1e4 * OUTPUTS)
     assert np.isfinite(slope).all()
-
-
-def test_an_unknown_form_is_refused():
-    with pytest.raises(ValueError, match="form='cubes'"):
-        localization(OUTPUTS, BATCH, form="cubes")  # pyright: ignore[reportArgumentType]
