@@ -1,6 +1,12 @@
 """Landmarks: the 68 points of a face, as 2n numbers or as heat maps.
 
-Claim: TODO
+Claim: on 36 pictures of 6 people (68 points, YouTube Faces; trained on 150 pictures of 25 others), normalised mean
+error 0.105 with heat maps, beside 0.293 of the set's own mean face (n=1, seed 0; about 80 s of steps beside other work
+on 2 AMD EPYC (Zen 3) cores, jax 0.10.2, flax 0.12.8), by the first command. The regression head of the same trunk,
+1,000 steps and a flattened map of 32 channels, ended at 0.188 and was still falling: it has to learn from 150 pictures
+what a face looks like at every place, which heat maps know by construction.
+
+Errors are distances over that of the outer corners of the eyes (points 36 and 45, counted from 0).
 
     python launch.py experiments/landmarks.py data=points:PATH head=heatmaps,regression seed=0,1,2
     python launch.py experiments/landmarks.py                                       # drawn faces, embedded
