@@ -1,6 +1,9 @@
 """Localization: is there an object, of which class, and where; one object or none a picture.
 
-Claim: TODO
+Claim: none yet at these defaults. On the embedded digits, 500 test scenes, a variant whose last map was averaged by 16
+heat maps reached object accuracy 0.962, class accuracy 0.769 and mean IoU 0.612 after 600 of 1,500 steps; a flattened
+map ended at 0.906, 0.918 and 0.579 after all of them (n=1, seed 0, each, on 2 AMD EPYC (Zen 3) cores beside other work,
+jax 0.10.2, flax 0.12.8). The goal is 0.99, 0.97 and 0.80.
 
 The course's y = [p_c, b_x, b_y, b_h, b_w, c_1 .. c_n]; the trunk is a small residual network.
 
