@@ -39,13 +39,15 @@ def experiment(
     weight_decay: float = 5e-2,
     width: int = 32,
     flip: float = 0.5,
-    shift: float = 0.08,
-    scale: float = 0.25,
+    shift: float = 0.12,
+    scale: float = 0.35,
     rotate: float = 25.0,
+    shear: float = 15.0,
+    elastic: float = 0.3,
     color: float = 0.4,
     ema: float = 0.99,
     batch_size: int = 32,
-    steps: int = 1_000,
+    steps: int = 1_500,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
@@ -67,6 +69,8 @@ def experiment(
         shift: largest translation while training, as a share of the side.
         scale: largest change of size while training.
         rotate: largest rotation while training, in degrees.
+        shear: largest shear while training, in degrees.
+        elastic: how near to folding pictures are bent while training, below 1.
         color: largest relative change of brightness, contrast and saturation while training.
         ema: decay of the moving average of the parameters that is evaluated.
         batch_size: examples a step.
@@ -104,6 +108,8 @@ def experiment(
             shift=shift,
             scale=scale,
             rotate=rotate,
+            shear=shear,
+            elastic=elastic,
             color=color,
             swap=swap,
         ),

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int, UInt8
 from jaxcv.data.digits import NAMES, load_digits, sklearn_file
 from jaxcv.data.images import Progress, read_image, resize_images
 from jaxcv.data.pipeline import Dataset
+from jaxcv.data.variation import BACKGROUND_UNIFORMS, GLYPH_UNIFORMS, varied_background, varied_glyph
 from jaxcv.types import Batch
 
 SCENES = {"train": 20_000, "test": 500}
@@ -42,7 +43,8 @@ def open_scenes(*, image_size: int, single: bool = False) -> tuple[Dataset, Data
 
     Args:
       image_size: side of a scene in pixels.
-      single: one large digit, or none in a fifth of the scenes, for localization.
+      single: one large digit, or none in a fifth of the scenes, for localization; those for training are varied
+        further, see `jaxcv.data.variation`.
     """
     train, test = (Dataset(Scenes(split, image_size, single), image_size, mirrors=False) for split in ("train", "test"))
     return train, test
@@ -90,6 +92,11 @@ class Scenes:
     image_size: int
     single: bool = False
     """One large digit, or none in a fifth of the scenes, instead of one to six."""
+
+    @property
+    def varied(self) -> bool:
+        """Whether backgrounds and digits are varied: see `jaxcv.data.variation`."""
+        return self.single and self.split == "train"
 
     @property
     def _most(self) -> int:
@@ -155,8 +162,15 @@ class Scenes:
         photo = photos[int(which * len(photos))]
         x, y = int(u * (photo.width - side + 1)), int(v * (photo.height - side + 1))
         image = photo.crop((x, y, x + side, y + side))
+        more = []
+        if self.varied:
+            more = np.random.default_rng([2, index]).random(BACKGROUND_UNIFORMS + GLYPH_UNIFORMS).tolist()
+            image = varied_background(image, photos, more)
         for (glyph, box), ink in zip(placed, inks, strict=False):
-            mask = _glyphs(self.split)[glyph][0].resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR)
+            mask = _glyphs(self.split)[glyph][0]
+            if self.varied:
+                mask = varied_glyph(mask, more[BACKGROUND_UNIFORMS:])
+            mask = mask.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR)
             red, green, blue = image.resize((1, 1), Image.Resampling.BOX, box=box).getpixel((0, 0))
             image.paste(_contrasting(ink.tolist(), 0.299 * red + 0.587 * green + 0.114 * blue), box, mask)
         return np.asarray(image), placed

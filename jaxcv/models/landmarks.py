@@ -4,24 +4,26 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from jaxcv import ops
-from jaxcv.models.layers import Conv, ConvNormAct, Dense, Dropout, flatten
-from jaxcv.models.trunk import feature_maps
+from jaxcv.models.layers import Conv, ConvNormAct, Dropout
+from jaxcv.models.trunk import Cells, feature_maps
 from jaxcv.types import Scalar
 
 
 class LandmarkRegressor(nn.Module):
-    """The course's landmark detection: a trunk, a hidden layer, and 2n outputs.
+    """The course's landmark detection: a trunk, and 2n outputs.
 
-    Takes [b h w c] in [0, 1], always the same sides; returns [b n 2] of (x, y) as shares of the image's sides, which
-    start near the middle. Features: the trunk's maps, `neck`, `hidden`.
+    Takes [b h w c] in [0, 1]; returns [b n 2] of (x, y) as shares of the image's sides, which start in the middle.
+    Features: the trunk's maps, `neck`, and `attention` [b h w], whose softmax is each cell's share in the answer.
+
+    Where the course has fully connected layers, which have to learn every place anew, every cell of the last map says
+    where the points lie relative to its own middle (`trunk.Cells`).
     """
 
     backbone: nn.Module
     """Any network of the zoo; its own fully connected layers are left out."""
     num_points: int
-    neck_channels: int = 64
-    """Of the 1x1 convolution whose map is flattened for the dense layers."""
-    hidden: int = 512
+    neck_channels: int = 256
+    """Of a 3x3 convolution in front of the answers."""
     dropout: Scalar = 0.0
 
     @nn.compact
@@ -31,16 +33,10 @@ class LandmarkRegressor(nn.Module):
         """`train` selects batch statistics over running ones, and turns dropout on."""
         features = feature_maps(self.backbone, images, train=train)
         x = list(features.values())[-1]
-        x = features["neck"] = ConvNormAct(self.neck_channels, 1, name="neck")(x, train=train)
-        x = features["hidden"] = nn.relu(Dense(self.hidden, name="hidden_dense")(flatten(x)))
+        x = features["neck"] = ConvNormAct(self.neck_channels, name="neck")(x, train=train)
         x = Dropout(self.dropout)(x, train=train)
-        head = Dense(
-            2 * self.num_points,
-            kernel_init=nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal"),
-            bias_init=nn.initializers.constant(0.5),
-            name="head",
-        )
-        return head(x).reshape(-1, self.num_points, 2), features
+        _, answer, features["attention"] = Cells(0, points=self.num_points, name="head")(x)
+        return answer.reshape(-1, self.num_points, 2), features
 
 
 class LandmarkHeatmaps(nn.Module):

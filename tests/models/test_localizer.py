@@ -31,7 +31,7 @@ def test_any_network_may_be_the_trunk_and_leaves_its_dense_layers_behind(name):
         (models.LandmarkRegressor(backbone=backbone, num_points=68), (2, 68, 2)),
     ):
         variables, (outputs, features) = shapes(model, side)
-        assert outputs.shape == shape and features["hidden"].shape[0] == 2
+        assert outputs.shape == shape and features["neck"].shape[0] == 2
         paths = [
             "/".join(str(k.key) for k in path) for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])
         ]
@@ -68,5 +68,5 @@ def test_every_parameter_has_a_slope():
 
         slopes = jax.jit(jax.grad(total))(variables["params"])
         silent = [jax.tree_util.keystr(p) for p, s in jax.tree_util.tree_leaves_with_path(slopes) if not np.any(s)]
-        assert not [p for p in silent if "head" in p or "hidden" in p or "kernel" in p]
+        assert not [p for p in silent if "head" in p or "kernel" in p]
         assert all(np.isfinite(s).all() for s in jax.tree.leaves(slopes))
