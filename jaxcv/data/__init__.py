@@ -29,6 +29,7 @@ __all__ = [
     "landmark_data",
     "segmentation_data",
     "verification_data",
+    "window_data",
 ]
 
 
@@ -266,6 +267,36 @@ def verification_data(
     kind, path = _parse(data, "verification", ("faces:PATH", "omniglot:PATH"), on_error, channels)
     channels = channels or (1 if kind == "omniglot" else 3)
     return open_pairs(kind, path, image_size=_size(image_size), channels=channels, on_error=on_error)
+
+
+@cache
+def window_data(
+    data: str, *, image_size: int = 32, channels: int = 1, photographs: int = 4_000
+) -> tuple[Dataset, Dataset]:
+    """Open windows with and without an object: `image` uint8 [b s s c], `label` int32 [b], 1 for the object.
+
+    What a classifier learns from that is to scan pictures; files to predict on are read whole. See
+    `jaxcv.data.windows`.
+
+    Args:
+      data: `digits` (embedded: digits over photographs) or `npy:PATH` (pictures of two classes, see `jaxcv.data.npy`).
+      image_size: side of a window in pixels.
+      channels: 1 for grey, 3 for RGB.
+      photographs: of npy, how many squares of scikit-learn's two photographs are added to the training split as
+        windows without object; 0 for none.
+
+    Returns:
+      The train and the test split.
+
+    Raises:
+      UserError: no such kind of set.
+    """
+    from jaxcv.data.windows import open_windows
+
+    kind, path = _parse(data, "window", ("digits", "npy:PATH"), "raise", channels)
+    if photographs < 0:
+        raise UserError(f"photographs={photographs}: expected 0 or more")
+    return open_windows(kind, path, image_size=_size(image_size), channels=channels, photographs=photographs)
 
 
 def _open_identities(

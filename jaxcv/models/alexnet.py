@@ -30,7 +30,7 @@ class AlexNet(nn.Module):
     """The paper's two graphics cards: in 2 groups, a filter sees half of the maps."""
     padding: int | Literal["valid"] = 2
     """Pixels of zeros around the image: 224 + 2 + 2 gives conv1 the same 55x55 places as the paper's 227. "valid": no
-    layer is padded, for `convolutionalize`; sides of 131 and more, and 355 for a 6x6 map before fc6."""
+    layer is padded, for `convolutionalize`; sides of 195 and more, and 355 for a 6x6 map before fc6."""
     response_norm: bool = False
     """Local response normalisation after conv1 and conv2: features `norm1`, `norm2`."""
     fc_width: int = 4096

@@ -20,7 +20,7 @@ windows are as large as what those really see. LeNet has no padding anyway.
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,8 @@ class WindowNetwork:
     """Height and width of a window in pixels."""
     strides: tuple[int, int]
     """(vertical, horizontal) distance between neighbouring windows in pixels."""
+    seen: tuple[int, int]
+    """Height and width of the part of a window, from its upper left corner, that the classifier looks at."""
 
     def apply(
         self, variables: Mapping[str, Any], images: Float[Array, "b h w c"], *, train: bool = False
@@ -70,8 +72,11 @@ class WindowNetwork:
             raise ValueError("windows of one pass are evaluated, not trained: train the classifier on crops")
         if images.shape[1] < self.window[0] or images.shape[2] < self.window[1]:
             raise ValueError(f"a picture of {images.shape[1:3]} pixels has no window of {self.window}")
-        # What lies beyond the last window would only make the maps larger.
-        reach = [(n - w) // s * s + w for n, w, s in zip(images.shape[1:3], self.window, self.strides, strict=True)]
+        # What lies beyond the part that the last window looks at would only make the maps larger.
+        reach = [
+            (n - w) // s * s + seen
+            for n, w, s, seen in zip(images.shape[1:3], self.window, self.strides, self.seen, strict=True)
+        ]
         with nn.intercept_methods(_Pass(self.strides)):
             return self.model.apply(variables, images[:, : reach[0], : reach[1]], train=False)
 
@@ -130,7 +135,7 @@ def convolutionalize(
         rows, columns = (_averages(n, side, kernel.dtype) for n in places)
         filters = kernel.reshape(side, side, shape.channels, -1)
         filters = jnp.einsum("yxcd,yh,xw->hwcd", filters, rows, columns, precision="highest")
-    return WindowNetwork(model, window, strides), _with_leaf(variables, shape.dense, filters)
+    return WindowNetwork(model, window, strides, shape.window(places)), _with_leaf(variables, shape.dense, filters)
 
 
 class WindowScanner(nn.Module):
@@ -296,8 +301,10 @@ class _Pass:
         if isinstance(module, Conv | ConnectedConv):
             spread = dilation[0] * apart[0], dilation[1] * apart[1]
             more = {"strides": steps} if isinstance(module, Conv) else {}
-            clone: Any = module.clone(dilation=spread, parent=None, **more)
-            return clone.apply({"params": module.variables["params"]}, x)
+            params = {"params": module.variables["params"]}
+            if steps == (1, 1) and dilation == (1, 1):
+                return _by_phases(lambda x: module.clone(parent=None, **more).apply(params, x), x, apart)
+            return module.clone(dilation=spread, parent=None, **more).apply(params, x)
         if isinstance(module, MaxPool):
             return _pooled(x, jnp.maximum, _pair(module.window), steps, apart)
         window = _pair(module.window)
@@ -314,7 +321,32 @@ class _Pass:
         grid = self._grid(self.own)
         apart = self.own[0] // grid[0], self.own[1] // grid[1]
         steps = self.wanted[0] // grid[0], self.wanted[1] // grid[1]
-        return ops.conv2d(x, kernel, strides=steps, dilation=apart)
+        # One matrix product: the filters are far larger than the map.
+        rows, columns = (n - (f - 1) * d for n, f, d in zip(x.shape[1:3], kernel.shape, apart, strict=False))
+        places = [
+            x[:, i : i + rows : steps[0], j : j + columns : steps[1]]
+            for i in range(0, kernel.shape[0] * apart[0], apart[0])
+            for j in range(0, kernel.shape[1] * apart[1], apart[1])
+        ]
+        return jnp.concatenate(places, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def _by_phases(convolve: Callable[[Array], Any], x: Array, apart: tuple[int, int]) -> Array:
+    """A convolution whose inputs are `apart`, as one of neighbours over each of the maps that make up this one.
+
+    Neighbours can be convolved by faster forms: [1, 48, 48, 384] to 256 filters 13 ms, dilated 27.
+    """
+    if apart == (1, 1):
+        return convolve(x)
+    (b, h, w, c), (r, s) = x.shape, apart
+    rows, columns = -(-h // r), -(-w // s)
+    x = jnp.pad(x, ((0, 0), (0, rows * r - h), (0, columns * s - w), (0, 0)))
+    x = x.reshape(b, rows, r, columns, s, c).transpose(2, 4, 0, 1, 3, 5).reshape(r * s * b, rows, columns, c)
+    y = convolve(x)
+    lost = (rows - y.shape[1]) * r, (columns - y.shape[2]) * s
+    y = y.reshape(r, s, b, *y.shape[1:]).transpose(2, 3, 0, 4, 1, 5)
+    y = y.reshape(b, y.shape[1] * r, y.shape[3] * s, -1)
+    return y[:, : h - lost[0], : w - lost[1]]
 
 
 def _pooled(x: Array, join: Any, window: tuple[int, int], steps: tuple[int, int], apart: tuple[int, int]) -> Array:

@@ -33,7 +33,7 @@ class VGG(nn.Module):
     """Side of the map that fc6 reads; any other is averaged, or repeated, to it."""
     padding: int | Literal["valid"] = 1
     """Pixels of zeros around every map. "valid": none, for `convolutionalize`; a map loses two pixels at each layer, so
-    the smallest sides are 76 for vgg11 and 212 for vgg16, and 268 and 404 for a 7x7 map before fc6."""
+    the smallest sides are 150 for vgg11 and 212 for vgg16, and 342 and 404 for a 7x7 map before fc6."""
     dropout: Scalar = 0.5
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD

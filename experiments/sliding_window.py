@@ -1,0 +1,110 @@
+"""Sliding windows made convolutional: a classifier of windows scans photographs in one pass for each scale.
+
+Claim: to be measured.
+
+Paper: Sermanet et al., OverFeat, https://arxiv.org/abs/1312.6229, section 3.5, with non-maximum suppression.
+
+    python launch.py experiments/sliding_window.py
+    python launch.py experiments/sliding_window.py data=npy:lfw_subset.npy
+    python launch.py experiments/sliding_window.py data=npy:lfw_subset.npy --predict photograph.jpg
+"""
+
+from functools import partial
+from typing import Any
+
+import optax
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import window_data
+from jaxcv.train import Experiment, schedules
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    window: int = 32,
+    stride: int = 4,
+    smallest: int = 32,
+    ratio: int = 20,
+    photographs: int = 4_000,
+    score: float = 0.9,
+    overlap: float = 0.2,
+    lr: float = 3e-3,
+    weight_decay: float = 1e-2,
+    dropout: float = 0.3,
+    flip: float = 0.5,
+    shift: float = 0.06,
+    scale: float = 0.15,
+    rotate: float = 10.0,
+    color: float = 0.4,
+    batch_size: int = 64,
+    steps: int = 3_000,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (windows of embedded scenes) or "npy:PATH" (pictures with and without the object, such as
+            scikit-image's lfw_subset.npy: faces).
+        window: side of a window in pixels.
+        stride: between neighbouring windows of a scanned picture, in pixels of the scaled picture.
+        smallest: height in pixels of the smallest object looked for; below `window` pictures are enlarged.
+        ratio: of the sizes of neighbouring scales, in percent above 100.
+        photographs: squares of photographs beside the pictures of an array, as windows without object.
+        score: probability above which a window counts as found.
+        overlap: IoU above which the less probable of two windows is dropped.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, decoupled.
+        dropout: of the fully connected layers.
+        flip: probability of mirroring while training; 0 for sets whose mirror images are something else (digits).
+        shift: largest translation while training, as a share of the side.
+        scale: largest relative zoom while training.
+        rotate: largest rotation while training, degrees.
+        color: largest relative change of brightness and contrast while training.
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    train, test = window_data(data, image_size=window, photographs=photographs)
+    classifier = models.VGG(
+        stage_sizes=(1, 1, 1),
+        stage_channels=(16, 32, 64),
+        norm=True,
+        padding="valid",
+        num_classes=train.num_classes,
+        fc_width=64,
+        fc_side=2,
+        dropout=dropout,
+        mean=(0.5,),
+        std=(0.25,),
+    )
+    return Experiment(
+        model=models.WindowScanner(
+            classifier, (window, window), strides=(stride, stride), smallest=smallest, ratio=1 + ratio / 100
+        ),
+        loss=losses.cross_entropy,
+        optimizer=optax.adamw(
+            schedules.warmup_cosine(lr, warmup_steps=steps // 20, total_steps=steps), weight_decay=weight_decay
+        ),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(200),
+        augment=partial(
+            augment.images,
+            flip=flip if train.mirrors else 0.0,
+            shift=shift,
+            scale=scale,
+            rotate=rotate,
+            color=color,
+        ),
+        predict=partial(found, score=score, overlap=overlap),
+        metrics={"accuracy": metrics.accuracy()},
+        steps=steps,
+        seed=seed,
+    )
+
+
+def found(outputs: Any, *, score: Any, overlap: Any) -> Any:
+    """The class of windows, or what stands where in whole pictures."""
+    if isinstance(outputs, tuple):
+        return predict.sliding_windows(outputs, score_threshold=score, iou_threshold=overlap)
+    return predict.classes(outputs)
