@@ -45,7 +45,7 @@ class AlexNet(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
-    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+    ) -> tuple[Float[Array, "b *grid k"], dict[str, Array]]:
         """`train` turns dropout on."""
         features: dict[str, Array] = {}
         x = standardize(images, self.mean, self.std)

@@ -43,7 +43,7 @@ class LeNet(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
-    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+    ) -> tuple[Float[Array, "b *grid k"], dict[str, Array]]:
         """The network has no layer that depends on `train`."""
         features: dict[str, Array] = {}
         x = standardize(images, self.mean, self.std)
@@ -106,7 +106,7 @@ class LeNet1998(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
-    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+    ) -> tuple[Float[Array, "b *grid k"], dict[str, Array]]:
         """The network has no layer that depends on `train`."""
         conv = partial(Conv, kernel_size=5, padding="valid", kernel_init=lecun_normal)
         pool = partial(AvgPool, 2, coefficients=True)

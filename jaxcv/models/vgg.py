@@ -41,7 +41,7 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
-    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+    ) -> tuple[Float[Array, "b *grid k"], dict[str, Array]]:
         """`train` turns dropout on and selects batch statistics over running ones."""
         features: dict[str, Array] = {}
         x = standardize(images, self.mean, self.std)
