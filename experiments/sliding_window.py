@@ -2,7 +2,7 @@
 
 Claim: 40 of 40 held crops right (20 faces, 20 others) with data=npy:lfw_subset.npy steps=3000, every fifth of
 scikit-image's 200 crops (n=1, seed 0; no spread measured; 1 minute beside other work), on 2 AMD EPYC (Zen 3) cores, jax
-0.10.2, flax 0.12.8. On photographs it finds the astronaut's face and the faces of six frames of videos, but among its
+0.10.2, flax 0.12.8. On photographs it marks the astronaut's face, judged by coordinates, but among its
 eight boxes on the astronaut are others that are no face: 80 pictures of other things teach it too little of the world.
 The embedded digits have not been measured.
 
