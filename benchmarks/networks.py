@@ -1,8 +1,8 @@
 """Training step and forward pass of whole networks against torch's, on the CPU of this machine.
 
 Every contender runs in a process of its own; they take turns, a few steps each, round after round, so that whatever
-slows the machine slows all of them. Huge pages are on for all, two threads or as many as the machine has cores.
-Figures are medians; the ratio is torch's best over ours, above 1 we are faster.
+slows the machine slows all of them. All have huge pages, torch's from glibc, ours as `launch.py` has them, and as many
+threads as the machine has cores. Figures are medians; the ratio is torch's best over ours, above 1 we are faster.
 
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes
     python benchmarks/networks.py [NETWORK ...] [--rounds 5] [--compile] [--flax] [--forward] [--json FILE]
@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+from jaxcv import heap  # noqa: E402
+
 NETWORKS = {
     "lenet5": (256, 32, 1),
     "vgg16": (4, 224, 3),
@@ -147,18 +150,22 @@ def work(contender: str, name: str, train: bool) -> None:
 
 def compare(name: str, train: bool, contenders: list[str], rounds: int) -> dict[str, dict[str, Any]]:
     """Milliseconds and facts of each contender, measured in turns."""
-    environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    huge = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    ours = {"LD_PRELOAD": library} if (library := heap.preload()) else {}  # as launch.py does
     found: dict[str, dict[str, Any]] = {}
     running = {}
     for contender in contenders:
         command = [sys.executable, __file__, name, "--worker", contender] + [] * train + ["--forward"] * (not train)
         pipe = subprocess.PIPE
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        own = environment | (ours if contender in ("jaxcv", "flax") else huge)
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=own)
         running[contender] = process
         found[contender] = {**json.loads(process.stdout.readline()), "times": []}  # type: ignore[union-attr]
     counts = {}
     for turn in range(rounds + 1):
         for contender, process in running.items():
+            time.sleep(0.5)  # threads of OpenMP spin for a while after their last work
             process.stdin.write(f"{counts.get(contender, 1)}\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             times = json.loads(process.stdout.readline())  # type: ignore[union-attr]

@@ -4,12 +4,16 @@ Compiled programs are cached on disk, in one folder per kind of machine, because
 may not run on another.
 """
 
+import contextlib
+import ctypes
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
-import platform
+import pickle
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,8 @@ import jax
 import numpy as np
 
 from jaxcv import heap
+from jaxcv.machine import cache_folder, machine_name
+from jaxcv.native import kernels
 
 # jaxlib 0.10 hands single convolutions on CPU to a library that is several times slower than XLA's own code for the
 # gradients that training needs. These fusions stay; convolutions go back to XLA. An unknown option aborts a
@@ -25,25 +31,6 @@ from jaxcv import heap
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 _CPU_OPTIONS_KNOWN_TO = ("0.10.",)
 _CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
-
-
-def cache_folder() -> Path:
-    """What jaxcv keeps between runs: `$JAXCV_CACHE`, else `$XDG_CACHE_HOME/jaxcv`, else `~/.cache/jaxcv`."""
-    if folder := os.environ.get("JAXCV_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxcv"
-
-
-def machine_name() -> str:
-    """Twelve hexadecimal digits that differ between processors which cannot run each other's compiled programs."""
-    features = ""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        pass  # not Linux: the names below have to do
-    text = "|".join((platform.system(), platform.machine(), platform.processor(), features))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def enable_compile_cache() -> Path:
@@ -108,7 +95,7 @@ def compiler_options() -> dict[str, str] | None:
     return dict(_CPU_OPTIONS) if importlib.metadata.version("jaxlib").startswith(_CPU_OPTIONS_KNOWN_TO) else None
 
 
-def compile_or_load(traced: Any) -> Any:
+def compile_or_load(traced: Any, alias: str | None = None) -> Any:
     """The executable of a traced function: from disk if this very program was compiled before, else compiled and kept.
 
     JAX's own cache spares the compiling but not the lowering, which takes as long as all the rest of a warm start. Here
@@ -117,43 +104,112 @@ def compile_or_load(traced: Any) -> Any:
 
     Args:
         traced: what `jax.jit(f).trace(...)` gives.
+        alias: a name under which `load_untraced` shall find it.
     """
     path = _executable_path(traced)
     if path is None:
         return traced.lower().compile()
     from jax.experimental import serialize_executable
 
-    try:
-        digest, payload = path.read_bytes()[:32], path.read_bytes()[32:]
-        if hashlib.sha256(payload).digest() == digest:
-            return serialize_executable.deserialize_and_load(payload, traced.in_tree, traced.out_tree)
-    except FileNotFoundError:
-        pass
-    lowered = traced.lower()
-    cached = jax.config.values["jax_enable_compilation_cache"]
-    jax.config.update("jax_enable_compilation_cache", False)  # what comes out of JAX's cache cannot be stored again
-    try:
-        compiled = lowered.compile()
-    finally:
-        jax.config.update("jax_enable_compilation_cache", cached)
-    try:
-        payload, _, _ = serialize_executable.serialize(compiled)
-    except (ValueError, NotImplementedError):  # host callbacks cannot be stored
-        return compiled
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
-    os.replace(temporary, path)
+    compiled = None
+    if (payload := _read(path)) is not None:
+        compiled = serialize_executable.deserialize_and_load(payload, traced.in_tree, traced.out_tree)
+    if compiled is None:
+        lowered = traced.lower()
+        cached = jax.config.values["jax_enable_compilation_cache"]
+        jax.config.update("jax_enable_compilation_cache", False)  # what comes out of JAX's cache cannot be stored again
+        try:
+            compiled = lowered.compile()
+        finally:
+            jax.config.update("jax_enable_compilation_cache", cached)
+        try:
+            payload, _, _ = serialize_executable.serialize(compiled)
+        except (ValueError, NotImplementedError):  # host callbacks cannot be stored
+            return compiled
+        _write(path, payload)
+    if alias is not None:
+        memory = compiled.memory_analysis()
+        facts = (path.name, traced.in_tree, traced.out_tree, memory.temp_size_in_bytes if memory else 0)
+        # A class of the experiment file's own cannot be named from outside.
+        with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError, ValueError):
+            _write(path.with_name(alias), pickle.dumps(facts))
     return compiled
 
 
-def _executable_path(traced: Any) -> Path | None:
-    """Where the executable of this very program is kept; None where executables are not kept."""
+def load_untraced(alias: str) -> Any | None:
+    """The executable that was kept under a name, with nothing traced; None where there is none that is whole."""
+    try:
+        folder = _executables()
+        if folder is None or (facts := _read(folder / alias)) is None:
+            return None
+        name, in_tree, out_tree, temporary = pickle.loads(facts)
+        if (payload := _read(folder / name)) is None:
+            return None
+    except (OSError, pickle.UnpicklingError, AttributeError, ImportError, ValueError):
+        return None
+    from jax.experimental import serialize_executable
+
+    kernels.ready()  # the program may call them
+    if _tuned:  # else the memory would be given back
+        threading.Thread(target=_touch, args=(temporary,), daemon=True).start()
+    return serialize_executable.deserialize_and_load(payload, in_tree, out_tree)
+
+
+def keep_note(name: str, content: Any) -> None:
+    """Keep something small, as JSON, beside the executables."""
+    if (folder := _executables()) is not None:
+        _write(folder / name, json.dumps(content).encode())
+
+
+def read_note(name: str) -> Any | None:
+    """What was kept under that name; None where nothing was, or it is damaged."""
+    folder = _executables()
+    content = None if folder is None else _read(folder / name)
+    return None if content is None else json.loads(content)
+
+
+def _read(path: Path) -> bytes | None:
+    """What a file holds after its own hash; None where there is none or it is damaged."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(hashlib.sha256(content).digest() + content)
+    os.replace(temporary, path)
+
+
+def _touch(size: int) -> None:
+    """Have the pages of a block of memory at hand before the first step asks for it: half of that step otherwise."""
+    libc = ctypes.CDLL(None)  # with whatever stands in front of malloc
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+    if size and (block := libc.malloc(size)):
+        libc.memset(block, 0, size)
+        libc.free(block)
+
+
+def _executables() -> Path | None:
+    """Where executables are kept; None where they are not."""
     if (
         jax.default_backend() != "cpu"
         or len(jax.devices()) > 1
         or not jax.config.values["jax_enable_compilation_cache"]
     ):
+        return None
+    return cache_folder() / f"executables-{machine_name()}"
+
+
+def _executable_path(traced: Any) -> Path | None:
+    """Where the executable of this very program is kept; None where executables are not kept."""
+    folder = _executables()
+    if folder is None:
         return None
     # Names of functions carry their address in this process; what they compute stands in the jaxpr beside them.
     text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
@@ -172,7 +228,7 @@ def _executable_path(traced: Any) -> Path | None:
     for constant in traced.jaxpr.consts:
         array = np.asarray(constant)
         key.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    return cache_folder() / f"executables-{machine_name()}" / key.hexdigest()[:40]
+    return folder / key.hexdigest()[:40]
 
 
 def seconds_since_start() -> float:

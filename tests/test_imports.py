@@ -11,10 +11,12 @@ PACKAGE = ROOT / "jaxcv"
 # Who may import what of jaxcv besides itself. A room that is not listed may not exist.
 ARROWS = {
     "types": set(),
-    "heap": set(),
-    "runtime": {"types", "heap"},
+    "machine": set(),
+    "native": {"machine"},
+    "heap": {"native"},
+    "runtime": {"types", "heap", "machine", "native"},
     "download": {"types", "runtime"},
-    "ops": {"types"},
+    "ops": {"types", "native"},
     "losses": {"types", "ops"},
     "metrics": {"types", "ops"},
     "initializers": set(),
@@ -23,7 +25,7 @@ ARROWS = {
     "predict": {"types", "ops"},
     "data": {"types", "ops", "download"},  # ops for the k-means of anchor boxes
     "weights": {"types", "runtime", "download", "models", "initializers"},
-    "train": {"types", "runtime", "initializers"},
+    "train": {"types", "runtime", "native", "initializers"},
     "sweep": {"types", "runtime", "train"},
     "launch": {"types", "runtime", "train", "sweep", "models"},  # models for the summary that --dry-run prints
 }

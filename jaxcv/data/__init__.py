@@ -276,7 +276,7 @@ def window_data(
     """Open windows with and without an object: `image` uint8 [b s s c], `label` int32 [b], 1 for the object.
 
     What a classifier learns from that is to scan pictures; files to predict on are read whole. See
-    `jaxcv.data.windows`.
+    `jaxcv.data.window_sets`.
 
     Args:
       data: `digits` (embedded: digits over photographs) or `npy:PATH` (pictures of two classes, see `jaxcv.data.npy`).
@@ -291,7 +291,7 @@ def window_data(
     Raises:
       UserError: no such kind of set.
     """
-    from jaxcv.data.windows import open_windows
+    from jaxcv.data.window_sets import open_windows
 
     kind, path = _parse(data, "window", ("digits", "npy:PATH"), "raise", channels)
     if photographs < 0:

@@ -19,6 +19,7 @@ from jaxcv.data.files import list_counts, list_names
 from jaxcv.data.folder_scan import ClassFolders, scan_folder
 from jaxcv.data.images import Progress, check_image, fit_image
 from jaxcv.data.pipeline import Dataset
+from jaxcv.data.windows import read_window
 from jaxcv.types import Batch
 
 CACHE_BYTES = 2**29
@@ -83,6 +84,18 @@ class FolderImages:
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The examples at `indices`."""
         images = self._kept.read(indices, lambda i: self._fit(self._files[i])[0])
+        return {"image": images, "label": self.scan().labels[self.split][indices]}
+
+    def read_windows(
+        self, indices: Int[np.ndarray, "b"], uniform: Float[np.ndarray, "b 4"], *, min_area: float, max_ratio: float
+    ) -> Batch:
+        """The examples at `indices`, of each a window of its whole picture; none is kept, for each is shown once."""
+        images = np.empty((len(indices), *self.spec()["image"].shape), np.uint8)
+        options = {"size": self.image_size, "channels": self.channels, "min_area": min_area, "max_ratio": max_ratio}
+        for row, i in enumerate(indices.tolist()):
+            images[row] = read_window(self._files[i], uniform[row], **options)
+        if self.inverted:
+            images = 255 - images
         return {"image": images, "label": self.scan().labels[self.split][indices]}
 
     def _fit(self, path: str | Path) -> tuple[UInt8[np.ndarray, "s s c"], float]:

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 
 from jaxcv.data.features import Extractor, FeatureSource
 from jaxcv.data.images import Progress
-from jaxcv.data.source import Source
+from jaxcv.data.source import Source, WindowedSource
 from jaxcv.ops import kmeans_anchor_boxes
 from jaxcv.types import Batch, Scalar, UserError
 
@@ -54,17 +54,36 @@ class Dataset:
         """Number of classes."""
         return len(self.source.class_names())
 
-    def batches(self, batch_size: int, *, seed: Scalar | None = None, num_threads: int = 2) -> "DatasetBatches":
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        seed: Scalar | None = None,
+        min_area: Scalar | None = None,
+        max_ratio: Scalar = 4 / 3,
+        num_threads: int = 2,
+    ) -> "DatasetBatches":
         """Batches of `batch_size` examples.
 
         Args:
           batch_size: examples of one batch over all hosts.
           seed: makes the order of a training run: endless and shuffled. None: one pass in order, for evaluation.
+          min_area: of class folders, for training: show a random window of each picture, another one in each epoch, cut
+            out of the file at full resolution. It has between this share of the picture's area and all of it; in
+            (0, 1], 0.08 in most papers. None: the whole picture, fitted once and kept in memory.
+          max_ratio: the window's width by height is between 1 / max_ratio and this; at least 1.
           num_threads: threads that read ahead; 0 reads when asked. Batches are the same for any number.
+
+        Raises:
+          UserError: batch_size below 1; windows of a set that has none, or without a seed.
         """
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size}: expected at least 1")
-        return DatasetBatches(self.source, batch_size, seed, num_threads)
+        if min_area is not None and not isinstance(self.source, WindowedSource):
+            raise UserError(f"min_area={min_area}: windows are cut out of class folders only; use augment.warp")
+        if min_area is not None and seed is None:
+            raise UserError(f"min_area={min_area}: windows are for training, and need a seed")
+        return DatasetBatches(self.source, batch_size, seed, num_threads, min_area, max_ratio)
 
     def anchor_boxes(self, *, k: int) -> Float[np.ndarray, "k 2"]:
         """Width and height of the `k` boxes that stand best for this split's boxes, in pixels.
@@ -102,6 +121,8 @@ class DatasetBatches:
     batch_size: int
     seed: Scalar | None
     num_threads: int
+    min_area: Scalar | None = None
+    max_ratio: Scalar = 4 / 3
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -154,16 +175,21 @@ class DatasetBatches:
             raise UserError(f"batch_size={self.batch_size} cannot be divided among {hosts} processes")
         rows = slice(self.batch_size // hosts * host, self.batch_size // hosts * (host + 1))
         size, seed = len(self.source), None if self.seed is None else int(self.seed)
+        windows = {} if self.min_area is None else _window_options(float(self.min_area), float(self.max_ratio))
 
         def fetch(number: int) -> Batch:
             places = np.arange(number * self.batch_size, (number + 1) * self.batch_size)[rows]
             if seed is None:
                 return _pad(self.source.read(places[places < size]), len(places))
             epochs, places = np.divmod(places, size)
-            indices = np.empty_like(places)
+            indices, uniform = np.empty_like(places), np.empty((len(places), 4))
             for epoch in range(epochs[0], epochs[-1] + 1):
                 here = epochs == epoch
                 indices[here] = epoch_order(size, seed=seed, epoch=epoch)[places[here]]
+                if windows:
+                    uniform[here] = epoch_uniform(size, seed=seed, epoch=epoch)[indices[here]]
+            if windows and isinstance(self.source, WindowedSource):
+                return _pad(self.source.read_windows(indices, uniform, **windows), len(indices))
             return _pad(self.source.read(indices), len(indices))
 
         return grain.MapDataset.range(len(self) if seed is None else sys.maxsize).map(fetch)
@@ -177,6 +203,14 @@ def _pad(batch: Batch, rows: int) -> Batch:
     return {**batch, "example_valid": np.arange(rows) < count}
 
 
+def _window_options(min_area: float, max_ratio: float) -> dict[str, float]:
+    if not 0 < min_area <= 1:
+        raise UserError(f"min_area={min_area:g}: expected a share of the picture, above 0 and up to 1")
+    if not 1 <= max_ratio < math.inf:
+        raise UserError(f"max_ratio={max_ratio:g}: expected at least 1")
+    return {"min_area": min_area, "max_ratio": max_ratio}
+
+
 @lru_cache(maxsize=4)
 def epoch_order(size: int, *, seed: int, epoch: int) -> Int[np.ndarray, "size"]:
     """The order of one epoch: a permutation of `size` examples, a function of `(seed, epoch)` alone.
@@ -188,6 +222,14 @@ def epoch_order(size: int, *, seed: int, epoch: int) -> Int[np.ndarray, "size"]:
     order = np.argsort(random, kind="stable")
     order.flags.writeable = False
     return order
+
+
+@lru_cache(maxsize=4)
+def epoch_uniform(size: int, *, seed: int, epoch: int) -> Float[np.ndarray, "size 4"]:
+    """Four numbers in [0, 1) for each example in one epoch: a function of `(seed, epoch)` and its index alone."""
+    numbers = np.random.default_rng([seed % 2**64, epoch, 1]).random((size, 4))
+    numbers.flags.writeable = False
+    return numbers
 
 
 class PositionedIterator:

@@ -43,3 +43,19 @@ class Source(Protocol):
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
         """What `Batches.read_image` promises."""
         ...
+
+
+@runtime_checkable
+class WindowedSource(Source, Protocol):
+    """A source that can show a random part of each picture, cut out of its file."""
+
+    def read_windows(
+        self,
+        indices: Int[np.ndarray, "b"],
+        uniform: Float[np.ndarray, "b 4"],
+        *,
+        min_area: float,
+        max_ratio: float,
+    ) -> Batch:
+        """The examples at `indices`, of each a window that its row of `uniform` chooses; see `windows.place_window`."""
+        ...

@@ -31,6 +31,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from jaxcv.native import kernels
+
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
@@ -172,13 +174,17 @@ def winograd_fits(pixels: int, w: tuple[int, ...], at: Geometry, dtype: Any, cha
     return 18 * pixels * c * o >= 1e9 and (few >= 128 or tiles <= 64 << 20)
 
 
-def winograd(x: Array, w: Array, at: Geometry) -> Array:
-    """Y = A'[(G g G') * (B' d B)]A with d the 4 x 4 tiles of the images and g the kernel."""
-    (rows, columns), b, o = sides(x.shape, w.shape, at), x.shape[0], w.shape[3]
-    high, wide = -(-rows // 2), -(-columns // 2)
+def winograd(x: Array, w: Array, at: Geometry, *, turn: bool = False) -> Array:
+    """Y = A'[(G g G') * (B' d B)]A with d the 4 x 4 tiles of the images and g the kernel.
+
+    `turn`: by the kernel turned by 180 degrees, outputs for inputs. Its channels change places inside the products: to
+    transpose it first took longer than to multiply by it (512 channels: 6 ms for each of the 16).
+    """
+    (rows, columns), b, o = sides(x.shape, w.shape, at), x.shape[0], w.shape[2 if turn else 3]
+    high, wide, step = -(-rows // 2), -(-columns // 2), -1 if turn else 1
     v = _mix(_BT, _tiles(x, at, (high, wide), 4))
-    u = _mix(_G, [[w[i, j] for j in range(3)] for i in range(3)])
-    y = _mix(_AT, [[d @ g for d, g in zip(*pair, strict=True)] for pair in zip(v, u, strict=True)])
+    u = _mix(_G, [[w[i, j] for j in range(3)[::step]] for i in range(3)[::step]])
+    y = _mix(_AT, [[d @ (g.T if turn else g) for d, g in zip(*pair, strict=True)] for pair in zip(v, u, strict=True)])
     y = jnp.stack([jnp.stack([v.reshape(b, high, wide, o) for v in row], axis=3) for row in y], axis=2)
     return y.reshape(b, 2 * high, 2 * wide, o)[:, :rows, :columns]
 
@@ -240,7 +246,7 @@ def turned_or_woven(dy: Array, w: Array, x_sides: tuple[int, int], at: Geometry)
     """`by_phase` where there are strides and no dilation, else `turned`."""
     if winograd_fits(dy.shape[0] * math.prod(x_sides), w.shape, at, dy.dtype):
         pads = [(2 - low, n + low - rows) for (low, _), n, rows in zip(at.pads, x_sides, dy.shape[1:3], strict=True)]
-        return winograd(dy, w[::-1, ::-1].swapaxes(2, 3), Geometry((1, 1), (pads[0], pads[1]), (1, 1)))
+        return winograd(dy, w, Geometry((1, 1), (pads[0], pads[1]), (1, 1)), turn=True)
     form = turned if at.strides == (1, 1) or at.dilation != (1, 1) else by_phase
     return form(dy, w, x_sides, at)
 
@@ -323,18 +329,45 @@ _UNROLL = 16
 """So many examples are added up in registers before memory is written."""
 
 
+def in_one_pass(x: Array, window: tuple[int, ...], at: Geometry) -> bool:
+    """Whether there is a kernel for it."""
+    usual = window[:2] in ((3, 3), (5, 5)) and at.dilation == (1, 1)
+    return usual and x.dtype == jnp.float32 and x.size > 0 and kernels.ready()
+
+
 def depthwise_forward(x: Array, w: Array, at: Geometry) -> Array:
     """[b h w c] by [fh fw c]: [b oh ow c]."""
+    if in_one_pass(x, w.shape, at) and min(sides(x.shape, (*w.shape[:2], 1, 1), at)) > 0:
+        return kernels.call("depthwise_forward", lambda x, w: multiply_adds(x, w, at), x, w, **_places(at))
+    return multiply_adds(x, w, at)
+
+
+def _places(at: Geometry) -> dict[str, int]:
+    (sh, sw), ((top, _), (left, _)) = at.strides, at.pads
+    return {"sh": sh, "sw": sw, "top": top, "left": left}
+
+
+def multiply_adds(x: Array, w: Array, at: Geometry) -> Array:
+    """The depthwise convolution as a sum over the places of the kernel."""
     rows, columns = sides(x.shape, (*w.shape[:2], 1, 1), at)
     return _sum(x_ij * w[None, None, None, i, j] for i, j, x_ij in taps(x, w.shape, (rows, columns), at))
 
 
 def depthwise_input_gradient(dy: Array, w: Array, x_sides: tuple[int, int], at: Geometry) -> Array:
     """[b oh ow c] by [fh fw c]: [b h w c]."""
+    if at.strides == (1, 1) and in_one_pass(dy, w.shape, at):
+        pads = [
+            (f - 1 - p[0], n - m + p[0])
+            for f, p, n, m in zip(w.shape[:2], at.pads, x_sides, dy.shape[1:3], strict=True)
+        ]
+        return depthwise_forward(dy, w[::-1, ::-1], Geometry((1, 1), (pads[0], pads[1]), (1, 1)))
     (sh, sw), (dh, dw), (b, oh, ow, c) = at.strides, at.dilation, dy.shape
     high, wide = -(-x_sides[0] // sh), -(-x_sides[1] // sw)
     cover = reach(w.shape, at.dilation)
-    margins = [(f, f + n - rows) for f, n, rows in zip(cover, (high, wide), (oh, ow), strict=True)]
+    margins = [
+        (f - min(low, 0), max((s - 1 + low) // s + n - rows, 0))
+        for f, (low, _), s, n, rows in zip(cover, at.pads, at.strides, (high, wide), (oh, ow), strict=True)
+    ]
     dy = pad(dy, margins)
     rows = []
     for p in range(sh):
@@ -356,9 +389,16 @@ def depthwise_input_gradient(dy: Array, w: Array, x_sides: tuple[int, int], at: 
 
 def depthwise_kernel_gradient(x: Array, dy: Array, window: tuple[int, int], at: Geometry) -> Array:
     """[b h w c] by [b oh ow c]: [fh fw c]."""
-    b, oh, ow, c = dy.shape
     if dy.size == 0:
-        return jnp.zeros((*window, c), x.dtype)
+        return jnp.zeros((*window, dy.shape[-1]), x.dtype)
+    if in_one_pass(x, window, at):
+        return kernels.call("depthwise_gradient", lambda x, dy: sums_by_place(x, dy, window, at), x, dy, **_places(at))
+    return sums_by_place(x, dy, window, at)
+
+
+def sums_by_place(x: Array, dy: Array, window: tuple[int, int], at: Geometry) -> Array:
+    """The depthwise kernel's gradient, one sum for each of its places."""
+    b, oh, ow, c = dy.shape
     groups = [range(first, min(first + _UNROLL, b)) for first in range(0, b, _UNROLL)]
     partial = [_sum(x_ij[n] * dy[n] for n in group) for _, _, x_ij in taps(x, window, (oh, ow), at) for group in groups]
     return jnp.stack(partial).reshape(math.prod(window), -1, c).sum(1).reshape(*window, c)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxcv.native import kernels
 from jaxcv.types import Scalar
 
 
@@ -103,6 +104,24 @@ def _batch_norm_forward(x: Array, scale: Array, bias: Array, epsilon: Array) -> 
     return (y, mean, var), (x, scale, mean, inverse)
 
 
+_LARGE = 1 << 16
+"""Values from which on one pass of a kernel is worth its call."""
+
+
+def _slope_sums(x: Array, dy: Array, mean: Array) -> tuple[Array, Array]:
+    """Sums of dy and of dy (x - mean) over all but the channels."""
+
+    def plain(x: Array, dy: Array, mean: Array) -> tuple[Array, Array]:
+        wide = dy.astype(_wide(x))
+        total, product = _sums(wide, wide * (x.astype(_wide(x)) - _along(mean, x)))
+        return total, product
+
+    if x.dtype != jnp.float32 or x.size < _LARGE or not kernels.ready():
+        return plain(x, dy, mean)
+    rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
+    return kernels.call("batch_norm_sums", plain, *rows, mean)
+
+
 def _batch_norm_backward(saved: Any, slopes: Any) -> tuple[Array, ...]:
     return _batch_norm_gradient(*saved, *slopes)
 
@@ -113,7 +132,7 @@ def _batch_norm_gradient(
 ) -> tuple[Array, ...]:
     count = max(x.size // x.shape[-1], 1) if x.shape[-1] else 1
     wide, centred = dy.astype(_wide(x)), x.astype(_wide(x)) - _along(mean, x)
-    dbias, product = _sums(wide, wide * centred)
+    dbias, product = _slope_sums(x, dy, mean)
     dscale = product * inverse
     factor = scale.astype(inverse.dtype) * inverse
     depth = (2 * dvar - factor * inverse * dscale) / count

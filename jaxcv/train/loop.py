@@ -107,6 +107,7 @@ def _train(
 ) -> None:
     runtime.enable_compile_cache()
     shared = program(experiment, values)
+    shared.load_ahead()
     hyperparameters = shared.hyperparameters(values)
     for name, reason in shared.reasons.items():
         reporter.say(f"{name} is a constant of the compiled step: it {reason}")

@@ -5,10 +5,12 @@ scalars: `experiment` itself is called inside the trace, so schedules, optimizer
 one compiled program serves every value.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -19,7 +21,8 @@ import optax
 from jaxcv import runtime
 from jaxcv.initializers import initialize
 from jaxcv.train import parts, sharding
-from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
+from jaxcv.train.experiment import Experiment, ExperimentFunction, hyperparameters, resolve
+from jaxcv.train.fingerprint import fingerprint
 from jaxcv.train.state import TrainState
 from jaxcv.types import Batch, UserError
 
@@ -46,6 +49,7 @@ class Program:
     """Tracing, lowering and compiling (or loading from the cache), by function."""
     _traced: dict[Any, Any] = field(default_factory=dict)
     _compiled: dict[Any, Any] = field(default_factory=dict)
+    _loading: Future[Any] | None = None
 
     def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs of the compiled functions, out of all values; what is missing is at its default."""
@@ -186,9 +190,16 @@ class Program:
 
     # Traced and compiled forms.
 
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """What the compiled functions depend on, of `at`'s result at the defaults of the inputs; None: trace them."""
+        known = hyperparameters(self.experiment)
+        setup = self.at({name: known[name].default for name in self.traced})
+        return fingerprint(self.experiment, setup, self.static, self.traced)
+
     def trace(self, name: str, *args: Any) -> Any:
         """A function ("init", "step", "evaluate" or "infer") traced for arguments like `args`, arrays or specs."""
-        key = (name, *((np.shape(x), str(getattr(x, "dtype", type(x)))) for x in jax.tree.leaves(args)))
+        key = (name, *_kinds(args))
         if key not in self._traced:
             start = time.perf_counter()
             donate = {"donate_argnums": 1} if name == "step" else {}
@@ -202,32 +213,69 @@ class Program:
 
     def compile(self, name: str, *args: Any) -> Any:
         """The function `name` compiled, or loaded from the cache, for arguments like `args`."""
-        traced = self.trace(name, *args)
-        if traced not in self._compiled:
+        key = (name, *_kinds(args))
+        if key not in self._compiled:
             start = time.perf_counter()
-            self._compiled[traced] = runtime.compile_or_load(traced)
+            alias = self._alias(name, jax.tree.structure(args), *key)
+            self._compiled[key] = self._load(alias)
             self._count_time(name, start)
-        return self._compiled[traced]
+            if self._compiled[key] is None:
+                traced = self.trace(name, *args)
+                start = time.perf_counter()
+                self._compiled[key] = runtime.compile_or_load(traced, alias)
+                self._count_time(name, start)
+        return self._compiled[key]
 
     def compile_step(self, values: Mapping[str, Any]) -> Any:
-        """The training step compiled for the batches of the experiment at `values`."""
-        return self.compile("step", *self._step_specs(values))
+        """The training step compiled, or loaded from the cache, for the batches of the experiment at `values`."""
+        if "step" not in self._compiled:
+            start = time.perf_counter()
+            compiled = self.load_ahead().result()
+            self._count_time("step", start)
+            if compiled is None:
+                traced = self.trace_step(values)
+                start = time.perf_counter()
+                compiled = runtime.compile_or_load(traced, self._alias("step"))
+                self._count_time("step", start)
+            self._compiled["step"] = compiled
+        return self._compiled["step"]
+
+    def load_ahead(self) -> Future[Any]:
+        """Begin to load the training step, if it was kept; `compile_step` waits for it."""
+        if self._loading is None:
+            alias = self._alias("step")
+            with ThreadPoolExecutor(1) as pool:
+                self._loading = pool.submit(self._load, alias)
+                pool.shutdown(wait=False)
+        return self._loading
 
     def trace_step(self, values: Mapping[str, Any]) -> Any:
         """The training step traced from shapes alone."""
-        return self.trace("step", *self._step_specs(values))
-
-    def _step_specs(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         batch = dict(self.experiment(**resolve(self.experiment, values)).train_data.spec)
-        return self.hyperparameters(values), self.state_spec(values), batch
+        return self.trace("step", self.hyperparameters(values), self.state_spec(values), batch)
 
     def state_spec(self, values: Mapping[str, Any]) -> TrainState:
         """Shapes and dtypes of the state, without computing it."""
-        out = self.trace("init", self.hyperparameters(values)).out_info
+        hyperparameters = self.hyperparameters(values)
+        kept = self.fingerprint is not None
+        out = (self.compile if kept else self.trace)("init", hyperparameters).out_info
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), out)
+
+    def _alias(self, *what: Any) -> str | None:
+        """The name of a kept executable of this program."""
+        if self.fingerprint is None:
+            return None
+        return "untraced-" + hashlib.sha256(f"{self.fingerprint} {what}".encode()).hexdigest()[:40]
+
+    def _load(self, alias: str | None) -> Any | None:
+        return None if alias is None else runtime.load_untraced(alias)
 
     def _count_time(self, name: str, start: float) -> None:
         self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _kinds(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple((np.shape(x), str(getattr(x, "dtype", type(x)))) for x in jax.tree.leaves(args))
 
 
 def _moving_average(old: Any, new: Any, decay: Any, step: jax.Array) -> Any:

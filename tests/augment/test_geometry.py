@@ -142,8 +142,10 @@ def test_everything_moves_by_the_same_map(seed, kind):
         slack = 0.3 if bent else 1e-3
         assert (xs + 0.5 >= x1 - slack).all() and (xs + 0.5 <= x2 + slack).all()
         assert (ys + 0.5 >= y1 - slack).all() and (ys + 0.5 <= y2 + slack).all()
-        edge = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
-        np.testing.assert_allclose([x1, y1, x2, y2], edge, atol=2.5)
+        if x1 > 0 and y1 > 0 and x2 < W and y2 < H:  # else what touched it may lie beyond the border
+            ys, xs = np.nonzero(image[i, ..., 2] > 0.05)  # a sharp corner covers no pixel by half
+            edge = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+            np.testing.assert_allclose([x1, y1, x2, y2], edge, atol=2.5)
     hypothesis.target(float(found))
     np.testing.assert_array_equal(out["label"], batch["label"])
 

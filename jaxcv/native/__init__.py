@@ -1,0 +1,48 @@
+"""Parts in C and C++ that are compiled on this machine when they are first needed, and kept.
+
+Nothing depends on them: without a compiler, or with `JAXCV_NATIVE=0`, everything works, slower on a CPU. Compiled
+files are kept in the cache folder, one for each kind of machine, compiler and source.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from jaxcv.machine import cache_folder, machine_name
+
+SOURCES = Path(__file__).parent
+_FLAGS = ("-O3", "-shared", "-fPIC", "-march=native")
+
+
+def build(name: str, *, include: str | None = None) -> Path | None:
+    """The shared library made of `name`, a file beside this one; None where it cannot be had.
+
+    Args:
+        name: such as `heap.c`. `$CC` compiles it, or `cc`; what ends in `.cc`, `$CXX` or `c++`.
+        include: a folder of headers, whose path has to change with their content.
+    """
+    variable, usual = ("CXX", "c++") if name.endswith(".cc") else ("CC", "cc")
+    compiler = shutil.which(os.environ.get(variable) or usual) if os.environ.get("JAXCV_NATIVE") != "0" else None
+    if compiler is None:
+        return None
+    flags = [*_FLAGS, *(["-std=c++17"] if variable == "CXX" else []), *([f"-I{include}"] if include else [])]
+    source = SOURCES / name
+    made_with = os.stat(compiler)
+    parts = [source.read_bytes(), compiler.encode(), str((made_with.st_size, made_with.st_mtime_ns)).encode()]
+    key = hashlib.sha256(b"\0".join([*parts, *(flag.encode() for flag in flags)])).hexdigest()[:16]
+    library = cache_folder() / f"native-{machine_name()}" / f"{source.stem}-{key}.so"
+    if library.exists():
+        return library
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            made = Path(folder, library.name)
+            command = [compiler, *flags, "-o", str(made), str(source)]
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
+            os.replace(made, library)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return library

@@ -1,0 +1,245 @@
+// Sums that XLA's CPU backend makes many passes over memory for, in one: float32, NHWC.
+//
+// Work is cut by shape alone, never by the number of threads, and parts are added up in a fixed order: the same input
+// gives the same bytes on any machine of a kind.
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+using Array = ffi::Buffer<ffi::F32>;
+using Result = ffi::ResultBuffer<ffi::F32>;
+
+namespace {
+
+// Runs task(0) .. task(count - 1) on XLA's threads, this one among them. It waits only for tasks that have begun, so it
+// may itself run on one of the pool's threads.
+template <typename Task>
+void parallel(ffi::ThreadPool pool, int64_t count, const Task& task) {
+  struct Shared {
+    std::atomic<int64_t> next{0}, done{0};
+  };
+  auto shared = std::make_shared<Shared>();
+  auto work = [shared, count, &task] {
+    // After the last task is taken `task` may be gone: it is touched only with a task in hand.
+    for (int64_t i; (i = shared->next.fetch_add(1)) < count;) {
+      task(i);
+      shared->done.fetch_add(1);
+    }
+  };
+  int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
+  for (int64_t i = 0; i < helpers; i++) pool.Schedule(std::function<void()>(work));
+  work();
+  while (shared->done.load() < count) std::this_thread::yield();
+}
+
+template <int N>
+struct Lanes {
+  typedef float V __attribute__((vector_size(N * 4), aligned(4)));
+  static V load(const float* p) { return *reinterpret_cast<const V*>(p); }
+  static void store(float* p, V v) { *reinterpret_cast<V*>(p) = v; }
+};
+template <>
+struct Lanes<1> {
+  typedef float V;
+  static V load(const float* p) { return *p; }
+  static void store(float* p, V v) { *p = v; }
+};
+
+// Calls body<lanes>(first channel) for all channels: sixteen at a time, the rest one by one.
+template <typename Body>
+void channels(int64_t c, const Body& body) {
+  int64_t k = 0;
+  for (; k + 16 <= c; k += 16) body(Lanes<16>(), k);
+  for (; k + 8 <= c; k += 8) body(Lanes<8>(), k);
+  for (; k < c; k++) body(Lanes<1>(), k);
+}
+
+struct Window {
+  int64_t h, w, c, oh, ow, sh, sw, top, left;
+
+  // Outputs first .. last - 1 of a row have the whole window inside.
+  void inside(int64_t side, int64_t* first, int64_t* last) const {
+    *first = std::min(ow, std::max<int64_t>(0, (left + sw - 1) / sw));
+    int64_t room = w - side + left;
+    *last = std::max(*first, std::min(ow, room < 0 ? 0 : room / sw + 1));
+  }
+};
+
+// One row of outputs, one block of channels: out[x] = sum over i, j of rows[i][x s - left + j] kernel[i][j].
+template <int F, typename L>
+void forward_row(const Window& at, const float* const rows[F], const float* kernel, float* out) {
+  typename L::V k[F][F];
+  for (int i = 0; i < F; i++)
+    for (int j = 0; j < F; j++) k[i][j] = L::load(kernel + (i * F + j) * at.c);
+  int64_t first, last;
+  at.inside(F, &first, &last);
+  auto edge = [&](int64_t x) {
+    typename L::V sum{};
+    for (int i = 0; i < F; i++)
+      for (int j = 0; j < F; j++) {
+        int64_t column = x * at.sw - at.left + j;
+        if (rows[i] && column >= 0 && column < at.w) sum += L::load(rows[i] + column * at.c) * k[i][j];
+      }
+    L::store(out + x * at.c, sum);
+  };
+  for (int64_t x = 0; x < first; x++) edge(x);
+  for (int64_t x = first; x < last; x++) {
+    typename L::V sum{};
+    int64_t begin = (x * at.sw - at.left) * at.c;
+    for (int i = 0; i < F; i++)
+      if (rows[i])
+        for (int j = 0; j < F; j++) sum += L::load(rows[i] + begin + j * at.c) * k[i][j];
+    L::store(out + x * at.c, sum);
+  }
+  for (int64_t x = last; x < at.ow; x++) edge(x);
+}
+
+// One row, one block of channels: sums[i][j] += sum over x of rows[i][x s - left + j] dy[x].
+template <int F, typename L>
+void gradient_row(const Window& at, const float* const rows[F], const float* dy, float* sums) {
+  typename L::V g[F][F];
+  for (int i = 0; i < F; i++)
+    for (int j = 0; j < F; j++) g[i][j] = L::load(sums + (i * F + j) * at.c);
+  int64_t first, last;
+  at.inside(F, &first, &last);
+  auto edge = [&](int64_t x) {
+    typename L::V slope = L::load(dy + x * at.c);
+    for (int i = 0; i < F; i++)
+      for (int j = 0; j < F; j++) {
+        int64_t column = x * at.sw - at.left + j;
+        if (rows[i] && column >= 0 && column < at.w) g[i][j] += L::load(rows[i] + column * at.c) * slope;
+      }
+  };
+  for (int64_t x = 0; x < first; x++) edge(x);
+  for (int64_t x = first; x < last; x++) {
+    typename L::V slope = L::load(dy + x * at.c);
+    int64_t begin = (x * at.sw - at.left) * at.c;
+    for (int i = 0; i < F; i++)
+      if (rows[i])
+        for (int j = 0; j < F; j++) g[i][j] += L::load(rows[i] + begin + j * at.c) * slope;
+  }
+  for (int64_t x = last; x < at.ow; x++) edge(x);
+  for (int i = 0; i < F; i++)
+    for (int j = 0; j < F; j++) L::store(sums + (i * F + j) * at.c, g[i][j]);
+}
+
+template <int F>
+void rows_under(const Window& at, const float* image, int64_t y, const float* rows[F]) {
+  for (int i = 0; i < F; i++) {
+    int64_t row = y * at.sh - at.top + i;
+    rows[i] = row >= 0 && row < at.h ? image + row * at.w * at.c : nullptr;
+  }
+}
+
+template <int F>
+void forward(ffi::ThreadPool pool, const Window& at, int64_t b, const float* x, const float* kernel, float* out) {
+  int64_t some = 8, bands = (at.oh + some - 1) / some;
+  parallel(pool, b * bands, [&](int64_t task) {
+    int64_t n = task / bands, from = task % bands * some, to = std::min(at.oh, from + some);
+    for (int64_t y = from; y < to; y++) {
+      const float* rows[F];
+      rows_under<F>(at, x + n * at.h * at.w * at.c, y, rows);
+      float* row = out + (n * at.oh + y) * at.ow * at.c;
+      channels(at.c, [&](auto lanes, int64_t k) {
+        const float* part[F];
+        for (int i = 0; i < F; i++) part[i] = rows[i] ? rows[i] + k : nullptr;
+        forward_row<F, decltype(lanes)>(at, part, kernel + k, row + k);
+      });
+    }
+  });
+}
+
+template <int F>
+void gradient(ffi::ThreadPool pool, const Window& at, int64_t b, const float* x, const float* dy, float* out) {
+  int64_t total = b * at.oh, tasks = std::min<int64_t>(total, 32), size = F * F * at.c;
+  std::vector<float> sums(tasks * size);
+  parallel(pool, tasks, [&](int64_t task) {
+    float* mine = sums.data() + task * size;
+    for (int64_t r = total * task / tasks; r < total * (task + 1) / tasks; r++) {
+      const float* rows[F];
+      rows_under<F>(at, x + r / at.oh * at.h * at.w * at.c, r % at.oh, rows);
+      const float* row = dy + r * at.ow * at.c;
+      channels(at.c, [&](auto lanes, int64_t k) {
+        const float* part[F];
+        for (int i = 0; i < F; i++) part[i] = rows[i] ? rows[i] + k : nullptr;
+        gradient_row<F, decltype(lanes)>(at, part, row + k, mine + k);
+      });
+    }
+  });
+  std::fill(out, out + size, 0.0f);
+  for (int64_t task = 0; task < tasks; task++)
+    for (int64_t i = 0; i < size; i++) out[i] += sums[task * size + i];
+}
+
+Window window(const Array& x, int64_t oh, int64_t ow, int64_t sh, int64_t sw, int64_t top, int64_t left) {
+  auto d = x.dimensions();
+  return {d[1], d[2], d[3], oh, ow, sh, sw, top, left};
+}
+
+ffi::Error DepthwiseForward(ffi::ThreadPool pool, Array x, Array kernel, int64_t sh, int64_t sw, int64_t top, int64_t left,
+                            Result out) {
+  auto d = out->dimensions();
+  Window at = window(x, d[1], d[2], sh, sw, top, left);
+  auto run = kernel.dimensions()[0] == 3 ? forward<3> : forward<5>;
+  run(pool, at, d[0], x.typed_data(), kernel.typed_data(), out->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error DepthwiseGradient(ffi::ThreadPool pool, Array x, Array dy, int64_t sh, int64_t sw, int64_t top, int64_t left,
+                             Result out) {
+  auto d = dy.dimensions();
+  Window at = window(x, d[1], d[2], sh, sw, top, left);
+  auto run = out->dimensions()[0] == 3 ? gradient<3> : gradient<5>;
+  run(pool, at, d[0], x.typed_data(), dy.typed_data(), out->typed_data());
+  return ffi::Error::Success();
+}
+
+// Sums over all rows of dy and of dy (x - mean), [n c] each.
+ffi::Error BatchNormSums(ffi::ThreadPool pool, Array x, Array dy, Array mean, Result total, Result product) {
+  int64_t n = x.dimensions()[0], c = x.dimensions()[1], tasks = std::max<int64_t>(1, std::min<int64_t>(n / 64, 32));
+  std::vector<float> sums(tasks * 2 * c);
+  const float *xs = x.typed_data(), *dys = dy.typed_data(), *means = mean.typed_data();
+  parallel(pool, tasks, [&](int64_t task) {
+    float* mine = sums.data() + task * 2 * c;
+    int64_t end = n * (task + 1) / tasks;
+    for (int64_t from = n * task / tasks; from < end; from += 64) {
+      int64_t to = std::min(end, from + 64);
+      channels(c, [&](auto lanes, int64_t k) {
+        using L = decltype(lanes);
+        typename L::V a{}, b{}, m = L::load(means + k);
+        for (int64_t r = from; r < to; r++) {
+          typename L::V slope = L::load(dys + r * c + k);
+          a += slope;
+          b += slope * (L::load(xs + r * c + k) - m);
+        }
+        L::store(mine + k, L::load(mine + k) + a);
+        L::store(mine + c + k, L::load(mine + c + k) + b);
+      });
+    }
+  });
+  float *out[] = {total->typed_data(), product->typed_data()};
+  for (int half = 0; half < 2; half++) {
+    std::fill(out[half], out[half] + c, 0.0f);
+    for (int64_t task = 0; task < tasks; task++)
+      for (int64_t k = 0; k < c; k++) out[half][k] += sums[(task * 2 + half) * c + k];
+  }
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+#define PLACES Attr<int64_t>("sh").Attr<int64_t>("sw").Attr<int64_t>("top").Attr<int64_t>("left")
+#define BIND ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_forward, DepthwiseForward, BIND.Arg<Array>().Arg<Array>().PLACES.Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_gradient, DepthwiseGradient, BIND.Arg<Array>().Arg<Array>().PLACES.Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(batch_norm_sums, BatchNormSums,
+                              BIND.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>());

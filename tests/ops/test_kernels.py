@@ -1,0 +1,138 @@
+"""The kernels in C++ against the formulations they stand for: values, gradients of gradients, batches of batches."""
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from jaxcv.native import kernels
+from jaxcv.ops import batch_norm, depthwise_conv2d
+from jaxcv.ops import conv_forms as forms
+
+few = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+
+
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch):
+    """On two virtual devices they are off; arrays here lie on one."""
+    if kernels.version() is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.setattr(kernels, "ready", lambda: True)
+
+
+def array(rng, *shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+def close(found, expected, scale=None):
+    scale = np.abs(expected).max() if scale is None else scale
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * float(scale) + 1e-6)
+
+
+SHAPES = st.tuples(
+    st.integers(1, 3),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.sampled_from([1, 3, 8, 16, 17, 40]),
+    st.sampled_from([3, 5]),
+    st.sampled_from([(1, 1), (2, 2), (1, 2), (3, 1)]),
+    st.tuples(*[st.integers(-1, 4)] * 4),
+)
+
+
+def by_hand(x, kernel, dy, at):
+    """Value, and both gradients along dy, place by place."""
+    (h, w), f, (oh, ow) = x.shape[1:3], kernel.shape[0], dy.shape[1:3]
+    (top, _), (left, _) = at.pads
+    out, dx, dkernel = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(kernel.shape)
+    for i, j in np.ndindex(f, f):
+        for y, column in np.ndindex(oh, ow):
+            row, place = y * at.strides[0] - top + i, column * at.strides[1] - left + j
+            if 0 <= row < h and 0 <= place < w:
+                out[:, y, column] += x[:, row, place] * kernel[i, j]
+                dx[:, row, place] += dy[:, y, column] * kernel[i, j]
+                dkernel[i, j] += (x[:, row, place] * dy[:, y, column]).sum(0)
+    return out, dx, dkernel
+
+
+@few
+@hypothesis.given(SHAPES, st.integers(0, 1000))
+def test_depthwise(shape, seed):
+    b, h, w, c, f, strides, (top, bottom, left, right) = shape
+    at = forms.Geometry(strides, ((top, bottom), (left, right)), (1, 1))
+    out = forms.sides((b, h, w, c), (f, f, 1, 1), at)
+    hypothesis.assume(min(out) > 0 and min(h + min(top, 0) + min(bottom, 0), w + min(left, 0) + min(right, 0)) > 0)
+    rng = np.random.default_rng(seed)
+    x, kernel, dy = array(rng, b, h, w, c), array(rng, f, f, c), array(rng, b, *out, c)
+    assert forms.in_one_pass(x, kernel.shape, at)
+    expected = by_hand(np.asarray(x), np.asarray(kernel), np.asarray(dy), at)
+    close(forms.depthwise_forward(x, kernel, at), expected[0])
+    if strides == (1, 1):
+        close(forms.depthwise_input_gradient(dy, kernel, (h, w), at), expected[1])
+    close(forms.depthwise_kernel_gradient(x, dy, (f, f), at), expected[2])
+
+
+def test_padding_wider_than_the_kernel():
+    rng = np.random.default_rng(0)
+    at = forms.Geometry((1, 2), ((4, 0), (0, 2)), (1, 1))
+    x, kernel, dy = array(rng, 1, 1, 1, 2), array(rng, 3, 3, 2), array(rng, 1, 3, 1, 2)
+    expected = by_hand(np.asarray(x), np.asarray(kernel), np.asarray(dy), at)
+    close(forms.depthwise_input_gradient(dy, kernel, (1, 1), at), expected[1])
+    close(forms.multiply_adds(x, kernel, at), expected[0])
+
+
+@few
+@hypothesis.given(st.integers(1, 300), st.sampled_from([1, 7, 16, 40]), st.integers(0, 1000))
+def test_batch_norm_sums(n, c, seed):
+    rng = np.random.default_rng(seed)
+    x, dy, mean = array(rng, n, c) + 3, array(rng, n, c), array(rng, c)
+
+    def plain(x, dy, mean):
+        return dy.sum(0), (dy * (x - mean[None])).sum(0)
+
+    found = kernels.call("batch_norm_sums", plain, x, dy, mean)
+    wide = [np.asarray(value, np.float64) for value in (x, dy, mean)]
+    close(found[0], wide[1].sum(0), scale=10 * np.sqrt(n))
+    close(found[1], (wide[1] * (wide[0] - wide[2])).sum(0), scale=10 * np.sqrt(n))
+
+
+def twice(function):
+    """A gradient of a gradient, and the product of the Hessian with a vector, forward over reverse."""
+
+    def slope(x):
+        return jax.grad(lambda x: jnp.sin(function(x)).sum())(x)
+
+    return lambda x: (jax.grad(lambda x: jnp.cos(slope(x)).sum())(x), jax.jvp(slope, (x,), (jnp.cos(x),))[1])
+
+
+def test_second_derivatives_and_batches(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, kernel, scale = array(rng, 2, 70, 60, 8), array(rng, 3, 3, 1, 8), array(rng, 8)
+
+    def network(x):
+        return batch_norm(depthwise_conv2d(x, kernel, padding="same"), scale, scale)[0]
+
+    batches = jnp.stack([x, x[::-1] * 2])
+    found = jax.jit(twice(network))(x), jax.jit(jax.vmap(jax.grad(lambda x: jnp.sin(network(x)).sum())))(batches)
+    text = jax.jit(network).lower(x).as_text()
+    assert "jaxcv_depthwise_forward" in text
+    monkeypatch.setattr(kernels, "ready", lambda: False)
+    jax.clear_caches()
+    expected = jax.jit(twice(network))(x), jax.jit(jax.vmap(jax.grad(lambda x: jnp.sin(network(x)).sum())))(batches)
+    assert "jaxcv_" not in jax.jit(network).lower(x).as_text()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * np.abs(b).max()), found, expected)
+
+
+def test_the_same_bytes_again():
+    rng = np.random.default_rng(1)
+    x, dy = array(rng, 4, 30, 30, 24), array(rng, 4, 30, 30, 24)
+    at = forms.Geometry((1, 1), ((1, 1), (1, 1)), (1, 1))
+    runs = {np.asarray(forms.depthwise_kernel_gradient(x, dy, (3, 3), at)).tobytes() for _ in range(20)}
+    assert len(runs) == 1
+
+
+def test_off_where_there_is_more_than_one_device(monkeypatch):
+    monkeypatch.undo()
+    assert jax.device_count() > 1 and not kernels.ready()
