@@ -136,8 +136,14 @@ def compile_or_load(traced: Any, alias: str | None = None) -> Any:
     return compiled
 
 
-def load_untraced(alias: str) -> Any | None:
-    """The executable that was kept under a name, with nothing traced; None where there is none that is whole."""
+def load_untraced(alias: str, *, touch: bool = False) -> Any | None:
+    """The executable that was kept under a name, with nothing traced; None where there is none that is whole.
+
+    Args:
+        alias: the name.
+        touch: whether to have its temporary memory at hand too. A fresh page of 2 MB took up to 4 ms: with ResNet-50's
+            600 of them, half of the first step.
+    """
     try:
         folder = _executables()
         if folder is None or (facts := _read(folder / alias)) is None:
@@ -150,7 +156,7 @@ def load_untraced(alias: str) -> Any | None:
     from jax.experimental import serialize_executable
 
     kernels.ready()  # the program may call them
-    if _tuned:  # else the memory would be given back
+    if touch and _tuned:  # else the memory would be given back
         threading.Thread(target=_touch, args=(temporary,), daemon=True).start()
     return serialize_executable.deserialize_and_load(payload, in_tree, out_tree)
 
@@ -185,7 +191,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _touch(size: int) -> None:
-    """Have the pages of a block of memory at hand before the first step asks for it: half of that step otherwise."""
+    """Have the pages of a block of memory at hand before somebody asks for it."""
     libc = ctypes.CDLL(None)  # with whatever stands in front of malloc
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]

@@ -205,14 +205,15 @@ def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
         kept = {
             p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*") if p.is_file() and "atime" not in p.name
         }
-        return kept, losses
+        return kept, losses, json.loads((folder / "run.json").read_text())["traces"]
 
-    first, losses = run("1e-3")
-    assert len([p for p in first if "executables" in p.parent.name]) == 3  # init, step, evaluate
-    assert losses
-    assert run("1e-3") == (first, losses), "a loaded program computes what the compiled one did"
-    second, others = run("3e-4")
-    assert second == first
+    first, losses, traces = run("1e-3")
+    programs = [p for p in first if "executables" in p.parent.name and "-" not in p.name]  # "-": notes of what is kept
+    assert len(programs) == 3  # init, step, evaluate
+    assert losses and traces == 1
+    assert run("1e-3") == (first, losses, 0), "a program found untraced computes what the compiled one did"
+    second, others, traces = run("3e-4")
+    assert second == first and traces == 0
     assert others != losses
     largest = max((p for p in first if "executables" in p.parent.name), key=lambda p: p.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:-1])  # damaged: compiled again, not trusted

@@ -21,6 +21,8 @@ of the form that would be taken without the rule. [batch, side², channels in ->
     kernel's gradient         batch as channels:       3x3/2 [8, 56², 128 -> 128] 16 (38)
     depthwise                 multiply-adds:           3x3 [16, 56², 96] 1.5 (76), input's gradient 1.5 (77),
                               kernel's gradient, 16 examples in registers: 3x3 [16, 56², 144] 26 (54 in one sum)
+                              in C++ where it can be compiled: MobileNetV2's whole step 227 (278), on Zen 5 cores,
+                              with batch norm's sums in C++ too; its temporary memory 864 MB (1,583)
 """
 
 import functools

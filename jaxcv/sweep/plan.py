@@ -34,5 +34,5 @@ def _count(number: int, word: str) -> str:
 
 
 def plan(experiment: ExperimentFunction, trials: Sequence[Mapping[str, Any]]) -> Plan:
-    """Assign a program to every trial; traces each program's step once, compiles nothing."""
+    """Assign a program to every trial; traces a step that is not known from before, compiles nothing."""
     return Plan(trials, [program(experiment, trial) for trial in trials])

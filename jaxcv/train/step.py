@@ -245,7 +245,7 @@ class Program:
         if self._loading is None:
             alias = self._alias("step")
             with ThreadPoolExecutor(1) as pool:
-                self._loading = pool.submit(self._load, alias)
+                self._loading = pool.submit(self._load, alias, touch=True)
                 pool.shutdown(wait=False)
         return self._loading
 
@@ -267,8 +267,8 @@ class Program:
             return None
         return "untraced-" + hashlib.sha256(f"{self.fingerprint} {what}".encode()).hexdigest()[:40]
 
-    def _load(self, alias: str | None) -> Any | None:
-        return None if alias is None else runtime.load_untraced(alias)
+    def _load(self, alias: str | None, *, touch: bool = False) -> Any | None:
+        return None if alias is None else runtime.load_untraced(alias, touch=touch)
 
     def _count_time(self, name: str, start: float) -> None:
         self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start
