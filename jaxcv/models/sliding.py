@@ -78,7 +78,8 @@ class WindowNetwork:
             for n, w, s, seen in zip(images.shape[1:3], self.window, self.strides, self.seen, strict=True)
         ]
         with nn.intercept_methods(_Pass(self.strides)):
-            return self.model.apply(variables, images[:, : reach[0], : reach[1]], train=False)
+            found: Any = self.model.apply(variables, images[:, : reach[0], : reach[1]], train=False)
+        return found
 
 
 def convolutionalize(
@@ -300,7 +301,7 @@ class _Pass:
         steps = new[0] // grid[0], new[1] // grid[1]
         if isinstance(module, Conv | ConnectedConv):
             spread = dilation[0] * apart[0], dilation[1] * apart[1]
-            more = {"strides": steps} if isinstance(module, Conv) else {}
+            more: dict[str, Any] = {"strides": steps} if isinstance(module, Conv) else {}
             params = {"params": module.variables["params"]}
             if steps == (1, 1) and dilation == (1, 1):
                 return _by_phases(lambda x: module.clone(parent=None, **more).apply(params, x), x, apart)

@@ -63,6 +63,6 @@ def test_refused():
         ops.sliding_windows(jnp.ones((1, 4, 4, 1)), window=0)
     with pytest.raises(ValueError, match="at least one pixel"):
         ops.window_boxes(image_size=(4, 4), window=2, strides=0)
-    for options in ({"ratio": 1.0}, {"ratio": 2.0, "smallest": 0}):
+    for options in ({"ratio": 1.0}, {"ratio": 2.0, "smallest": 0.0}):
         with pytest.raises(ValueError):
             ops.pyramid_scales(image_size=(4, 4), window=2, **options)
