@@ -1,9 +1,9 @@
 """All windows of a picture by one convolutional pass against the same windows cut out: milliseconds on this machine.
 
-Both are compiled programs from the picture to the logits of every window; the crops are one batch, or, where that is
-faster or a batch would not fit into memory, batches of 64 or 256 in turn. The sides take turns; figures are medians
-over all rounds, for the crops those of the fastest way. x is their time over that of the pass. The largest difference
-between the answers is printed too.
+Both go by compiled programs from the picture to the logits of every window. The crops are one batch; or batches of 16,
+64 or 256 one after another, within one program (`lax.map`) or by a loop in Python over a compiled batch. The sides take
+turns; figures are medians over all rounds, for the crops those of the fastest way, whose name is printed. x is their
+time over that of the pass. The largest difference between the answers is printed too.
 
     python benchmarks/windows.py [PART-OF-A-NAME ...] [--rounds 3] [--json FILE]
 """
@@ -28,12 +28,12 @@ CASES: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
     "LeNet, windows of 32, stride 8, 512²": ("lenet5", {}, 32, 8, 512),
     "VGG-11, windows of 224, stride 32, 320²": ("vgg11", {"padding": "valid"}, 224, 32, 320),
 }
-BATCHES = (0, 256, 64)
+BATCHES = (0, 256, 64, 16)
 """Crops at a time; 0: all."""
 
 
 def programs(network: str, options: dict[str, Any], window: int, stride: int, side: int) -> dict[str, Any]:
-    """The compiled ways from picture to logits [rows columns 2], each without arguments."""
+    """The ways from picture to logits [rows columns 2], compiled, each a function without arguments."""
     import jax
     import jax.numpy as jnp
 
@@ -55,9 +55,26 @@ def programs(network: str, options: dict[str, Any], window: int, stride: int, si
             return model.apply(variables, crops)[0]
         return jax.lax.map(lambda crop: model.apply(variables, crop[None])[0][0], crops, batch_size=batch)
 
+    def program(function: Any, *args: Any) -> Any:
+        return jax.jit(function, compiler_options=runtime.compiler_options()).lower(*args).compile()
+
     def compiled(function: Any, *args: Any) -> Any:
-        program = jax.jit(function, compiler_options=runtime.compiler_options()).lower(*args).compile()
-        return lambda: jax.block_until_ready(program(*args))
+        whole = program(function, *args)
+        return lambda: jax.block_until_ready(whole(*args))
+
+    def loop(batch: int) -> Any:
+        cut = program(lambda image: ops.sliding_windows(image, window=window, strides=stride)[0][0], image)
+        part = jnp.zeros((batch, window, window, channels))
+        classify = program(lambda variables, crops: model.apply(variables, crops)[0], variables, part)
+
+        def run() -> Any:
+            crops = cut(image)
+            starts = [*range(0, count - batch, batch), count - batch]  # the last begins earlier, to be full
+            found = [classify(variables, crops[start : start + batch]) for start in starts]
+            last = starts[-2] + batch - starts[-1] if len(starts) > 1 else 0
+            return jax.block_until_ready(jnp.concatenate([*found[:-1], found[-1][last:]]))
+
+        return run
 
     count = ((side - window) // stride + 1) ** 2
     ways = {"pass": compiled(one_pass, filters, image)}
@@ -65,7 +82,9 @@ def programs(network: str, options: dict[str, Any], window: int, stride: int, si
         if batch == 0 and count * window**2 * 64 * 4 > 5e9 * (16 if network == "alexnet" else 1):
             continue  # its activations would not fit
         if batch < count:
-            ways[f"crops by {batch or count}"] = compiled(lambda v, x, n=batch: by_crops(v, x, n), variables, image)
+            ways[f"by {batch or count}"] = compiled(lambda v, x, n=batch: by_crops(v, x, n), variables, image)
+            if batch:
+                ways[f"by {batch}, loop"] = loop(batch)
     return ways
 
 
@@ -85,7 +104,7 @@ def main() -> None:
 
     runtime.tune()
     results: dict[str, dict[str, float]] = {}
-    table = Table("windows", "pass", "crops", "x", "largest difference", title="milliseconds")
+    table = Table("windows", "pass", "crops", "fastest way", "x", "largest difference", title="milliseconds")
     for name, case in CASES.items():
         if options.names and not any(part in name for part in options.names):
             continue
@@ -97,9 +116,10 @@ def main() -> None:
             for way, run in ways.items():
                 times[way].append(timed(run))
         found = {way: statistics.median(taken) for way, taken in times.items()}
-        crops = min(taken for way, taken in found.items() if way != "pass")
+        crops, way = min((taken, way) for way, taken in found.items() if way != "pass")
         results[name] = {**found, "ratio": crops / found["pass"], "largest difference": apart}
-        table.add_row(name, f"{found['pass']:.1f}", f"{crops:.0f}", f"{crops / found['pass']:.1f}", f"{apart:.1e}")
+        ratio = f"{crops / found['pass']:.1f}"
+        table.add_row(name, f"{found['pass']:.1f}", f"{crops:.0f}", way, ratio, f"{apart:.1e}")
     Console(width=100).print(table)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")

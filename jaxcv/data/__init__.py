@@ -271,7 +271,12 @@ def verification_data(
 
 @cache
 def window_data(
-    data: str, *, image_size: int = 32, channels: int = 1, photographs: int = 4_000
+    data: str,
+    *,
+    image_size: int = 25,
+    channels: int = 1,
+    photographs: tuple[str, ...] = (),
+    squares: int = 200_000,
 ) -> tuple[Dataset, Dataset]:
     """Open windows with and without an object: `image` uint8 [b s s c], `label` int32 [b], 1 for the object.
 
@@ -282,8 +287,9 @@ def window_data(
       data: `digits` (embedded: digits over photographs) or `npy:PATH` (pictures of two classes, see `jaxcv.data.npy`).
       image_size: side of a window in pixels.
       channels: 1 for grey, 3 for RGB.
-      photographs: of npy, how many squares of scikit-learn's two photographs are added to the training split as
-        windows without object; 0 for none.
+      photographs: of npy, folders and lists of pictures that show no object, of which every fifth is for testing;
+        none: scikit-learn's two, for training alone. See `jaxcv.data.picture_windows`.
+      squares: of npy, how many squares of photographs there are to train on as windows without object; 0 for none.
 
     Returns:
       The train and the test split.
@@ -291,12 +297,19 @@ def window_data(
     Raises:
       UserError: no such kind of set.
     """
-    from jaxcv.data.window_sets import open_windows
-
     kind, path = _parse(data, "window", ("digits", "npy:PATH"), "raise", channels)
-    if photographs < 0:
-        raise UserError(f"photographs={photographs}: expected 0 or more")
-    return open_windows(kind, path, image_size=_size(image_size), channels=channels, photographs=photographs)
+    if squares < 0:
+        raise UserError(f"squares={squares}: expected 0 or more")
+    size, places = _size(image_size), tuple(Path(place).expanduser() for place in photographs)
+    if kind == "digits":
+        if photographs:
+            raise UserError(f"photographs={photographs}: data=digits has its own")
+        from jaxcv.data.window_sets import open_scene_windows
+
+        return open_scene_windows(image_size=size, channels=channels)
+    from jaxcv.data.picture_windows import open_picture_windows
+
+    return open_picture_windows(path, image_size=size, channels=channels, photographs=places, squares=squares)
 
 
 def _open_identities(

@@ -4,12 +4,13 @@ Masking, the mean over the batch and the sum over the terms happen in the traini
 float options may be tracers. Every loss is finite, gradient included, for an example with nothing to learn from.
 
     cross_entropy    softmax classification: `label`
+    hard_negative_cross_entropy  ... on the objects and the background's hardest examples: `label`
     triplet          embeddings, on the hardest triplets of the batch: `label`
     yolo             detection on a grid with anchor boxes: `boxes`, `classes`, `valid`
 """
 
-from jaxcv.losses.classification import cross_entropy
+from jaxcv.losses.classification import cross_entropy, hard_negative_cross_entropy
 from jaxcv.losses.detection import yolo
 from jaxcv.losses.embedding import triplet
 
-__all__ = ["cross_entropy", "triplet", "yolo"]
+__all__ = ["cross_entropy", "hard_negative_cross_entropy", "triplet", "yolo"]

@@ -335,7 +335,7 @@ class _Pass:
 def _by_phases(convolve: Callable[[Array], Any], x: Array, apart: tuple[int, int]) -> Array:
     """A convolution whose inputs are `apart`, as one of neighbours over each of the maps that make up this one.
 
-    Neighbours can be convolved by faster forms: [1, 48, 48, 384] to 256 filters 13 ms, dilated 27.
+    Neighbours can be convolved by the faster forms of `jaxcv.ops.conv_forms`.
     """
     if apart == (1, 1):
         return convolve(x)

@@ -18,3 +18,25 @@ def test_the_best_of_overlapping_windows_and_none_of_the_background():
     turned = predict.sliding_windows((logits, boxes), background=1, score_threshold=0.5)
     np.testing.assert_array_equal(turned.boxes[0, :1], [[40, 40, 50, 50]])
     assert int(turned.valid.sum()) == 1
+
+
+def test_a_window_alone_is_dropped_where_neighbours_must_agree():
+    # Three that overlap by 0.8 and more, one by 0.67 that is of another class, one alone, one that is below.
+    left = np.array([0, 1, 1, 2, 40, 0])
+    boxes = jnp.asarray(np.stack([left, left * 0, left + 10, left * 0 + 10], axis=1), jnp.float32)
+    share = np.array([[0.1, 0.9, 0], [0.2, 0.8, 0], [0.3, 0.7, 0], [0.2, 0, 0.8], [0.05, 0.95, 0], [0.6, 0.4, 0]])
+    outputs = (jnp.log(jnp.asarray(share + 1e-9, jnp.float32))[None], boxes)
+
+    def found(**options):
+        detections = predict.sliding_windows(outputs, max_outputs=4, iou_threshold=0.3, **options)
+        return detections.boxes[0, :, 0][detections.valid[0]].tolist(), detections.classes[0].tolist()
+
+    assert found() == ([40, 0, 2], [1, 1, 2, -1])
+    assert found(min_neighbors=1) == found(min_neighbors=2) == ([0], [1, -1, -1, -1])
+    assert found(min_neighbors=3) == ([], [-1] * 4)
+    assert found(min_neighbors=1, neighbor_iou=0.9) == ([1], [1, -1, -1, -1])  # two at the same place
+
+
+def test_without_windows_nothing_is_found():
+    found = predict.sliding_windows((jnp.zeros((2, 0, 2)), jnp.zeros((0, 4))), min_neighbors=1, max_outputs=3)
+    assert not found.valid.any() and found.boxes.shape == (2, 3, 4) and not found.boxes.any()
