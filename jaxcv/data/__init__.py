@@ -30,6 +30,7 @@ __all__ = [
     "localization_data",
     "segmentation_data",
     "verification_data",
+    "window_data",
 ]
 
 
@@ -302,6 +303,49 @@ def verification_data(
     kind, path = _parse(data, "verification", ("faces:PATH", "omniglot:PATH"), on_error, channels)
     channels = channels or (1 if kind == "omniglot" else 3)
     return open_pairs(kind, path, image_size=_size(image_size), channels=channels, on_error=on_error)
+
+
+@cache
+def window_data(
+    data: str,
+    *,
+    image_size: int = 25,
+    channels: int = 1,
+    photographs: tuple[str, ...] = (),
+    squares: int = 200_000,
+) -> tuple[Dataset, Dataset]:
+    """Open windows with and without an object: `image` uint8 [b s s c], `label` int32 [b], 1 for the object.
+
+    What a classifier learns from that is to scan pictures; files to predict on are read whole. See
+    `jaxcv.data.window_sets`.
+
+    Args:
+      data: `digits` (embedded: digits over photographs) or `npy:PATH` (pictures of two classes, see `jaxcv.data.npy`).
+      image_size: side of a window in pixels.
+      channels: 1 for grey, 3 for RGB.
+      photographs: of npy, folders and lists of pictures that show no object, of which every fifth is for testing;
+        none: scikit-learn's two, for training alone. See `jaxcv.data.picture_windows`.
+      squares: of npy, how many squares of photographs there are to train on as windows without object; 0 for none.
+
+    Returns:
+      The train and the test split.
+
+    Raises:
+      UserError: no such kind of set.
+    """
+    kind, path = _parse(data, "window", ("digits", "npy:PATH"), "raise", channels)
+    if squares < 0:
+        raise UserError(f"squares={squares}: expected 0 or more")
+    size, places = _size(image_size), tuple(Path(place).expanduser() for place in photographs)
+    if kind == "digits":
+        if photographs:
+            raise UserError(f"photographs={photographs}: data=digits has its own")
+        from jaxcv.data.window_sets import open_scene_windows
+
+        return open_scene_windows(image_size=size, channels=channels)
+    from jaxcv.data.picture_windows import open_picture_windows
+
+    return open_picture_windows(path, image_size=size, channels=channels, photographs=places, squares=squares)
 
 
 def _open_identities(

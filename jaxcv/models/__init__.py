@@ -4,6 +4,7 @@
 NHWC `float32` in [0, 1]; a model standardises inside with its own `mean` and `std`. `features` names the activations
 of each stage, in the paper's words. With `train=True`, pass `mutable=["batch_stats"]` to models that have batch
 normalisation. Variants are `partial`s of their family, so every one takes the family's fields.
+`convolutionalize(model, variables)` runs a classifier over every window of a picture at once.
 `print(summary(model, (224, 224, 3)))` shows the layers, their parameters and their cost.
 """
 
@@ -22,6 +23,7 @@ from jaxcv.models.layers import (
     ConvTranspose,
     Dense,
     Dropout,
+    Flatten,
     MaxPool,
 )
 from jaxcv.models.lenet import LeNet, LeNet1998, lenet5, lenet5_1998
@@ -49,6 +51,7 @@ from jaxcv.models.resnet import (
     resnet110,
     resnet152,
 )
+from jaxcv.models.sliding import WindowNetwork, WindowScanner, convolutionalize
 from jaxcv.models.summaries import Summary, summary
 from jaxcv.models.unet import UNet
 from jaxcv.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
@@ -68,6 +71,7 @@ __all__ = [
     "Dense",
     "DepthwiseSeparable",
     "Dropout",
+    "Flatten",
     "GoogLeNet",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
@@ -86,9 +90,12 @@ __all__ = [
     "Summary",
     "UNet",
     "VGG",
+    "WindowNetwork",
+    "WindowScanner",
     "YOLO",
     "alexnet",
     "alexnet_2012",
+    "convolutionalize",
     "googlenet",
     "inception_v3",
     "lenet5",

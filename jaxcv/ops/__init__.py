@@ -20,6 +20,7 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
                elastic_places elastic_points invert_elastic; on ints: elastic_limit
     conv       conv2d depthwise_conv2d conv_transpose2d; on ints: conv_output_size conv_parameters conv_multiply_adds
     normalization  batch_norm local_response_norm
+    sliding    sliding_windows image_pyramid; on ints: window_boxes pyramid_scales
     pool       max_pool2d avg_pool2d adaptive_avg_pool2d
 """
 
@@ -63,6 +64,7 @@ from jaxcv.ops.nms import batched_nms, nms
 from jaxcv.ops.normalization import batch_norm, local_response_norm
 from jaxcv.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from jaxcv.ops.roi import roi_align
+from jaxcv.ops.sliding import Scales, image_pyramid, pyramid_scales, sliding_windows, window_boxes
 from jaxcv.ops.warps import (
     Interpolation,
     affine_matrix,
@@ -82,6 +84,7 @@ __all__ = [
     "GridTargets",
     "Interpolation",
     "Padding",
+    "Scales",
     "adaptive_avg_pool2d",
     "adjust_colors",
     "adjust_hue",
@@ -114,6 +117,7 @@ __all__ = [
     "gaussian_heatmaps",
     "generalized_box_iou",
     "gram_matrix",
+    "image_pyramid",
     "invert_affine",
     "invert_elastic",
     "kmeans_anchor_boxes",
@@ -129,11 +133,14 @@ __all__ = [
     "pairwise_cosine_similarity",
     "pairwise_distances",
     "pairwise_squared_distances",
+    "pyramid_scales",
     "resized_crop",
     "roi_align",
     "shape_iou",
     "soft_argmax",
+    "sliding_windows",
     "to_float",
     "upsample2x",
     "warp",
+    "window_boxes",
 ]

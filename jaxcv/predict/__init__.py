@@ -2,16 +2,17 @@
 
 One function serves evaluation, previews, prediction from the command line, and export. Jitted; options keyword-only.
 
-    classes       logits -> label and probabilities
-    heatmaps      heat maps -> points
-    landmarks     2n numbers -> points
-    localization  p_c, box and logits -> one box or none
-    yolo          grid with anchor boxes -> boxes, scores, classes
+    classes          logits -> label and probabilities
+    heatmaps         heat maps -> points
+    landmarks        2n numbers -> points
+    localization     p_c, box and logits -> one box or none
+    sliding_windows  logits of windows -> boxes, scores, classes
+    yolo             grid with anchor boxes -> boxes, scores, classes
 """
 
 from jaxcv.predict.classification import classes
-from jaxcv.predict.detection import yolo
+from jaxcv.predict.detection import sliding_windows, yolo
 from jaxcv.predict.landmarks import heatmaps, landmarks
 from jaxcv.predict.localization import localization
 
-__all__ = ["classes", "heatmaps", "landmarks", "localization", "yolo"]
+__all__ = ["classes", "heatmaps", "landmarks", "localization", "sliding_windows", "yolo"]
