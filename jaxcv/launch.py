@@ -53,7 +53,14 @@ def _parser() -> _Parser:
     add("--workdir", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
     add("--fresh", action="store_true", help="begin anew; an earlier run is moved aside, not deleted")
     add("--evaluate", action="store_true", help="evaluate the newest checkpoint of the run")
-    add("--predict", nargs="+", type=Path, metavar="IMAGE", help="draw what the newest checkpoint finds in pictures")
+    add(
+        "--predict",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="draw what the newest checkpoint finds in pictures, folders of them or patterns; and write it as JSON",
+    )
+    add("--min-score", type=float, default=0.3, metavar="P", help="with --predict: leave doubtful boxes out (0.3)")
     add("--best", action="store_true", help="with --evaluate or --predict: the best checkpoint, not the newest")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
     add("--no-tune", action="store_true", help="leave XLA's flags and the memory allocator as they are")
@@ -154,9 +161,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
             if options.evaluate:
                 inference.evaluate_run(experiment, chosen[0], folder, best=options.best, reporter=reporter)
             if options.predict:
-                inference.predict_run(
-                    experiment, chosen[0], folder, options.predict, best=options.best, reporter=reporter
-                )
+                how = {"best": options.best, "reporter": reporter, "minimum": options.min_score}
+                inference.predict_run(experiment, chosen[0], folder, options.predict, **how)
         elif len(chosen) == 1:
             result = fit(experiment, chosen[0], root / folder_name(chosen[0]), fresh=options.fresh, reporter=reporter)
             reporter.table(f"{result.folder} after {result.steps} steps", {"train": result.train, "test": result.test})

@@ -15,6 +15,7 @@ import pickle
 import re
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +117,8 @@ def compile_or_load(traced: Any, alias: str | None = None) -> Any:
         compiled = serialize_executable.deserialize_and_load(payload, traced.in_tree, traced.out_tree)
     if compiled is None:
         lowered = traced.lower()
-        cached = jax.config.values["jax_enable_compilation_cache"]
-        jax.config.update("jax_enable_compilation_cache", False)  # what comes out of JAX's cache cannot be stored again
-        try:
+        with _without_jaxs_cache():  # what comes out of it cannot be stored again
             compiled = lowered.compile()
-        finally:
-            jax.config.update("jax_enable_compilation_cache", cached)
         try:
             payload, _, _ = serialize_executable.serialize(compiled)
         except (ValueError, NotImplementedError):  # host callbacks cannot be stored
@@ -134,6 +131,21 @@ def compile_or_load(traced: Any, alias: str | None = None) -> Any:
         with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError, ValueError):
             _write(path.with_name(alias), pickle.dumps(facts))
     return compiled
+
+
+@contextlib.contextmanager
+def _without_jaxs_cache() -> Iterator[None]:
+    """Compile anew. JAX looks at the setting once, at its first compilation, unless it is told to look again."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    cached = jax.config.values["jax_enable_compilation_cache"]
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
+        compilation_cache.reset_cache()
 
 
 def load_untraced(alias: str, *, touch: bool = False) -> Any | None:

@@ -21,6 +21,9 @@ class Plan:
         distinct = list({id(p): p for p in self.programs}.values())
         lines = [f"plan: {_count(len(self.trials), 'trial')}, {_count(len(distinct), 'program')} to compile"]
         lines.append("inputs of the compiled step: " + (", ".join(distinct[0].traced) or "none"))
+        several = list(dict.fromkeys(name for p in distinct for name in p.variants if name is not None))
+        if several:
+            lines.append(f"a step is compiled once for each of: {', '.join(several)}; they take turns")
         swept = [n for n in distinct[0].static if len({repr(p.static.get(n)) for p in distinct}) > 1]
         if swept:
             lines.append("a program for each value of: " + ", ".join(swept))

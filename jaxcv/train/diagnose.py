@@ -1,6 +1,7 @@
 """Where a loss or gradient first stopped being finite."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ class NonFinite(UserError):
     """Training stopped at a loss or gradient that is not finite."""
 
 
-def diagnose(program: Program, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch) -> str:
+def diagnose(
+    program: Program, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch, *, variant: str | None = None
+) -> str:
     """Name what is not finite in the step from `state` on `batch`: the first of these that is found.
 
     A parameter, the input, a layer's output, a loss term (each with the first example concerned), a gradient.
@@ -25,7 +28,8 @@ def diagnose(program: Program, hyperparameters: Mapping[str, Any], state: TrainS
     for name, leaf in _named(state.params):
         if not np.isfinite(leaf).all():
             return f"parameter {name} was not finite before the step"
-    batch, outputs, features, terms, grads = jax.jit(program.intermediates)(hyperparameters, state, batch)
+    intermediates = jax.jit(partial(program.intermediates, variant=variant))
+    batch, outputs, features, terms, grads = intermediates(hyperparameters, state, batch)
     stages = [(f"input {n}", batch[n]) for n in program.at(hyperparameters).inputs]
     stages += [(f"layer {n}", f) for n, f in features.items()]
     stages += [(f"output {n}".rstrip(), o) for n, o in _named(outputs)]

@@ -25,6 +25,7 @@ from jaxcv.train import parts, preview, sharding
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.clock import Clock
 from jaxcv.train.console import Reporter
+from jaxcv.train.detection_report import write_detection_report
 from jaxcv.train.diagnose import NonFinite, diagnose, save_evidence
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
@@ -107,7 +108,8 @@ def _train(
 ) -> None:
     runtime.enable_compile_cache()
     shared = program(experiment, values)
-    shared.load_ahead()
+    for variant in setup.variants:
+        shared.load_ahead(variant)
     hyperparameters = shared.hyperparameters(values)
     for name, reason in shared.reasons.items():
         reporter.say(f"{name} is a constant of the compiled step: it {reason}")
@@ -145,7 +147,7 @@ def _train(
 
         with ThreadPoolExecutor(1) as pool:  # the first batch is read while the step compiles
             first = pool.submit(next, batches)
-            train_step = shared.compile_step(values)
+            train_steps = {variant: shared.compile_step(values, variant) for variant in setup.variants}
             ahead = itertools.chain([first.result()], batches)
         run.update(traces=run.facts["traces"] + shared.report_traces())
         seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())
@@ -156,6 +158,7 @@ def _train(
 
         for step in range(start + 1, setup.steps + 1):
             # 1. The update. Nothing is waited for.
+            train_step = train_steps[setup.variant(step - 1)]
             state, logs = train_step(hyperparameters, state, sharding.put(next(ahead)))
             pending.append(logs)
             if step == start + 1:
@@ -189,14 +192,19 @@ def _train(
             rank = None
             if evaluates_now:
                 outcomes: list[Outcomes | Picture] | None = [] if step == setup.steps else None
+                reports: list[Any] | None = [] if step == setup.steps else None
                 with clock.pause(), reporter.counting("evaluating") as count:
                     began = time.monotonic()
-                    test = _evaluate_and_draw(run, shared, setup, hyperparameters, state, records, count, outcomes)
+                    test = _evaluate_and_draw(
+                        run, shared, setup, hyperparameters, state, records, count, outcomes, reports
+                    )
                     took = time.monotonic() - began
                     records.write(step, "test", test, time={"seconds": round(took, 3)})
                     reporter.evaluated(step, test, took)
                     if outcomes:
                         write_report(outcomes, setup.test_data.class_names, run.folder, reporter)
+                    for report in reports or ():
+                        write_detection_report(report, setup.test_data, run.folder, reporter)
                     rank = _rank(setup, test)
 
             # 5. The checkpoint, now that everything it stands for is on disk.
@@ -223,9 +231,11 @@ def _evaluate_and_draw(
     records: Records,
     count: Callable[[int, int], None],
     outcomes: list[Outcomes | Picture] | None,
+    reports: list[Any] | None,
 ) -> dict[str, float]:
     variables, data = state.evaluation_variables, setup.test_data
-    values, shown = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, outcomes=outcomes)
+    kept = {"outcomes": outcomes, "reports": reports}
+    values, shown = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, **kept)
     page = preview.sheet(shown, data.class_names, count=setup.previews)
     if page is not None:
         folder = run.folder / "previews"
@@ -241,7 +251,7 @@ def _not_finite(
     """The state has not changed since the step that went wrong, so that step can be looked into."""
     batch = setup.train_data.batch(int(state.step))
     path = save_evidence(run.folder, state, batch)
-    culprit = diagnose(shared, hyperparameters, state, batch)
+    culprit = diagnose(shared, hyperparameters, state, batch, variant=setup.variant(int(state.step)))
     return NonFinite(
         f"{run.folder}: loss or gradient not finite at step {int(state.step) + 1}: {culprit}. State, key and batch are "
         f"in {path}; a smaller learning rate or gradient clipping is the usual remedy"
