@@ -27,8 +27,10 @@ __all__ = [
     "embedding_data",
     "from_records",
     "landmark_data",
+    "localization_data",
     "segmentation_data",
     "verification_data",
+    "window_data",
 ]
 
 
@@ -76,6 +78,37 @@ def detection_data(
     from jaxcv.data.coco import open_coco
 
     return open_coco(path, image_size=size, classes=classes, on_error=on_error, hold_out=hold_out)
+
+
+def localization_data(
+    data: str, *, image_size: int | None = None, classes: tuple[str, ...] = (), on_error: str = "raise"
+) -> tuple[Dataset, Dataset]:
+    """Open a set for localization, one object or none an image: fields as of `detection_data`.
+
+    Args:
+      data: `digits` (embedded: one large digit over a photograph, or none in a fifth of the scenes), or what
+        `detection_data` reads from a PATH; where an image has several objects, the largest is the one meant.
+      image_size: side of the network's input image in pixels; None: 96 for digits, 128 for the others.
+      classes: class names in order; empty: what the set lists.
+      on_error: `raise` at the first faulty file, or `skip` faulty examples, counted and reported.
+
+    Returns:
+      The train and the test split.
+
+    Raises:
+      UserError: no such kind of set, or an option it does not have.
+    """
+    if data != "digits":
+        return detection_data(data, image_size=image_size or 128, classes=classes, on_error=on_error)
+    if classes:
+        raise UserError(f"classes={classes}: data=digits has its own ten classes")
+    _parse(data, "localization", ("digits",), on_error)
+    return _single_digits(_size(image_size or 96))
+
+
+@cache
+def _single_digits(image_size: int) -> tuple[Dataset, Dataset]:
+    return open_scenes(image_size=image_size, single=True)
 
 
 @cache
@@ -144,8 +177,8 @@ def landmark_data(
     """Open a set of key points: `image` uint8 [b s s c], `points` float32 [b p 2] (x, y in pixels), `visible` [b p].
 
     Args:
-      data: `points:PATH` (tables, .csv), `pts:PATH` (the .pts files of 300-W; see `jaxcv.data.points` for both), or
-        `coco:PATH` (COCO JSON, see `jaxcv.data.coco_points`).
+      data: `drawn` (embedded: cartoons of faces, 68 points), `points:PATH` (tables, .csv), `pts:PATH` (.pts files,
+        300-W's; see `jaxcv.data.points` for both), or `coco:PATH` (COCO JSON, see `jaxcv.data.coco_points`).
       image_size: side of the network's input image in pixels.
       channels: 1 for grey, 3 for RGB; None: 3.
       on_error: `raise` at the first faulty file, or `skip` faulty examples, counted and reported.
@@ -156,7 +189,11 @@ def landmark_data(
     Raises:
       UserError: no such kind of set.
     """
-    kind, path = _parse(data, "landmark", ("points:PATH", "pts:PATH", "coco:PATH"), on_error, channels)
+    kind, path = _parse(data, "landmark", ("drawn", "points:PATH", "pts:PATH", "coco:PATH"), on_error, channels)
+    if kind == "drawn":
+        from jaxcv.data.drawn_faces import open_drawn_faces
+
+        return open_drawn_faces(image_size=_size(image_size), channels=channels or 3)
     if kind == "coco":
         from jaxcv.data.coco_points import open_coco_points as open_kind
     elif kind == "points":
@@ -266,6 +303,49 @@ def verification_data(
     kind, path = _parse(data, "verification", ("faces:PATH", "omniglot:PATH"), on_error, channels)
     channels = channels or (1 if kind == "omniglot" else 3)
     return open_pairs(kind, path, image_size=_size(image_size), channels=channels, on_error=on_error)
+
+
+@cache
+def window_data(
+    data: str,
+    *,
+    image_size: int = 25,
+    channels: int = 1,
+    photographs: tuple[str, ...] = (),
+    squares: int = 200_000,
+) -> tuple[Dataset, Dataset]:
+    """Open windows with and without an object: `image` uint8 [b s s c], `label` int32 [b], 1 for the object.
+
+    What a classifier learns from that is to scan pictures; files to predict on are read whole. See
+    `jaxcv.data.window_sets`.
+
+    Args:
+      data: `digits` (embedded: digits over photographs) or `npy:PATH` (pictures of two classes, see `jaxcv.data.npy`).
+      image_size: side of a window in pixels.
+      channels: 1 for grey, 3 for RGB.
+      photographs: of npy, folders and lists of pictures that show no object, of which every fifth is for testing;
+        none: scikit-learn's two, for training alone. See `jaxcv.data.picture_windows`.
+      squares: of npy, how many squares of photographs there are to train on as windows without object; 0 for none.
+
+    Returns:
+      The train and the test split.
+
+    Raises:
+      UserError: no such kind of set.
+    """
+    kind, path = _parse(data, "window", ("digits", "npy:PATH"), "raise", channels)
+    if squares < 0:
+        raise UserError(f"squares={squares}: expected 0 or more")
+    size, places = _size(image_size), tuple(Path(place).expanduser() for place in photographs)
+    if kind == "digits":
+        if photographs:
+            raise UserError(f"photographs={photographs}: data=digits has its own")
+        from jaxcv.data.window_sets import open_scene_windows
+
+        return open_scene_windows(image_size=size, channels=channels)
+    from jaxcv.data.picture_windows import open_picture_windows
+
+    return open_picture_windows(path, image_size=size, channels=channels, photographs=places, squares=squares)
 
 
 def _open_identities(

@@ -4,14 +4,29 @@ Masking, the mean over the batch and the sum over the terms happen in the traini
 float options may be tracers. Every loss is finite, gradient included, for an example with nothing to learn from.
 
     cross_entropy    softmax classification: `label`
+    hard_negative_cross_entropy  the same on the objects and the background's hardest examples: `label`
+    heatmaps         key points as heat maps: `points`, `visible`
+    landmarks        key points as 2n numbers, squared or wing loss: `points`, `visible`
+    localization     one object or none, log-loss or squares: `boxes`, `classes`, `valid`
     triplet          embeddings, on the hardest triplets of the batch: `label`
     yolo             detection on grids with anchor boxes: `boxes`, `classes`, `valid`
     yolo_v1          detection on a grid without anchor boxes
 """
 
-from jaxcv.losses.classification import cross_entropy
+from jaxcv.losses.classification import cross_entropy, hard_negative_cross_entropy
 from jaxcv.losses.detection import yolo
 from jaxcv.losses.embedding import triplet
+from jaxcv.losses.landmarks import heatmaps, landmarks
+from jaxcv.losses.localization import localization
 from jaxcv.losses.yolo_v1 import yolo_v1
 
-__all__ = ["cross_entropy", "triplet", "yolo", "yolo_v1"]
+__all__ = [
+    "cross_entropy",
+    "hard_negative_cross_entropy",
+    "heatmaps",
+    "landmarks",
+    "localization",
+    "triplet",
+    "yolo",
+    "yolo_v1",
+]

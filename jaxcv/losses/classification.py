@@ -37,6 +37,45 @@ def cross_entropy(
     return terms
 
 
+def hard_negative_cross_entropy(
+    outputs: Float[Array, "b k"],
+    batch: Batch,
+    *,
+    ratio: Scalar = 3.0,
+    background: int = 0,
+) -> dict[str, tuple[Float[Array, " b"], Float[Array, " b"]]]:
+    """Softmax cross-entropy of the objects and of the background's hardest examples; the others do not count.
+
+    For a detector's classifier, to which nearly everything is background, and easy. What it takes for an object is
+    what it learns from: bootstrapping, within the batch.
+
+    Args:
+        outputs: Logits `[b, k]`.
+        batch: `label` `[b]`, integers in [0, k).
+        ratio: At most so many of the background for every object of the batch, and so many where there is none.
+        background: The class that stands for nothing.
+
+    Returns:
+        `cross_entropy`: values `[b]`, and weights `[b]`, 1 or 0. Of equally hard ones the first count.
+
+    References:
+        Liu et al., SSD: Single Shot MultiBox Detector, https://arxiv.org/abs/1512.02325, section 2.2, "hard negative
+        mining"; ratio 3.
+        Shrivastava, Gupta, Girshick, Training Region-based Object Detectors with Online Hard Example Mining,
+        https://arxiv.org/abs/1604.03540.
+        Sung, Poggio, Example-based learning for view-based human face detection, 1998 (bootstrapping).
+    """
+    values = _cross_entropy(outputs, batch, 0.0)
+    negative = batch["label"] == background
+    if "example_valid" in batch:
+        negative &= batch["example_valid"]
+    order = jnp.argsort(jnp.where(negative, -values, jnp.inf))
+    rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
+    objects = jnp.sum(batch["label"] != background)
+    hard = rank.astype(jnp.float32) < ratio * jnp.maximum(objects, 1).astype(jnp.float32)
+    return {"cross_entropy": (values, (~negative | hard).astype(jnp.float32))}
+
+
 def _cross_entropy(logits: Array, batch: Batch, label_smoothing: Scalar) -> Array:
     logits = logits.astype(jnp.float32)
     label = batch["label"]

@@ -56,7 +56,7 @@ def coco_average_precision(pick: str = "AP") -> Metric:
         raise UserError(f"no average precision named {pick!r}: one of {', '.join(_NAMES)}, AP50/<class index>")
     from jaxcv.metrics.detection_report import detection_report  # which reads this module
 
-    return Metric(collect_boxes, evaluate_boxes, pick, detection_report)
+    return Metric(collect_boxes, evaluate_boxes, pick, report=detection_report)
 
 
 def collect_boxes(predictions: Detections, batch: Batch) -> list[ImageBoxes]:

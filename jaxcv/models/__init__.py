@@ -4,6 +4,7 @@
 NHWC `float32` in [0, 1]; a model standardises inside with its own `mean` and `std`. `features` names the activations
 of each stage, in the paper's words. With `train=True`, pass `mutable=["batch_stats"]` to models that have batch
 normalisation. Variants are `partial`s of their family, so every one takes the family's fields.
+`convolutionalize(model, variables)` runs a classifier over every window of a picture at once.
 `print(summary(model, (224, 224, 3)))` shows the layers, their parameters and their cost.
 """
 
@@ -12,6 +13,7 @@ from jaxcv.models.classifier import Classifier
 from jaxcv.models.darknet import Darknet53, PlainDarknet, darknet19, darknet53, darknet_tiny, extraction
 from jaxcv.models.inception import AuxiliaryLogits, GoogLeNet, InceptionModule, googlenet
 from jaxcv.models.inception_v3 import InceptionV3, inception_v3
+from jaxcv.models.landmarks import LandmarkHeatmaps, LandmarkRegressor
 from jaxcv.models.layers import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -22,9 +24,11 @@ from jaxcv.models.layers import (
     ConvTranspose,
     Dense,
     Dropout,
+    Flatten,
     MaxPool,
 )
 from jaxcv.models.lenet import LeNet, LeNet1998, lenet5, lenet5_1998
+from jaxcv.models.localizer import Localizer
 from jaxcv.models.mobilenet import (
     DepthwiseSeparable,
     InvertedResidual,
@@ -48,6 +52,7 @@ from jaxcv.models.resnet import (
     resnet110,
     resnet152,
 )
+from jaxcv.models.sliding import WindowNetwork, WindowScanner, convolutionalize
 from jaxcv.models.summaries import Summary, summary
 from jaxcv.models.unet import UNet
 from jaxcv.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
@@ -69,14 +74,18 @@ __all__ = [
     "Dense",
     "DepthwiseSeparable",
     "Dropout",
+    "Flatten",
     "GoogLeNet",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "InceptionModule",
     "InceptionV3",
     "InvertedResidual",
+    "LandmarkHeatmaps",
+    "LandmarkRegressor",
     "LeNet",
     "LeNet1998",
+    "Localizer",
     "MaxPool",
     "MobileNetV1",
     "MobileNetV2",
@@ -85,12 +94,15 @@ __all__ = [
     "Summary",
     "UNet",
     "VGG",
+    "WindowNetwork",
+    "WindowScanner",
     "YOLO",
     "YOLOv1",
     "YOLOv2",
     "YOLOv3",
     "alexnet",
     "alexnet_2012",
+    "convolutionalize",
     "darknet19",
     "darknet53",
     "darknet_tiny",

@@ -5,13 +5,14 @@ Krizhevsky: One weird trick for parallelizing convolutional neural networks, htt
 """
 
 from functools import partial
+from typing import Literal
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
 from jaxcv import ops
 from jaxcv.initializers import VarianceScaling
-from jaxcv.models.layers import IMAGENET_MEAN, IMAGENET_STD, Conv, Dense, Dropout, MaxPool, flatten, standardize
+from jaxcv.models.layers import IMAGENET_MEAN, IMAGENET_STD, Conv, Dense, Dropout, Flatten, MaxPool, standardize
 from jaxcv.types import Scalar
 
 
@@ -27,8 +28,9 @@ class AlexNet(nn.Module):
     channels: tuple[int, int, int, int, int] = (64, 192, 384, 256, 256)
     groups: tuple[int, int, int, int, int] = (1, 1, 1, 1, 1)
     """The paper's two graphics cards: in 2 groups, a filter sees half of the maps."""
-    padding: int = 2
-    """Pixels of zeros around the image: 224 + 2 + 2 gives conv1 the same 55x55 places as the paper's 227."""
+    padding: int | Literal["valid"] = 2
+    """Pixels of zeros around the image: 224 + 2 + 2 gives conv1 the same 55x55 places as the paper's 227. "valid": no
+    layer is padded, for `convolutionalize`; sides of 195 and more, and 355 for a 6x6 map before fc6."""
     response_norm: bool = False
     """Local response normalisation after conv1 and conv2: features `norm1`, `norm2`."""
     fc_width: int = 4096
@@ -43,25 +45,24 @@ class AlexNet(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
-    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+    ) -> tuple[Float[Array, "b *grid k"], dict[str, Array]]:
         """`train` turns dropout on."""
         features: dict[str, Array] = {}
         x = standardize(images, self.mean, self.std)
         for i, (channels, groups) in enumerate(zip(self.channels, self.groups, strict=True), start=1):
             window, strides, padding = {1: (11, 4, self.padding), 2: (5, 1, 2)}.get(i, (3, 1, 1))
+            padding = "valid" if self.padding == "valid" else padding
             conv = Conv(channels, window, strides=strides, padding=padding, groups=groups, name=f"conv{i}")
             x = features[f"conv{i}"] = nn.relu(conv(x))
             if i <= 2 and self.response_norm:
                 x = features[f"norm{i}"] = ops.local_response_norm(x)
             if i in (1, 2, 5):
                 x = features[f"pool{i}"] = MaxPool(3, strides=2, name=f"pool{i}")(x)
-        if x.shape[1:3] != (self.fc_side, self.fc_side):
-            x = ops.adaptive_avg_pool2d(x, output_size=self.fc_side)
 
         def thinned(x: Array, name: str) -> Array:
             return Dropout(self.dropout)(x, train=train) if name in self.dropout_at else x
 
-        x = thinned(flatten(x), "pool5")
+        x = thinned(Flatten(self.fc_side)(x), "pool5")
         for name in ("fc6", "fc7"):
             dense = Dense(self.fc_width, kernel_init=VarianceScaling(2.0, "fan_in"), name=name)
             features[name] = nn.relu(dense(x))

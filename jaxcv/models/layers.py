@@ -47,6 +47,23 @@ def flatten(x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
     return x.reshape(x.shape[0], -1)
 
 
+class Flatten(nn.Module):
+    """`flatten` as a layer: where a network ends to be convolutional, for `convolutionalize` to see.
+
+    With `side`, the map is first averaged, or repeated, to side x side (`ops.adaptive_avg_pool2d`), so that the layer
+    above can be fully connected whatever the size of the images.
+    """
+
+    side: int | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
+        """All places and channels of an example in one row, channels innermost."""
+        if self.side is not None and x.shape[1:3] != (self.side, self.side):
+            x = ops.adaptive_avg_pool2d(x, output_size=self.side)
+        return flatten(x)
+
+
 def global_avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
     """The mean over all places."""
     return x.mean(axis=(1, 2))

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxcv import ops
 from jaxcv.initializers import lecun_normal
-from jaxcv.models.layers import AvgPool, Conv, Dense, MaxPool, flatten, standardize
+from jaxcv.models.layers import AvgPool, Conv, Dense, Flatten, MaxPool, standardize
 
 CONNECTIONS = (
     *((i, (i + 1) % 6, (i + 2) % 6) for i in range(6)),
@@ -43,7 +43,7 @@ class LeNet(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
-    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+    ) -> tuple[Float[Array, "b *grid k"], dict[str, Array]]:
         """The network has no layer that depends on `train`."""
         features: dict[str, Array] = {}
         x = standardize(images, self.mean, self.std)
@@ -51,7 +51,7 @@ class LeNet(nn.Module):
             x = self.activation(Conv(channels, 5, padding="valid", kernel_init=lecun_normal, name=f"conv{i}")(x))
             features[f"conv{i}"] = x
             x = features[f"pool{i}"] = self.pool(2, name=f"pool{i}")(x)
-        x = flatten(x)
+        x = Flatten()(x)
         for i, width in enumerate((120, 84), start=3):
             x = features[f"fc{i}"] = self.activation(Dense(width, name=f"fc{i}")(x))
         return Dense(self.num_classes, name="head")(x), features
@@ -66,6 +66,7 @@ class ConnectedConv(nn.Module):
     connections: tuple[tuple[int, ...], ...]
     """For each filter, the maps that it sees."""
     kernel_size: int
+    dilation: int | tuple[int, int] = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow features"]:
@@ -81,7 +82,7 @@ class ConnectedConv(nn.Module):
         kernel = self.param("kernel", initial, (side, side, len(seen))).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros_init(), (len(sizes),)).astype(x.dtype)
         full = jnp.zeros((side, side, x.shape[-1], len(sizes)), x.dtype).at[:, :, np.array(seen), filters].set(kernel)
-        return ops.conv2d(x, full) + bias.reshape(1, 1, 1, -1)
+        return ops.conv2d(x, full, dilation=self.dilation) + bias.reshape(1, 1, 1, -1)
 
 
 def scaled_tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -105,7 +106,7 @@ class LeNet1998(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
-    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+    ) -> tuple[Float[Array, "b *grid k"], dict[str, Array]]:
         """The network has no layer that depends on `train`."""
         conv = partial(Conv, kernel_size=5, padding="valid", kernel_init=lecun_normal)
         pool = partial(AvgPool, 2, coefficients=True)
@@ -116,7 +117,7 @@ class LeNet1998(nn.Module):
         x = features["c3"] = scaled_tanh(ConnectedConv(CONNECTIONS, 5, name="c3")(x))
         x = features["s4"] = scaled_tanh(pool(name="s4")(x))
         x = features["c5"] = scaled_tanh(conv(120, name="c5")(x))
-        x = features["f6"] = scaled_tanh(Dense(84, name="f6")(flatten(x)))
+        x = features["f6"] = scaled_tanh(Dense(84, name="f6")(Flatten()(x)))
         return Dense(self.num_classes, name="head")(x), features
 
 

@@ -28,7 +28,7 @@ def trunk_features(
     Raises:
         ValueError: There is none of that name or stride; says which there are.
     """
-    with nn.intercept_methods(_without_dense_layers):
+    with nn.intercept_methods(without_dense_layers):
         _, features = network(images, train=train)
     height, width = images.shape[1:3]
 
@@ -47,7 +47,8 @@ def trunk_features(
     return features, [find(name) for name in wanted]
 
 
-def _without_dense_layers(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+def without_dense_layers(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """An interceptor for `nn.intercept_methods`: dense layers give zeros, and have no parameters."""
     if isinstance(context.module, Dense) and context.method_name == "__call__":
         (x,) = args
         return jnp.zeros((*x.shape[:-1], context.module.features), x.dtype)

@@ -5,13 +5,13 @@ https://arxiv.org/abs/1409.1556, table 1.
 """
 
 from functools import partial
+from typing import Literal
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from jaxcv import ops
 from jaxcv.initializers import VarianceScaling
-from jaxcv.models.layers import IMAGENET_MEAN, IMAGENET_STD, ConvNormAct, Dense, Dropout, MaxPool, flatten, standardize
+from jaxcv.models.layers import IMAGENET_MEAN, IMAGENET_STD, ConvNormAct, Dense, Dropout, Flatten, MaxPool, standardize
 from jaxcv.types import Scalar
 
 
@@ -31,6 +31,9 @@ class VGG(nn.Module):
     fc_width: int = 4096
     fc_side: int = 7
     """Side of the map that fc6 reads; any other is averaged, or repeated, to it."""
+    padding: int | Literal["valid"] = 1
+    """Pixels of zeros around every map. "valid": none, for `convolutionalize`; a map loses two pixels at each layer, so
+    the smallest sides are 150 for vgg11 and 212 for vgg16, and 342 and 404 for a 7x7 map before fc6."""
     dropout: Scalar = 0.5
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
@@ -38,18 +41,16 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
-    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+    ) -> tuple[Float[Array, "b *grid k"], dict[str, Array]]:
         """`train` turns dropout on and selects batch statistics over running ones."""
         features: dict[str, Array] = {}
         x = standardize(images, self.mean, self.std)
         for i, (size, channels) in enumerate(zip(self.stage_sizes, self.stage_channels, strict=True), start=1):
             for j in range(1, size + 1):
-                unit = ConvNormAct(channels, padding=1, norm=self.norm, conv_bias=True, name=f"conv{i}_{j}")
+                unit = ConvNormAct(channels, padding=self.padding, norm=self.norm, conv_bias=True, name=f"conv{i}_{j}")
                 x = features[f"conv{i}_{j}"] = unit(x, train=train)
             x = features[f"pool{i}"] = MaxPool(2, name=f"pool{i}")(x)
-        if x.shape[1:3] != (self.fc_side, self.fc_side):
-            x = ops.adaptive_avg_pool2d(x, output_size=self.fc_side)
-        x = flatten(x)
+        x = Flatten(self.fc_side)(x)
         for name in ("fc6", "fc7"):
             dense = Dense(self.fc_width, kernel_init=VarianceScaling(2.0, "fan_in"), name=name)
             features[name] = nn.relu(dense(x))

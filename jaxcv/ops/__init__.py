@@ -5,7 +5,7 @@ with finite values and slopes, every option keyword-only, float options allowed 
 is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
 
     boxes      box_convert box_area box_iou paired_box_iou generalized_box_iou paired_generalized_box_iou
-               clip_boxes_to_image encode_boxes decode_boxes
+               clip_boxes_to_image encode_boxes decode_boxes largest_box
     box_distances  distance_box_iou complete_box_iou paired_distance_box_iou paired_complete_box_iou
     anchors    kmeans_anchor_boxes match_anchor_boxes shape_iou
     grids      decode_yolo encode_yolo decode_yolo_v1
@@ -15,12 +15,14 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
     features   gram_matrix
     distances  cosine_similarity paired_distances paired_squared_distances
                pairwise_cosine_similarity pairwise_distances pairwise_squared_distances
+    heatmaps   soft_argmax gaussian_heatmaps
     images     to_float resized_crop affine boxes_in_window adjust_colors upsample2x
     colors     adjust_hue
     warps      warp affine_matrix affine_places affine_points invert_affine
                elastic_places elastic_points invert_elastic; on ints: elastic_limit
     conv       conv2d depthwise_conv2d conv_transpose2d; on ints: conv_output_size conv_parameters conv_multiply_adds
     normalization  batch_norm local_response_norm
+    sliding    sliding_windows image_pyramid; on ints: window_boxes pyramid_scales
     pool       max_pool2d avg_pool2d adaptive_avg_pool2d
 """
 
@@ -40,6 +42,7 @@ from jaxcv.ops.boxes import (
     decode_boxes,
     encode_boxes,
     generalized_box_iou,
+    largest_box,
     paired_box_iou,
     paired_generalized_box_iou,
 )
@@ -63,11 +66,13 @@ from jaxcv.ops.distances import (
 )
 from jaxcv.ops.features import gram_matrix
 from jaxcv.ops.grids import GridTargets, YoloOutputs, decode_yolo, decode_yolo_v1, encode_yolo
+from jaxcv.ops.heatmaps import gaussian_heatmaps, soft_argmax
 from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
 from jaxcv.ops.nms import batched_nms, nms
 from jaxcv.ops.normalization import batch_norm, local_response_norm
 from jaxcv.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from jaxcv.ops.roi import roi_align
+from jaxcv.ops.sliding import Scales, image_pyramid, pyramid_scales, sliding_windows, window_boxes
 from jaxcv.ops.soft_nms import matrix_nms, soft_nms
 from jaxcv.ops.warps import (
     Interpolation,
@@ -88,6 +93,7 @@ __all__ = [
     "GridTargets",
     "Interpolation",
     "Padding",
+    "Scales",
     "YoloOutputs",
     "adaptive_avg_pool2d",
     "adjust_colors",
@@ -121,11 +127,14 @@ __all__ = [
     "elastic_points",
     "encode_boxes",
     "encode_yolo",
+    "gaussian_heatmaps",
     "generalized_box_iou",
     "gram_matrix",
+    "image_pyramid",
     "invert_affine",
     "invert_elastic",
     "kmeans_anchor_boxes",
+    "largest_box",
     "local_response_norm",
     "match_anchor_boxes",
     "matrix_nms",
@@ -140,11 +149,15 @@ __all__ = [
     "pairwise_cosine_similarity",
     "pairwise_distances",
     "pairwise_squared_distances",
+    "pyramid_scales",
     "resized_crop",
     "roi_align",
     "shape_iou",
+    "sliding_windows",
+    "soft_argmax",
     "soft_nms",
     "to_float",
     "upsample2x",
     "warp",
+    "window_boxes",
 ]

@@ -8,6 +8,7 @@ import ast
 import hashlib
 import itertools
 import re
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -59,7 +60,8 @@ def split_alternatives(text: str) -> list[str]:
 
 def _parse(text: str, h: Hyperparameter) -> Any:
     text = text.strip()
-    options = typing.get_args(h.annotation) if not isinstance(h.annotation, type) else (h.annotation,)
+    union = typing.get_origin(h.annotation) in (typing.Union, types.UnionType)  # a tuple's arguments are its elements
+    options = typing.get_args(h.annotation) if union else (h.annotation,)
     if re.fullmatch(r"(log|uniform)\(.*\)", text) and str not in options:
         raise UserError(f"{h.name}={text}: ranges cannot be searched yet; list the values: {h.name}=a,b,c")
     if bool in options and text.lower() in ("true", "false"):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcv.losses import cross_entropy
+from jaxcv.losses import cross_entropy, hard_negative_cross_entropy
 
 
 def test_by_hand():
@@ -46,3 +46,38 @@ def test_auxiliary_heads_weigh_less():
     np.testing.assert_array_equal(found["cross_entropy"], alone[0])
     np.testing.assert_allclose(found["auxiliary"], 0.25 * (alone[1] + alone[2]), rtol=1e-6)
     assert cross_entropy((main, ()), batch).keys() == {"cross_entropy"}
+
+
+def test_the_hardest_of_the_background_count_and_all_objects():
+    # Probability of the background: objects 1 and 4, and background of losses -log 0.5, 0.9, 0.2, 0.99, 0.6.
+    share = np.array([0.5, 0.3, 0.9, 0.2, 0.7, 0.99, 0.6], np.float32)
+    logits = jnp.log(jnp.stack([share, 1 - share], axis=1))
+    batch = {"label": jnp.asarray([0, 1, 0, 0, 1, 0, 0])}
+
+    def weights(ratio, **more):
+        return hard_negative_cross_entropy(logits, batch | more, ratio=ratio)["cross_entropy"][1].tolist()
+
+    assert weights(1.0) == [1, 1, 0, 1, 1, 0, 0]
+    assert weights(1.5) == [1, 1, 0, 1, 1, 0, 1]
+    assert weights(9.0) == [1] * 7
+    assert weights(0.0) == [0, 1, 0, 0, 1, 0, 0]
+    padded = jnp.asarray([True, True, True, False, True, True, True])
+    assert weights(0.5, example_valid=padded)[:3] == [1, 1, 0]  # padding is hard for nobody
+    values = hard_negative_cross_entropy(logits, batch)["cross_entropy"][0]
+    np.testing.assert_array_equal(values, cross_entropy(logits, batch)["cross_entropy"])
+    alike = hard_negative_cross_entropy(jnp.zeros((4, 2)), {"label": jnp.zeros(4, jnp.int32)}, ratio=2.0)
+    assert alike["cross_entropy"][1].tolist() == [1, 1, 0, 0]  # no object: as many as for one
+
+
+def test_only_what_counts_has_a_slope():
+    logits = jnp.asarray(np.random.default_rng(2).normal(size=(9, 3)), jnp.float32)
+    batch = {"label": jnp.asarray([0, 0, 2, 0, 0, 1, 0, 0, 0])}
+
+    def total(logits, ratio):
+        values, weights = hard_negative_cross_entropy(logits, batch, ratio=ratio)["cross_entropy"]
+        return (values * weights).sum()
+
+    slope = np.asarray(jax.jit(jax.grad(total))(logits, 1.0))
+    counted = np.asarray(hard_negative_cross_entropy(logits, batch, ratio=1.0)["cross_entropy"][1])
+    assert counted.sum() == 4 and np.isfinite(slope).all()
+    np.testing.assert_array_equal(np.abs(slope).sum(1) > 0, counted > 0)

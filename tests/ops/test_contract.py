@@ -58,11 +58,14 @@ CALLS = {
     "elastic_points": ([_random(2, 5, 2, high=6), CONTROL], {"image_size": (4, 6)}),
     "encode_boxes": ([_boxes(2), _boxes(2) + 1], {}),
     "encode_yolo": ([_boxes(2), np.stack([ANCHORS] * 2)], {"grid_size": (2, 3), "image_size": (32, 48)}),
+    "gaussian_heatmaps": ([_random(2, 5, 2)], {"size": (3, 4), "sigma": 0.7}),
     "generalized_box_iou": ([_boxes(2), _boxes(2, n=3)], {}),
     "gram_matrix": ([_random(2, 3, 4, 5, low=-1)], {"normalize": True}),
+    "image_pyramid": ([IMAGES], {"scales": (1.0, 0.6)}),
     "invert_affine": ([_random(2, 3, 2, 3, low=-1)], {}),
     "invert_elastic": ([_random(2, 5, 2, high=6), CONTROL], {"image_size": (4, 6)}),
     "kmeans_anchor_boxes": ([_random(2, 30, 2, low=1, high=50)], {"k": 3}),
+    "largest_box": ([_boxes(2, 3), _random(2, 3, 5) > 0.4], {}),
     "local_response_norm": ([_random(2, 3, 4, 6, 7, low=-1)], {"size": 3, "alpha": 0.5}),
     "match_anchor_boxes": ([_random(2, 5, 2, high=30), np.stack([ANCHORS] * 2)], {}),
     "matrix_nms": ([_boxes(2), _random(2, 5)], {"max_outputs": 3}),
@@ -80,6 +83,8 @@ CALLS = {
     "resized_crop": ([IMAGES, WINDOWS], {"fill": 0.5}),
     "roi_align": ([_random(2, 6, 8, 3), _boxes(2)], {"output_size": (2, 3), "spatial_scale": 0.1}),
     "shape_iou": ([_random(2, 5, 2, high=30), np.stack([ANCHORS] * 2)], {}),
+    "soft_argmax": ([_random(2, 3, 5, 4, 2, low=-3, high=3)], {}),
+    "sliding_windows": ([IMAGES], {"window": (2, 3), "strides": (1, 2), "scales": (1.0, 0.8)}),
     "soft_nms": ([_boxes(2), _random(2, 5)], {"max_outputs": 3}),
     "to_float": ([(255 * IMAGES).astype(np.uint8)], {}),
     "upsample2x": ([IMAGES], {}),
@@ -92,7 +97,8 @@ of_arrays = [name for name in ops.__all__ if hasattr(getattr(ops, name), "lower"
 def test_every_op_is_held_to_it():
     assert sorted(CALLS) == sorted(of_arrays)
     plain = {name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))}
-    assert plain == {"conv_multiply_adds", "conv_output_size", "conv_parameters", "elastic_limit"}
+    on_ints = "conv_multiply_adds conv_output_size conv_parameters elastic_limit pyramid_scales window_boxes"
+    assert plain == set(on_ints.split())
 
 
 def _close(a, b):

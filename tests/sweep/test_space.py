@@ -14,6 +14,7 @@ def experiment(
     mirror: bool = False,
     size: int | None = None,
     channels: tuple[int, ...] = (1, 2),
+    names: tuple[str, ...] = (),
 ): ...
 
 
@@ -31,6 +32,7 @@ KNOWN = hyperparameters(experiment)  # pyright: ignore[reportArgumentType]
         ("mirror=True,false", [True, False]),
         ("size=None,64", [None, 64]),
         ("channels=(1,2,3),(4,)", [(1, 2, 3), (4,)]),
+        ("names=('a','b c')", [("a", "b c")]),
     ],
 )
 def test_values_are_typed_literals(token, values):
@@ -49,6 +51,7 @@ def test_values_are_typed_literals(token, values):
         (["lr="], "lr=: expected float"),
         (["mirror=1"], "mirror=1: expected bool"),
         (["channels=3"], "channels=3: expected tuple[int, ...]"),
+        (["names=a"], "names=a: expected tuple[str, ...]"),
         (["lr=1", "lr=2"], "lr is given twice"),
         (["lr=1,1.0"], "same value twice"),
         (["lr=log(1e-5,1e-2)"], "ranges cannot be searched yet"),
