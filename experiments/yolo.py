@@ -98,7 +98,7 @@ def experiment(
     """
     train, test = detection_data(data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out)
     k, side = train.num_classes, train.image_size
-    anchor_boxes = None if network == "v1" else train.anchor_boxes(k={"v3": 9, "v3_tiny": 6}.get(network, 5))
+    anchor_boxes = train.anchor_boxes(k={"v3": 9, "v3_tiny": 6}.get(network, 5))  # of which v1 takes none
     trunk = network_of(backbone, weights) if backbone else None
     model: Any
     if network == "v1":

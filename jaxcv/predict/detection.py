@@ -1,7 +1,7 @@
 """Predictions of detectors: raw outputs to a fixed number of boxes per image."""
 
 import functools
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,9 +84,9 @@ def yolo(
         probabilities = jax.nn.softmax(logits) if class_scores == "softmax" else jax.nn.sigmoid(logits)
         objectness.append(jax.nn.sigmoid(grid[..., 4]).reshape(grid.shape[0], -1))
         classes.append(probabilities.reshape(grid.shape[0], -1, logits.shape[-1]))
-    options = (iou_threshold, suppression, class_agnostic, max_outputs, max_candidates)
+    limits = (score_threshold, iou_threshold, suppression, class_agnostic, max_outputs, max_candidates)
     every = [jnp.concatenate(parts, axis=1) for parts in (boxes, objectness, classes)]
-    return _best(*every, confidence, image_size, score_threshold, *options)
+    return _best(every[0], every[1], every[2], _Rule(confidence, image_size, *limits))
 
 
 @functools.partial(jax.jit, static_argnames=("num_boxes", *(name for name in _STATIC if name != "class_scores")))
@@ -130,64 +130,58 @@ def yolo_v1(
     classes = jnp.broadcast_to(
         outputs[..., None, 5 * num_boxes :], (*said.shape[:4], outputs.shape[-1] - 5 * num_boxes)
     )
-    return _best(
-        boxes.reshape(b, -1, 4),
-        jnp.clip(said[..., 4], 0.0, 1.0).reshape(b, -1),
-        jnp.clip(classes, 0.0, 1.0).reshape(b, -1, classes.shape[-1]),
-        confidence,
-        image_size,
-        score_threshold,
-        iou_threshold,
-        suppression,
-        class_agnostic,
-        max_outputs,
-        max_candidates,
-    )
+    limits = (score_threshold, iou_threshold, suppression, class_agnostic, max_outputs, max_candidates)
+    objectness = jnp.clip(said[..., 4], 0.0, 1.0).reshape(b, -1)
+    classes = jnp.clip(classes, 0.0, 1.0).reshape(b, -1, classes.shape[-1])
+    return _best(boxes.reshape(b, -1, 4), objectness, classes, _Rule(confidence, image_size, *limits))
 
 
-def _best(
-    boxes: Array,
-    objectness: Array,
-    classes: Array,
-    confidence: str,
-    image_size: tuple[int, int],
-    score_threshold: Scalar,
-    iou_threshold: Scalar,
-    suppression: str,
-    class_agnostic: bool,
-    max_outputs: int,
-    max_candidates: int,
-) -> Detections:
+class _Rule(NamedTuple):
+    """What is kept; see `yolo`."""
+
+    confidence: str
+    image_size: tuple[int, int]
+    score_threshold: Scalar
+    iou_threshold: Scalar
+    suppression: str
+    class_agnostic: bool
+    max_outputs: int
+    max_candidates: int
+
+
+def _best(boxes: Array, objectness: Array, classes: Array, rule: _Rule) -> Detections:
     """Detections out of every slot's box [b n 4], objectness [b n] and class probabilities [b n k]."""
-    boxes = clip_boxes_to_image(boxes, image_size=image_size)
+    boxes = clip_boxes_to_image(boxes, image_size=rule.image_size)
     k = classes.shape[-1]
 
     def one(boxes: Array, objectness: Array, classes: Array) -> Detections:
-        if confidence == "objectness":
-            scores = jnp.where(objectness > score_threshold, objectness, 0.0)
-            best, slot = lax.top_k(scores, min(max_candidates, scores.size))
+        if rule.confidence == "objectness":
+            scores = jnp.where(objectness > rule.score_threshold, objectness, 0.0)
+            best, slot = lax.top_k(scores, min(rule.max_candidates, scores.size))
             label = classes[slot].argmax(-1)
         else:
             scores = objectness[:, None] * classes
-            scores = jnp.where(scores > score_threshold, scores, 0.0)
+            scores = jnp.where(scores > rule.score_threshold, scores, 0.0)
             # The best slots hold the best candidates: not all slots times classes need sorting.
-            _, slots = lax.top_k(scores.max(-1), min(max_candidates, scores.shape[0]))
-            best, candidate = lax.top_k(scores[slots].reshape(-1), min(max_candidates, slots.size * k))
+            _, slots = lax.top_k(scores.max(-1), min(rule.max_candidates, scores.shape[0]))
+            best, candidate = lax.top_k(scores[slots].reshape(-1), min(rule.max_candidates, slots.size * k))
             slot, label = slots[candidate // k], candidate % k
         box, label = boxes[slot], label.astype(jnp.int32)
-        by_class = None if class_agnostic else label
-        if suppression in ("greedy", "diou"):
-            limits = {"iou_threshold": iou_threshold, "score_threshold": score_threshold, "max_outputs": max_outputs}
-            criterion = "iou" if suppression == "greedy" else "diou"
+        by_class = None if rule.class_agnostic else label
+        if rule.suppression in ("greedy", "diou"):
+            limits = {"score_threshold": rule.score_threshold, "max_outputs": rule.max_outputs}
+            criterion = "iou" if rule.suppression == "greedy" else "diou"
             if by_class is None:
-                index, valid = nms(box, best, **limits, criterion=criterion)
+                index, valid = nms(box, best, iou_threshold=rule.iou_threshold, criterion=criterion, **limits)
             else:
-                index, valid = batched_nms(box, best, by_class, **limits, criterion=criterion)
+                index, valid = batched_nms(
+                    box, best, by_class, iou_threshold=rule.iou_threshold, criterion=criterion, **limits
+                )
             kept = best[index]
         else:
-            soften = soft_nms if suppression == "soft" else matrix_nms
+            soften = soft_nms if rule.suppression == "soft" else matrix_nms
             index, kept, valid = soften(
-                box, best, classes=by_class, score_threshold=score_threshold, max_outputs=max_outputs
+                box, best, classes=by_class, score_threshold=rule.score_threshold, max_outputs=rule.max_outputs
             )
         return Detections(
             boxes=jnp.where(valid[:, None], box[index], 0.0),

@@ -1,6 +1,7 @@
 """Numbers worked by hand on the course's grid: 3 x 3 cells of 32 pixels, a tall and a wide anchor box."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,13 @@ TALL, WIDE = [10.0, 30.0], [30.0, 10.0]
 ANCHORS = np.asarray([TALL, WIDE], np.float32)
 ZEROS = jnp.zeros((1, 3, 3, 2, 5 + 3))
 PERSON, CAR = [11.0, 1.0, 21.0, 31.0], [1.0, 11.0, 31.0, 21.0]  # both centred in the first cell, at (16, 16)
-PLAIN = {"xy_weight": 1.0, "wh_weight": 1.0, "box_weight": 1.0, "no_object_weight": 1.0, "small_box_weight": 0.0}
+PLAIN: dict[str, Any] = {
+    "xy_weight": 1.0,
+    "wh_weight": 1.0,
+    "box_weight": 1.0,
+    "no_object_weight": 1.0,
+    "small_box_weight": 0.0,
+}
 LN2, LN3 = np.log(2), np.log(3)
 
 

@@ -1,5 +1,6 @@
 import functools
 import inspect
+from typing import Any
 
 import hypothesis
 import jax
@@ -19,7 +20,7 @@ DEFAULTS = {
     for name, option in inspect.signature(losses.yolo).parameters.items()
     if isinstance(option.default, float)
 }
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "xy_weight": 5.0,
     "wh_weight": 3.0,
     "objectness_weight": 2.0,

@@ -145,7 +145,8 @@ def test_equals_pycocotools_on_random_detections():
     listed = {"images": [{"id": i} for i in range(40)], "categories": [{"id": i} for i in range(3)]}
     coco.dataset = {**listed, "annotations": truths}  # pyright: ignore[reportAttributeAccessIssue]
     coco.createIndex()
-    theirs = COCOeval(coco, coco.loadRes(detections), "bbox")
+    loaded = coco.loadRes(detections)  # pyright: ignore[reportArgumentType]
+    theirs = COCOeval(coco, loaded, "bbox")
     theirs.evaluate()
     theirs.accumulate()
     theirs.summarize()

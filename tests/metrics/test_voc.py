@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 from detection_boxes import boxes_of
@@ -11,7 +13,7 @@ from jaxcv.types import UserError
 A, B, FAR = [0, 0, 10, 10], [20, 20, 40, 40], [70, 70, 90, 90]
 
 
-def value(images, pick="AP50", points="all"):
+def value(images, pick="AP50", *, points: Literal["all", "11"] = "all"):
     metric = voc_average_precision(pick, points=points)
     return metric.reduce([images])[pick]
 

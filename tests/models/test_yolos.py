@@ -8,8 +8,8 @@ from networks import filled, images
 
 from jaxcv import models
 
-FIVE, SIX, NINE = (((10.0 * i, 12.0 * i) for i in range(1, n + 1)) for n in (5, 6, 9))
-FIVE, SIX, NINE = tuple(FIVE), tuple(SIX), tuple(NINE)
+NINE = tuple((10.0 * i, 12.0 * i) for i in range(1, 10))
+FIVE, SIX = NINE[:5], NINE[:6]
 
 
 def outline(model, *sides):

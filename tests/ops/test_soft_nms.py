@@ -125,7 +125,9 @@ def test_odd_input(op):
 def test_memory_grows_no_faster_than_the_boxes(op):
     def temporary(n):
         lowered = jax.jit(lambda b, s: op(b, s, max_outputs=100)).lower(jnp.zeros((n, 4)), jnp.zeros(n))
-        return lowered.compile().memory_analysis().temp_size_in_bytes
+        memory = lowered.compile().memory_analysis()
+        assert memory is not None
+        return memory.temp_size_in_bytes
 
     assert temporary(16_000) < 5 * temporary(4_000)
 
