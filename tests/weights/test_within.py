@@ -1,0 +1,42 @@
+"""A classifier's file starts the trunk of a detector."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcv import models, weights
+from jaxcv.types import UserError
+
+ANCHORS = ((10.0, 20.0), (30.0, 30.0))
+
+
+def variables_of(model):
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), image)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), dict(shapes))
+
+
+def test_published_mobilenet_as_a_trunk(real_data):
+    file = real_data("weights") / "mobilenet_v1_0.25_224_keras.npz"
+    trunk = weights.network("mobilenet_v1", file)
+    model = models.YOLOv2(ANCHORS, num_classes=3, backbone=trunk, width=16)
+    fresh = variables_of(model)
+    found, report = weights.pretrained(file, trunk, within="backbone")(fresh)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.shape, b.shape), found, fresh)
+    tensors = weights.load(file)
+    np.testing.assert_array_equal(found["params"]["backbone"]["stem"]["conv"]["kernel"], tensors["conv1/kernel"])
+    assert all(leaf.any() for leaf in jax.tree.leaves(found["batch_stats"]["backbone"]))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(found["params"]["head"]))
+    parts = {path.split("/")[1] for path in report.left_to_chance}
+    assert parts == {"conv19", "conv20", "conv21", "conv22", "head"}
+    assert "left to chance" in report.summary and not report.having("missing", "left over")
+
+
+def test_a_trunk_of_another_kind_is_refused(tmp_path):
+    small = models.PlainDarknet(layers=((8, 3), "M", (16, 3)), num_classes=5)
+    weights.save(tmp_path / "small.npz", variables_of(small))
+    other = models.PlainDarknet(layers=((8, 3), "M", (24, 3)), num_classes=5)
+    model = models.YOLOv1(3, backbone=other, feature="conv2", width=8, fc_width=0)
+    with pytest.raises(UserError, match="wrong shape"):
+        weights.pretrained(tmp_path / "small.npz", other, within="backbone")(variables_of(model))
