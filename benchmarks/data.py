@@ -3,7 +3,8 @@
 Random resized crop to 224 (8 to 100 % of the area), mirroring, and brightness, contrast and saturation by up to 40 %,
 in batches of 64. Ours cuts the crop on the host and does the rest in a jitted function, whose time counts; theirs is
 `torchvision.transforms.v2` under a DataLoader, from Pillow and from `decode_image`, with 0, 1 and 2 worker processes
-(kept from pass to pass). Every contender is a process of its own; they take turns, round after round, all else idle.
+(kept from pass to pass). All have huge pages, torchvision's from glibc, ours as `launch.py` has them. Every contender
+is a process of its own; they take turns, round after round, all else idle.
 Figures are medians over the rounds; x is over torchvision's best.
 
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes
@@ -165,16 +166,20 @@ def main() -> None:
     names = [*OURS, *(name for name in THEIRS if not options.quick or "2" in name)]
     if importlib.util.find_spec("cv2") is None:
         names.remove(OURS[0])
-    environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    from jaxcv import heap
+
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    huge = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    own = {"LD_PRELOAD": library} if (library := heap.preload()) else {}  # as launch.py does
     rates: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         count = collect(options.folder, Path(folder))
         processes = {}
         for name in names:
             command = [sys.executable, __file__, "--worker", name, folder]
+            env = {**environment, **(own if name in OURS else huge)}
             processes[name] = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
             )
         for turn in range(1 + (2 if options.quick else options.rounds)):
             for name, process in processes.items():

@@ -13,8 +13,8 @@ from jaxcv.train.checkpoint import Checkpoints, DamagedCheckpoint
 from jaxcv.train.console import Reporter
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import ExperimentFunction
-from jaxcv.train.report import Outcomes, write_report
-from jaxcv.types import Classes, Detections, UserError
+from jaxcv.train.report import Outcomes, Picture, write_report
+from jaxcv.types import Classes, Detections, Landmarks, Localization, UserError
 
 
 def load_run(
@@ -59,7 +59,7 @@ def evaluate_run(
     setup, shared = experiment(**values), program(experiment, values)
     with reporter.counting("preparing test data") as count:
         setup.test_data.prepare(count)
-    outcomes: list[Outcomes] = []
+    outcomes: list[Outcomes | Picture] = []
     with reporter.counting("evaluating") as count:
         hyperparameters, variables, data = shared.hyperparameters(values), state.evaluation_variables, setup.test_data
         found, _ = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, outcomes=outcomes)
@@ -140,6 +140,18 @@ def _print(
             if valid and score >= minimum:
                 corners = box * np.array([*scale, *scale])
                 table.add_row(names[int(label)], f"{score:.3f}", *(f"{c:.1f}" for c in corners))
+    elif isinstance(found, Localization):
+        table = Table("class", "p_c", "x1", "y1", "x2", "y2", title=title, title_justify="left")
+        if found.score > 0.5:
+            corners = found.box * np.array([*scale, *scale])
+            table.add_row(names[int(found.label)], f"{found.score:.3f}", *(f"{c:.1f}" for c in corners))
+        else:
+            table.add_row("no object", f"{found.score:.3f}")
+    elif isinstance(found, Landmarks):
+        table = Table("point", "x", "y", title=title, title_justify="left")
+        for number, (point, visible) in enumerate(zip(*found, strict=True)):
+            if visible:
+                table.add_row(str(number), *(f"{c:.1f}" for c in point * np.array(scale)))
     elif isinstance(found, Classes):
         table = Table("class", "probability", title=title, title_justify="left")
         for label in np.argsort(-found.scores)[:5]:

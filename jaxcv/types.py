@@ -49,6 +49,28 @@ class Classes(NamedTuple):
     """Probability of each class; sums to 1."""
 
 
+class Localization(NamedTuple):
+    """One object per image, or none."""
+
+    score: Float[Array, "*b"] | Float[np.ndarray, "*b"]
+    """p_c: probability that there is an object. Up to 0.5, the rest means nothing."""
+    box: Float[Array, "*b 4"] | Float[np.ndarray, "*b 4"]
+    """xyxy in pixels of the network's input image."""
+    label: Int[Array, "*b"] | Int[np.ndarray, "*b"]
+    """Index of the most probable class."""
+    scores: Float[Array, "*b k"] | Float[np.ndarray, "*b k"]
+    """Probability of each class; sums to 1."""
+
+
+class Landmarks(NamedTuple):
+    """Known points of one object per image."""
+
+    points: Float[Array, "*b p 2"] | Float[np.ndarray, "*b p 2"]
+    """(x, y) in pixels of the network's input image, the middle of the first pixel being (0.5, 0.5)."""
+    visible: Bool[Array, "*b p"] | Bool[np.ndarray, "*b p"]
+    """False where a point is not known."""
+
+
 class UserError(ValueError):
     """Something the person at the terminal can mend; shown as one line, exit code 2, no traceback."""
 

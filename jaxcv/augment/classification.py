@@ -14,8 +14,8 @@ def images(
     batch: Batch,
     *,
     flip: Scalar = 0.0,
-    shift: Scalar = 0.0,
-    scale: Scalar = 0.0,
+    shift: Scalar | None = None,
+    scale: Scalar | None = None,
     color: Scalar = 0.0,
     rotate: Scalar | None = None,
     shear: Scalar | None = None,
@@ -24,7 +24,8 @@ def images(
 ) -> Batch:
     """Recolour, mirror, shift, scale, turn, shear and bend pictures, by one bilinear resampling.
 
-    What lies outside the picture repeats its edge. Options left at None cost nothing.
+    What lies outside the picture repeats its edge. Options left at None cost nothing;
+    with mirroring alone nothing is resampled.
 
     Args:
         key: A random key.

@@ -26,10 +26,10 @@ def warp(
     *,
     flip: Scalar = 0.0,
     flip_vertical: Scalar = 0.0,
-    min_area: Scalar = 1.0,
-    max_ratio: Scalar = 1.0,
-    shift: Scalar = 0.0,
-    scale: Scalar = 0.0,
+    min_area: Scalar | None = None,
+    max_ratio: Scalar | None = None,
+    shift: Scalar | None = None,
+    scale: Scalar | None = None,
     rotate: Scalar | None = None,
     shear: Scalar | None = None,
     elastic: Scalar | None = None,
@@ -43,8 +43,8 @@ def warp(
     Whatever marks a place moves by the same map: `boxes`, `mask` (the nearest pixel's class, 255 outside) and `points`.
     A box becomes the upright box around what became of it, cut to the picture; one that keeps less than `min_visible`
     of its area is no truth any more (`valid` False), but ignored if the batch has `ignored` and some of it is seen.
-    Points outside the picture are not `visible`. Options left at None cost nothing; without turning, shearing and
-    bending the resampling is faster.
+    Points outside the picture are not `visible`. Options left at None cost nothing: without turning, shearing and
+    bending the resampling is faster, with mirroring alone there is none.
 
     Args:
         key: A random key.
@@ -150,10 +150,10 @@ def warped(
     *,
     flip: Scalar = 0.0,
     flip_vertical: Scalar = 0.0,
-    min_area: Scalar = 1.0,
-    max_ratio: Scalar = 1.0,
-    shift: Scalar = 0.0,
-    scale: Scalar = 0.0,
+    min_area: Scalar | None = None,
+    max_ratio: Scalar | None = None,
+    shift: Scalar | None = None,
+    scale: Scalar | None = None,
     rotate: Scalar | None = None,
     shear: Scalar | None = None,
     elastic: Scalar | None = None,
@@ -165,18 +165,25 @@ def warped(
     """`warp` by numbers that were drawn already."""
     h, w = batch["image"].shape[1:3]
     size = size or (h, w)
-    windows = windows_by_area(uniform[:, 11:15], (h, w), min_area=min_area, max_ratio=max_ratio)
+    windows = windows_by_area(
+        uniform[:, 11:15],
+        (h, w),
+        min_area=1.0 if min_area is None else min_area,
+        max_ratio=1.0 if max_ratio is None else max_ratio,
+    )
     columns = jnp.stack([uniform[:, i] for i in (0, 1, 9, 3, 4)], axis=-1)
     turned = about_centre(columns, size, rotate=rotate, scale=scale, shear=shear, shift=shift)
     matrices = compose(window_matrix(windows, size), turned)
     matrices = mirror(matrices, uniform[:, 2] < flip, size)
     matrices = mirror(matrices, uniform[:, 10] < flip_vertical, size, vertical=True)
+    upright = rotate is None and shear is None
     return move(
         uniform,
         batch,
         matrices,
         size=size,
-        upright=rotate is None and shear is None,
+        upright=upright,
+        in_place=upright and size == (h, w) and min_area is max_ratio is shift is scale is None,
         control=None if elastic is None else bend(uniform[:, COLUMNS:], elastic, size),
         fill=fill,
         min_visible=min_visible,
@@ -189,18 +196,18 @@ def about_centre(
     size: tuple[int, int],
     *,
     rotate: Scalar | None = None,
-    scale: Scalar = 0.0,
+    scale: Scalar | None = None,
     shear: Scalar | None = None,
-    shift: Scalar = 0.0,
+    shift: Scalar | None = None,
 ) -> Float[Array, "b 2 3"]:
     """Maps that turn, scale, shear (along x) and shift about the centre; `uniform` in this order."""
     signed = 2 * uniform - 1
     still = jnp.zeros(len(uniform))
     return affine_matrix(
         still if rotate is None else rotate * signed[:, 0],
-        jnp.exp(jnp.log1p(scale) * signed[:, 1]),
+        jnp.ones_like(still) if scale is None else jnp.exp(jnp.log1p(scale) * signed[:, 1]),
         jnp.stack([still if shear is None else shear * signed[:, 2], still], axis=-1),
-        shift * signed[:, 3:5] * jnp.asarray([size[1], size[0]], jnp.float32)[None],
+        (0.0 if shift is None else shift) * signed[:, 3:5] * jnp.asarray([size[1], size[0]], jnp.float32)[None],
         center=(size[1] / 2, size[0] / 2),
     )
 

@@ -31,6 +31,7 @@ def move(
     *,
     size: tuple[int, int] | None = None,
     upright: bool = False,
+    in_place: bool = False,
     control: Float[Array, "b g g 2"] | None = None,
     fill: Scalar | None = None,
     min_visible: Scalar = 0.3,
@@ -44,6 +45,7 @@ def move(
         matrices: `[b, 2, 3]` from (x, y, 1) in the output to (x, y) in the input, in pixels.
         size: (height, width) of the output; by default that of the input.
         upright: That no matrix turns or shears: then rows and columns are resampled one after the other, faster.
+        in_place: That every matrix mirrors or does nothing: then the pixels are those of the input.
         control: `[b, g, g, 2]` of `elastic_places`, in pixels of the output.
         fill: What lies outside the picture; None repeats its edge. In masks it is 255.
         min_visible: Share of its area that a truth must keep.
@@ -62,12 +64,16 @@ def move(
         return affine_points(bent.reshape(b, -1, 2), matrices).reshape(bent.shape)
 
     def resampled(image: Array) -> Array:
+        if in_place and control is None:
+            return _mirrored(image, matrices)
         if upright and control is None:
             return resized_crop(image, _windows(matrices, size), size=size, fill=fill)
         return warp(image, places(), fill=fill)
 
     out: Batch = {"image": compiled_apart(uniform, resampled, batch["image"])}
-    if "mask" in batch:
+    if "mask" in batch and in_place and control is None:
+        out["mask"] = _mirrored(batch["mask"], matrices)
+    elif "mask" in batch:
         out["mask"] = warp(batch["mask"][..., None], places(), interpolation="nearest", fill=IGNORE)[..., 0]
 
     inverse = invert_affine(matrices)
@@ -119,6 +125,14 @@ def kept_boxes(
         out["ignored"] = (batch["ignored"] | batch["valid"]) & (visible > 0) & ~valid
         seen = valid | out["ignored"]
     return {**out, "boxes": jnp.where(seen[..., None], boxes, 0.0)}
+
+
+def _mirrored(image: Array, matrices: Array) -> Array:
+    """Pictures or masks `[b, h, w, ...]` with the axes turned round that a matrix turns round."""
+    for axis, row in ((2, 0), (1, 1)):
+        turned = (matrices[:, row, row] < 0).reshape(-1, *[1] * (image.ndim - 1))
+        image = jnp.where(turned, jnp.flip(image, axis), image)
+    return image
 
 
 def _windows(matrices: Array, size: tuple[int, int]) -> Array:

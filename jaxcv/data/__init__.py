@@ -27,6 +27,7 @@ __all__ = [
     "embedding_data",
     "from_records",
     "landmark_data",
+    "localization_data",
     "segmentation_data",
     "verification_data",
     "window_data",
@@ -77,6 +78,37 @@ def detection_data(
     from jaxcv.data.coco import open_coco
 
     return open_coco(path, image_size=size, classes=classes, on_error=on_error, hold_out=hold_out)
+
+
+def localization_data(
+    data: str, *, image_size: int | None = None, classes: tuple[str, ...] = (), on_error: str = "raise"
+) -> tuple[Dataset, Dataset]:
+    """Open a set for localization, one object or none an image: fields as of `detection_data`.
+
+    Args:
+      data: `digits` (embedded: one large digit over a photograph, or none in a fifth of the scenes), or what
+        `detection_data` reads from a PATH; where an image has several objects, the largest is the one meant.
+      image_size: side of the network's input image in pixels; None: 96 for digits, 128 for the others.
+      classes: class names in order; empty: what the set lists.
+      on_error: `raise` at the first faulty file, or `skip` faulty examples, counted and reported.
+
+    Returns:
+      The train and the test split.
+
+    Raises:
+      UserError: no such kind of set, or an option it does not have.
+    """
+    if data != "digits":
+        return detection_data(data, image_size=image_size or 128, classes=classes, on_error=on_error)
+    if classes:
+        raise UserError(f"classes={classes}: data=digits has its own ten classes")
+    _parse(data, "localization", ("digits",), on_error)
+    return _single_digits(_size(image_size or 96))
+
+
+@cache
+def _single_digits(image_size: int) -> tuple[Dataset, Dataset]:
+    return open_scenes(image_size=image_size, single=True)
 
 
 @cache
@@ -145,8 +177,8 @@ def landmark_data(
     """Open a set of key points: `image` uint8 [b s s c], `points` float32 [b p 2] (x, y in pixels), `visible` [b p].
 
     Args:
-      data: `points:PATH` (tables, .csv), `pts:PATH` (the .pts files of 300-W; see `jaxcv.data.points` for both), or
-        `coco:PATH` (COCO JSON, see `jaxcv.data.coco_points`).
+      data: `drawn` (embedded: cartoons of faces, 68 points), `points:PATH` (tables, .csv), `pts:PATH` (.pts files,
+        300-W's; see `jaxcv.data.points` for both), or `coco:PATH` (COCO JSON, see `jaxcv.data.coco_points`).
       image_size: side of the network's input image in pixels.
       channels: 1 for grey, 3 for RGB; None: 3.
       on_error: `raise` at the first faulty file, or `skip` faulty examples, counted and reported.
@@ -157,7 +189,11 @@ def landmark_data(
     Raises:
       UserError: no such kind of set.
     """
-    kind, path = _parse(data, "landmark", ("points:PATH", "pts:PATH", "coco:PATH"), on_error, channels)
+    kind, path = _parse(data, "landmark", ("drawn", "points:PATH", "pts:PATH", "coco:PATH"), on_error, channels)
+    if kind == "drawn":
+        from jaxcv.data.drawn_faces import open_drawn_faces
+
+        return open_drawn_faces(image_size=_size(image_size), channels=channels or 3)
     if kind == "coco":
         from jaxcv.data.coco_points import open_coco_points as open_kind
     elif kind == "points":

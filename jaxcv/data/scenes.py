@@ -19,12 +19,15 @@ from jaxtyping import Float, Int, UInt8
 from jaxcv.data.digits import NAMES, load_digits, sklearn_file
 from jaxcv.data.images import Progress, read_image, resize_images
 from jaxcv.data.pipeline import Dataset
+from jaxcv.data.variation import BACKGROUND_UNIFORMS, GLYPH_UNIFORMS, varied_background, varied_glyph
 from jaxcv.types import Batch
 
 SCENES = {"train": 20_000, "test": 500}
 MAX_DIGITS = 6
 DIGIT_HEIGHT = (0.16, 0.45)
 """Smallest and largest height of a digit's ink, as a fraction of the image side."""
+SINGLE_HEIGHT, EMPTY = (0.25, 0.7), 0.2
+"""The same where there is one digit or none; and the share of scenes with none."""
 CROP_SIDES = (96, 108, 121, 136, 152, 170, 190, 212)
 """Sides a background square may have, in pixels of the 640x427 photographs."""
 TRIES = 12
@@ -35,9 +38,15 @@ _GLYPH = 64
 _ANCHOR_SCENES = 2_000
 
 
-def open_scenes(*, image_size: int) -> tuple[Dataset, Dataset]:
-    """Digits over photographs for detection: 20,000 training scenes rendered as they are read, 500 test scenes."""
-    train, test = (Dataset(Scenes(split, image_size), image_size, mirrors=False) for split in ("train", "test"))
+def open_scenes(*, image_size: int, single: bool = False) -> tuple[Dataset, Dataset]:
+    """Digits over photographs for detection: 20,000 training scenes rendered as they are read, 500 test scenes.
+
+    Args:
+      image_size: side of a scene in pixels.
+      single: one large digit, or none in a fifth of the scenes, for localization; those for training are varied
+        further, see `jaxcv.data.variation`.
+    """
+    train, test = (Dataset(Scenes(split, image_size, single), image_size, mirrors=False) for split in ("train", "test"))
     return train, test
 
 
@@ -57,7 +66,7 @@ def _glyphs(split: str) -> list[tuple[Any, int, float]]:
 
 
 @cache
-def _backgrounds(split: str, image_size: int) -> list[Any]:
+def backgrounds(split: str, image_size: int) -> list[Any]:
     """The split's part of each photograph at each scale: a square of `image_size` pixels is one of `CROP_SIDES`.
 
     Scaled once, so that the background of a scene is a plain cut: scaling each would be half the work of a scene.
@@ -81,6 +90,17 @@ class Scenes:
 
     split: str
     image_size: int
+    single: bool = False
+    """One large digit, or none in a fifth of the scenes, instead of one to six."""
+
+    @property
+    def varied(self) -> bool:
+        """Whether backgrounds and digits are varied: see `jaxcv.data.variation`."""
+        return self.single and self.split == "train"
+
+    @property
+    def _most(self) -> int:
+        return 1 if self.single else MAX_DIGITS
 
     def __len__(self) -> int:
         return SCENES[self.split]
@@ -90,13 +110,14 @@ class Scenes:
         return NAMES
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """One example: `image` uint8 [s s 3], `boxes` [6 4], `classes`, `valid`, `ignored` [6]."""
+        """One example: `image` uint8 [s s 3], `boxes` [m 4], `classes`, `valid`, `ignored` [m], m 6 or 1."""
+        m = self._most
         return {
             "image": jax.ShapeDtypeStruct((self.image_size, self.image_size, 3), np.uint8),
-            "boxes": jax.ShapeDtypeStruct((MAX_DIGITS, 4), np.float32),
-            "classes": jax.ShapeDtypeStruct((MAX_DIGITS,), np.int32),
-            "valid": jax.ShapeDtypeStruct((MAX_DIGITS,), np.bool_),
-            "ignored": jax.ShapeDtypeStruct((MAX_DIGITS,), np.bool_),
+            "boxes": jax.ShapeDtypeStruct((m, 4), np.float32),
+            "classes": jax.ShapeDtypeStruct((m,), np.int32),
+            "valid": jax.ShapeDtypeStruct((m,), np.bool_),
+            "ignored": jax.ShapeDtypeStruct((m,), np.bool_),
         }
 
     def _layout(self, index: int) -> tuple[list[tuple[int, Box]], Float[np.ndarray, "u"]]:
@@ -109,8 +130,8 @@ class Scenes:
         key = [list(SCENES).index(self.split), index]
         random = np.random.default_rng(key).random(1 + MAX_DIGITS * (2 + 2 * TRIES) + 3 + MAX_DIGITS * 3)
         u = random.tolist()
-        count = 1 + int(u[0] * MAX_DIGITS)
-        low, high = math.log(DIGIT_HEIGHT[0]), math.log(DIGIT_HEIGHT[1])
+        count = int(u[0] >= EMPTY) if self.single else 1 + int(u[0] * MAX_DIGITS)
+        low, high = map(math.log, SINGLE_HEIGHT if self.single else DIGIT_HEIGHT)
         chosen = sorted(  # large ones first: small ones find room between them
             (
                 (round(side * math.exp(low + (high - low) * u[2 * d + 2])), int(u[2 * d + 1] * len(glyphs)))
@@ -137,12 +158,19 @@ class Scenes:
 
         placed, random = self._layout(index)
         (which, u, v), inks = random[:3].tolist(), random[3:].reshape(MAX_DIGITS, 3)
-        photos, side = _backgrounds(self.split, self.image_size), self.image_size
+        photos, side = backgrounds(self.split, self.image_size), self.image_size
         photo = photos[int(which * len(photos))]
         x, y = int(u * (photo.width - side + 1)), int(v * (photo.height - side + 1))
         image = photo.crop((x, y, x + side, y + side))
+        more = []
+        if self.varied:
+            more = np.random.default_rng([2, index]).random(BACKGROUND_UNIFORMS + GLYPH_UNIFORMS).tolist()
+            image = varied_background(image, photos, more)
         for (glyph, box), ink in zip(placed, inks, strict=False):
-            mask = _glyphs(self.split)[glyph][0].resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR)
+            mask = _glyphs(self.split)[glyph][0]
+            if self.varied:
+                mask = varied_glyph(mask, more[BACKGROUND_UNIFORMS:])
+            mask = mask.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR)
             red, green, blue = image.resize((1, 1), Image.Resampling.BOX, box=box).getpixel((0, 0))
             image.paste(_contrasting(ink.tolist(), 0.299 * red + 0.587 * green + 0.114 * blue), box, mask)
         return np.asarray(image), placed
@@ -154,6 +182,8 @@ class Scenes:
         glyphs = _glyphs(self.split)
         for row, index in enumerate(indices.tolist()):
             batch["image"][row], placed = self._render(index)
+            if not placed:
+                continue
             batch["boxes"][row, : len(placed)] = [box for _, box in placed]
             batch["classes"][row, : len(placed)] = [glyphs[glyph][1] for glyph, _ in placed]
             batch["valid"][row, : len(placed)] = True
@@ -167,8 +197,8 @@ class Scenes:
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """There is nothing to be wrong but a missing package."""
-        _backgrounds(self.split, self.image_size)
-        digits = f"1 to {MAX_DIGITS} out of {len(_glyphs(self.split)):,} digits"
+        backgrounds(self.split, self.image_size)
+        digits = f"{'0 or 1' if self.single else f'1 to {MAX_DIGITS}'} out of {len(_glyphs(self.split)):,} digits"
         return [f"{self.split}: {len(self):,} rendered scenes of {digits}"]
 
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:

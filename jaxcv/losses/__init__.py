@@ -4,7 +4,10 @@ Masking, the mean over the batch and the sum over the terms happen in the traini
 float options may be tracers. Every loss is finite, gradient included, for an example with nothing to learn from.
 
     cross_entropy    softmax classification: `label`
-    hard_negative_cross_entropy  ... on the objects and the background's hardest examples: `label`
+    hard_negative_cross_entropy  the same on the objects and the background's hardest examples: `label`
+    heatmaps         key points as heat maps: `points`, `visible`
+    landmarks        key points as 2n numbers, squared or wing loss: `points`, `visible`
+    localization     one object or none, log-loss or squares: `boxes`, `classes`, `valid`
     triplet          embeddings, on the hardest triplets of the batch: `label`
     yolo             detection on a grid with anchor boxes: `boxes`, `classes`, `valid`
 """
@@ -12,5 +15,15 @@ float options may be tracers. Every loss is finite, gradient included, for an ex
 from jaxcv.losses.classification import cross_entropy, hard_negative_cross_entropy
 from jaxcv.losses.detection import yolo
 from jaxcv.losses.embedding import triplet
+from jaxcv.losses.landmarks import heatmaps, landmarks
+from jaxcv.losses.localization import localization
 
-__all__ = ["cross_entropy", "hard_negative_cross_entropy", "triplet", "yolo"]
+__all__ = [
+    "cross_entropy",
+    "hard_negative_cross_entropy",
+    "heatmaps",
+    "landmarks",
+    "localization",
+    "triplet",
+    "yolo",
+]

@@ -4,11 +4,15 @@ A `Metric` says what to keep of each batch, how to turn all of it into named val
 
     accuracy                  share of images whose best class is right: `Classes`, `label`
     top_k_accuracy            ... whose right class is among the k best
+    localization              of one object or none: `Localization`, `boxes`, `classes`, `valid`
+    landmark_error            normalised mean error, failures, area under the curve: `Landmarks`, `points`, `visible`
     coco_average_precision    COCO's AP, AP50, AP75: `Detections`, `boxes`, `classes`, `valid`
 """
 
 from jaxcv.metrics.classification import accuracy, top_k_accuracy
 from jaxcv.metrics.detection import coco_average_precision
+from jaxcv.metrics.landmarks import landmark_error
+from jaxcv.metrics.localization import localization
 from jaxcv.metrics.metric import Metric
 
-__all__ = ["Metric", "accuracy", "coco_average_precision", "top_k_accuracy"]
+__all__ = ["Metric", "accuracy", "coco_average_precision", "landmark_error", "localization", "top_k_accuracy"]

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
+
 from jaxcv.types import Batch
 
 
@@ -21,3 +23,5 @@ class Metric:
     """All that `measure` gave, in order -> named values; called once a set. NaN: the set does not define the value."""
     pick: str
     """Which of the named values is this metric."""
+    picture: tuple[str, Callable[[list[Any]], Image.Image | None]] | None = None
+    """Name of a file, and what draws it from all that `measure` gave: at a run's end, `previews/<name>.png`."""

@@ -12,6 +12,7 @@ from jaxcv.models.alexnet import AlexNet, alexnet, alexnet_2012
 from jaxcv.models.classifier import Classifier
 from jaxcv.models.inception import AuxiliaryLogits, GoogLeNet, InceptionModule, googlenet
 from jaxcv.models.inception_v3 import InceptionV3, inception_v3
+from jaxcv.models.landmarks import LandmarkHeatmaps, LandmarkRegressor
 from jaxcv.models.layers import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -26,6 +27,7 @@ from jaxcv.models.layers import (
     MaxPool,
 )
 from jaxcv.models.lenet import LeNet, LeNet1998, lenet5, lenet5_1998
+from jaxcv.models.localizer import Localizer
 from jaxcv.models.mobilenet import (
     DepthwiseSeparable,
     InvertedResidual,
@@ -76,8 +78,11 @@ __all__ = [
     "InceptionModule",
     "InceptionV3",
     "InvertedResidual",
+    "LandmarkHeatmaps",
+    "LandmarkRegressor",
     "LeNet",
     "LeNet1998",
+    "Localizer",
     "MaxPool",
     "MobileNetV1",
     "MobileNetV2",

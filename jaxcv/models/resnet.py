@@ -11,7 +11,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxcv.models.layers import IMAGENET_MEAN, IMAGENET_STD, ConvNormAct, Dense, MaxPool, global_avg_pool, standardize
+from jaxcv.models.layers import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ConvNormAct,
+    Dense,
+    MaxPool,
+    global_avg_pool,
+    space_to_depth,
+    standardize,
+)
 
 
 class BasicBlock(nn.Module):
@@ -112,6 +121,8 @@ class ResNet(nn.Module):
     """Channels of the stem and of the blocks of stage1; each further stage has twice as many."""
     small_images: bool = False
     """The stem is a 3x3 convolution without stride or pooling (section 4.2), instead of 7x7/2 and pooling."""
+    pixel_block: int = 1
+    """The stem works on squares of so many pixels, all their channels in one: cheaper than strides."""
     stride_first: bool = False
     """Bottlenecks have their stride in the first convolution, as in the paper ("v1"), not in the 3x3 ("v1.5")."""
     projection: bool = True
@@ -130,6 +141,8 @@ class ResNet(nn.Module):
         """`train` selects batch statistics over running ones."""
         features: dict[str, Array] = {}
         x = standardize(images, self.mean, self.std)
+        if self.pixel_block > 1:
+            x = space_to_depth(x, block=self.pixel_block)
         window, strides, padding = (3, 1, 1) if self.small_images else (7, 2, 3)
         stem = self.unit(self.width, window, strides=strides, padding=padding, name="stem")
         x = features["conv1"] = stem(x, train=train)

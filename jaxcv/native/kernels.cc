@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -20,24 +22,30 @@ using Result = ffi::ResultBuffer<ffi::F32>;
 namespace {
 
 // Runs task(0) .. task(count - 1) on XLA's threads, this one among them. It waits only for tasks that have begun, so it
-// may itself run on one of the pool's threads.
+// may itself run on one of the pool's threads; awake for a moment, then asleep, for whoever has a task may want the core.
 template <typename Task>
 void parallel(ffi::ThreadPool pool, int64_t count, const Task& task) {
   struct Shared {
     std::atomic<int64_t> next{0}, done{0};
+    std::mutex mutex;
+    std::condition_variable all;
   };
   auto shared = std::make_shared<Shared>();
   auto work = [shared, count, &task] {
     // After the last task is taken `task` may be gone: it is touched only with a task in hand.
     for (int64_t i; (i = shared->next.fetch_add(1)) < count;) {
       task(i);
-      shared->done.fetch_add(1);
+      if (shared->done.fetch_add(1) + 1 < count) continue;
+      std::lock_guard<std::mutex> lock(shared->mutex);
+      shared->all.notify_one();
     }
   };
   int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
   for (int64_t i = 0; i < helpers; i++) pool.Schedule(std::function<void()>(work));
   work();
-  while (shared->done.load() < count) std::this_thread::yield();
+  for (int i = 0; i < 1000 && shared->done.load() < count; i++) std::this_thread::yield();
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->all.wait(lock, [&] { return shared->done.load() == count; });
 }
 
 template <int N>
@@ -179,6 +187,73 @@ void gradient(ffi::ThreadPool pool, const Window& at, int64_t b, const float* x,
     for (int64_t i = 0; i < size; i++) out[i] += sums[task * size + i];
 }
 
+// A convolution's kernel gradient: for each place (i, j) of the kernel, sums over pixels of x[c] dy[o], in registers for
+// a block of C input by O vectors of output channels along a row.
+#ifdef __AVX512F__
+constexpr int kWidth = 16, kRows = 8;
+#else
+constexpr int kWidth = 8, kRows = 4;
+#endif
+
+struct Outer {
+  const float *x, *dy;
+  float* sums;
+  int64_t step, slopes, outputs, count;  // from pixel to pixel in x and in dy; from row to row of sums; pixels
+};
+
+template <int C, int O>
+void outer_products(const Outer& at) {
+  using L = Lanes<kWidth>;
+  typename L::V sum[C][O];
+  for (int c = 0; c < C; c++)
+    for (int o = 0; o < O; o++) sum[c][o] = L::load(at.sums + c * at.outputs + o * kWidth);
+  const float *x = at.x, *dy = at.dy;
+  for (int64_t n = 0; n < at.count; n++, x += at.step, dy += at.slopes) {
+    typename L::V slope[O];
+    for (int o = 0; o < O; o++) slope[o] = L::load(dy + o * kWidth);
+    for (int c = 0; c < C; c++)
+      for (int o = 0; o < O; o++) sum[c][o] += x[c] * slope[o];
+  }
+  for (int c = 0; c < C; c++)
+    for (int o = 0; o < O; o++) L::store(at.sums + c * at.outputs + o * kWidth, sum[c][o]);
+}
+
+template <int O, int C = kRows>
+void outer_products(const Outer& at, int64_t rows) {
+  if (rows == C) return outer_products<C, O>(at);
+  if constexpr (C > 1) outer_products<O, C - 1>(at, rows);
+}
+
+void products(ffi::ThreadPool pool, const Window& at, int64_t b, int64_t fh, int64_t fw, int64_t o, const float* x,
+              const float* dy, float* out) {
+  int64_t total = b * at.oh, tasks = std::min<int64_t>(total, 16), size = fh * fw * at.c * o;
+  std::vector<float> sums(tasks * size);
+  parallel(pool, tasks, [&](int64_t task) {
+    for (int64_t r = total * task / tasks; r < total * (task + 1) / tasks; r++)
+      for (int64_t v = 0; v < o; v += 2 * kWidth)
+        for (int64_t i = 0; i < fh; i++) {
+          int64_t row = r % at.oh * at.sh - at.top + i;
+          if (row < 0 || row >= at.h) continue;
+          const float* pixels = x + (r / at.oh * at.h + row) * at.w * at.c;
+          for (int64_t j = 0; j < fw; j++) {
+            int64_t first = std::max<int64_t>(0, (at.left - j + at.sw - 1) / at.sw), room = at.w - 1 + at.left - j;
+            int64_t last = room < 0 ? 0 : std::min(at.ow, room / at.sw + 1);
+            if (first >= last) continue;
+            for (int64_t c = 0; c < at.c; c += kRows) {
+              Outer block = {pixels + (first * at.sw - at.left + j) * at.c + c, dy + (r * at.ow + first) * o + v,
+                             sums.data() + task * size + ((i * fw + j) * at.c + c) * o + v, at.sw * at.c, o, o,
+                             last - first};
+              auto run = v + 2 * kWidth <= o ? outer_products<2> : outer_products<1>;
+              run(block, std::min<int64_t>(kRows, at.c - c));
+            }
+          }
+        }
+  });
+  std::fill(out, out + size, 0.0f);
+  for (int64_t task = 0; task < tasks; task++)
+    for (int64_t i = 0; i < size; i++) out[i] += sums[task * size + i];
+}
+
 Window window(const Array& x, int64_t oh, int64_t ow, int64_t sh, int64_t sw, int64_t top, int64_t left) {
   auto d = x.dimensions();
   return {d[1], d[2], d[3], oh, ow, sh, sw, top, left};
@@ -199,6 +274,15 @@ ffi::Error DepthwiseGradient(ffi::ThreadPool pool, Array x, Array dy, int64_t sh
   Window at = window(x, d[1], d[2], sh, sw, top, left);
   auto run = out->dimensions()[0] == 3 ? gradient<3> : gradient<5>;
   run(pool, at, d[0], x.typed_data(), dy.typed_data(), out->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error ConvGradient(ffi::ThreadPool pool, Array x, Array dy, int64_t sh, int64_t sw, int64_t top, int64_t left,
+                        Result out) {
+  auto d = dy.dimensions(), k = out->dimensions();
+  if (d[3] % kWidth) return ffi::Error::InvalidArgument("output channels do not fill vectors");
+  Window at = window(x, d[1], d[2], sh, sw, top, left);
+  products(pool, at, d[0], k[0], k[1], k[3], x.typed_data(), dy.typed_data(), out->typed_data());
   return ffi::Error::Success();
 }
 
@@ -241,5 +325,6 @@ ffi::Error BatchNormSums(ffi::ThreadPool pool, Array x, Array dy, Array mean, Re
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_forward, DepthwiseForward, BIND.Arg<Array>().Arg<Array>().PLACES.Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_gradient, DepthwiseGradient, BIND.Arg<Array>().Arg<Array>().PLACES.Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_gradient, ConvGradient, BIND.Arg<Array>().Arg<Array>().PLACES.Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(batch_norm_sums, BatchNormSums,
                               BIND.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>());

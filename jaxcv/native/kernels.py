@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxcv import native
 
-_NAMES = ("depthwise_forward", "depthwise_gradient", "batch_norm_sums")
+_NAMES = ("conv_gradient", "depthwise_forward", "depthwise_gradient", "batch_norm_sums")
 
 
 @functools.cache

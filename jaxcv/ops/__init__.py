@@ -5,7 +5,7 @@ with finite values and slopes, every option keyword-only, float options allowed 
 is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
 
     boxes      box_convert box_area box_iou paired_box_iou generalized_box_iou paired_generalized_box_iou
-               clip_boxes_to_image encode_boxes decode_boxes
+               clip_boxes_to_image encode_boxes decode_boxes largest_box
     anchors    kmeans_anchor_boxes match_anchor_boxes shape_iou
     grids      decode_yolo encode_yolo
     nms        nms batched_nms
@@ -13,6 +13,7 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
     features   gram_matrix
     distances  cosine_similarity paired_distances paired_squared_distances
                pairwise_cosine_similarity pairwise_distances pairwise_squared_distances
+    heatmaps   soft_argmax gaussian_heatmaps
     images     to_float resized_crop affine boxes_in_window adjust_colors upsample2x
     colors     adjust_hue
     warps      warp affine_matrix affine_places affine_points invert_affine
@@ -33,6 +34,7 @@ from jaxcv.ops.boxes import (
     decode_boxes,
     encode_boxes,
     generalized_box_iou,
+    largest_box,
     paired_box_iou,
     paired_generalized_box_iou,
 )
@@ -56,6 +58,7 @@ from jaxcv.ops.distances import (
 )
 from jaxcv.ops.features import gram_matrix
 from jaxcv.ops.grids import GridTargets, decode_yolo, encode_yolo
+from jaxcv.ops.heatmaps import gaussian_heatmaps, soft_argmax
 from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
 from jaxcv.ops.nms import batched_nms, nms
 from jaxcv.ops.normalization import batch_norm, local_response_norm
@@ -111,12 +114,14 @@ __all__ = [
     "elastic_points",
     "encode_boxes",
     "encode_yolo",
+    "gaussian_heatmaps",
     "generalized_box_iou",
     "gram_matrix",
     "image_pyramid",
     "invert_affine",
     "invert_elastic",
     "kmeans_anchor_boxes",
+    "largest_box",
     "local_response_norm",
     "match_anchor_boxes",
     "max_pool2d",
@@ -133,6 +138,7 @@ __all__ = [
     "roi_align",
     "shape_iou",
     "sliding_windows",
+    "soft_argmax",
     "to_float",
     "upsample2x",
     "warp",

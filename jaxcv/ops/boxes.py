@@ -11,7 +11,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxcv.types import Scalar
 
@@ -144,6 +144,24 @@ def clip_boxes_to_image(boxes: Float[Array, "*n 4"], *, image_size: tuple[Scalar
     x1, x2 = (jnp.clip(boxes[..., i], 0.0, width) for i in (0, 2))
     y1, y2 = (jnp.clip(boxes[..., i], 0.0, height) for i in (1, 3))
     return jnp.stack([x1, y1, x2, y2], axis=-1)
+
+
+@jax.jit
+def largest_box(
+    boxes: Float[Array, "*b m 4"], valid: Bool[Array, "*b m"]
+) -> tuple[Int[Array, "*b"], Bool[Array, "*b"]]:
+    """Which of several boxes has the largest area.
+
+    Args:
+        boxes: `[..., m, 4]` xyxy, m at least 1.
+        valid: `[..., m]`, which of them count. A box without area, or not finite, never does.
+
+    Returns:
+        Index `[...]` of the largest, the first among equals, 0 where there is none; and whether there is one, `[...]`.
+    """
+    finite = jnp.isfinite(boxes).all(-1)
+    area = jnp.where(valid & finite, box_area(jnp.where(finite[..., None], boxes, 0.0)), 0.0)
+    return area.argmax(-1), area.max(-1) > 0
 
 
 @jax.jit

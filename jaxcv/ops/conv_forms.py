@@ -10,6 +10,8 @@ of the form that would be taken without the rule. [batch, side², channels in ->
 
     1x1                       a matrix product; its kernel's gradient transposed from 20,000 pixels on:
                               [16, 56², 144 -> 24] 4.1 (8.0); but [8, 28², 512 -> 128] 9.4 (7.0)
+                              and in C++ where no more come out than go in, up to 128, on Zen 5 cores, in CPU time by
+                              two: [8, 56², 256 -> 64] 2.5 (5.7), [8, 28², 512 -> 128] 2.5 (4.2)
     3x3, 64 channels and more Winograd's products:     [4, 28², 512 -> 512] 42 (84), kernel's gradient 58 (110)
                                                        [8, 28², 128 -> 128] 7.5 (11), kernel's gradient 12 (15)
                               64 while it is small:    [8, 56², 64 -> 64] 8.5 (13), but kernel's gradient 24 (21)
@@ -19,6 +21,9 @@ of the form that would be taken without the rule. [batch, side², channels in ->
     image below the kernel    one matrix product:      3x3 [64, 2², 256 -> 256] 3.4 (53)
     stride, input's gradient  a convolution a phase:   3x3/2 [8, 56², 128 -> 128] 12 (17)
     kernel's gradient         batch as channels:       3x3/2 [8, 56², 128 -> 128] 16 (38)
+                              in C++ for long rows of up to 64 channels, on Zen 5 cores, in CPU time by two:
+                              [8, 128², 32 -> 32] 5.6 (12), [4, 224², 64 -> 64] 34 (60), [32, 64², 16 -> 32] 3.3 (7.8),
+                              7x7/2 [8, 224², 3 -> 64] 6.9 (11); but [32, 8², 128 -> 128] 2.3 (1.6)
     depthwise                 multiply-adds:           3x3 [16, 56², 96] 1.5 (76), input's gradient 1.5 (77),
                               kernel's gradient, 16 examples in registers: 3x3 [16, 56², 144] 26 (54 in one sum)
                               in C++ where it can be compiled: MobileNetV2's whole step 227 (278), on Zen 5 cores,
@@ -305,13 +310,37 @@ def kernel_gradient(x: Array, dy: Array, window: tuple[int, int], at: Geometry) 
     """[b h w c] by [b oh ow o]: [fh fw c o]."""
     if window == (1, 1) and at.pads == ((0, 0), (0, 0)):
         x = every(x, at.strides)
-        x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-        return (x.T @ dy if len(x) < _LONG else (dy.T @ x).T)[None, None]
+        return products(x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1]))[None, None]
     if x.size == 0 or dy.size == 0:
         return jnp.zeros((*window, x.shape[-1], dy.shape[-1]), x.dtype)
     if winograd_fits(math.prod(dy.shape[:3]), (*window, x.shape[-1], dy.shape[-1]), at, x.dtype, channels=128):
         return winograd_kernel_gradient(x, dy, at)
+    if row_by_row_fits(x, dy, at):
+        attributes = _places(at)
+        return kernels.call("conv_gradient", lambda x, dy: swapped(x, dy, window, at), x, dy, **attributes)
     return swapped(x, dy, window, at)
+
+
+def products(x: Array, dy: Array) -> Array:
+    """[n c] by [n o]: [c o], sums over the n pixels."""
+
+    def plain_products(x: Array, dy: Array) -> Array:
+        return x.T @ dy if len(x) < _LONG else (dy.T @ x).T
+
+    n, c, o = *x.shape, dy.shape[1]
+    row = next((row for row in range(256, 63, -1) if n % row == 0), 0)
+    usual = row and n >= 1024 and x.dtype == jnp.float32 and o <= min(c, 128) and o % 16 == 0
+    if not (usual and kernels.ready()):
+        return plain_products(x, dy)
+    form = lambda x, dy: plain_products(x.reshape(n, c), dy.reshape(n, o))[None, None]  # noqa: E731
+    rows = [part.reshape(1, -1, row, part.shape[1]) for part in (x, dy)]
+    return kernels.call("conv_gradient", form, *rows, sh=1, sw=1, top=0, left=0)[0, 0]
+
+
+def row_by_row_fits(x: Array, dy: Array, at: Geometry) -> bool:
+    """Whether the kernel in C++ is the faster one: long rows of few channels, which it adds up in registers."""
+    few, usual = min(x.shape[-1], dy.shape[-1]) <= 64, at.dilation == (1, 1) and x.dtype == jnp.float32
+    return few and usual and dy.shape[2] >= 16 and dy.shape[-1] % 16 == 0 and kernels.ready()
 
 
 def swapped(x: Array, dy: Array, window: tuple[int, int], at: Geometry) -> Array:

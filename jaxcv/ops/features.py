@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxcv.ops import conv_forms
+
 _WIDE = 512
 """From so many channels on, two products of halves that spare a quarter of the work outrun one whole product."""
 
@@ -52,4 +54,7 @@ def _(primals, tangents):
 
 
 def _products(a: Array, b: Array) -> Array:
-    return jnp.einsum("...nk,...nl->...kl", a, b)
+    product = conv_forms.products
+    for _ in a.shape[:-2]:
+        product = jax.vmap(product)
+    return product(a, b)

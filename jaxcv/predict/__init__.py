@@ -1,13 +1,18 @@
-"""Predictions: a network's raw outputs -> `Classes` or `Detections`, pure and of fixed shape.
+"""Predictions: a network's raw outputs -> `Classes`, `Detections` and their like, pure and of fixed shape.
 
 One function serves evaluation, previews, prediction from the command line, and export. Jitted; options keyword-only.
 
     classes          logits -> label and probabilities
+    heatmaps         heat maps -> points
+    landmarks        2n numbers -> points
+    localization     p_c, box and logits -> one box or none
     sliding_windows  logits of windows -> boxes, scores, classes
     yolo             grid with anchor boxes -> boxes, scores, classes
 """
 
 from jaxcv.predict.classification import classes
 from jaxcv.predict.detection import sliding_windows, yolo
+from jaxcv.predict.landmarks import heatmaps, landmarks
+from jaxcv.predict.localization import localization
 
-__all__ = ["classes", "sliding_windows", "yolo"]
+__all__ = ["classes", "heatmaps", "landmarks", "localization", "sliding_windows", "yolo"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcv.train import sharding
 from jaxcv.train.experiment import Experiment
-from jaxcv.train.report import Outcomes, outcomes_of
+from jaxcv.train.report import Outcomes, Picture, outcomes_of
 from jaxcv.train.step import Program
 from jaxcv.types import Batch, Batches
 
@@ -21,7 +21,7 @@ def evaluate(
     data: Batches,
     *,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
-    outcomes: list[Outcomes] | None = None,
+    outcomes: list[Outcomes | Picture] | None = None,
 ) -> tuple[dict[str, float], list[tuple[Batch, Any]]]:
     """Loss, terms and metrics over all examples of `data`; and the first batches with their predictions.
 
@@ -63,6 +63,11 @@ def evaluate(
         if shared not in reduced:
             reduced[shared] = metric.reduce(measured[metric.measure])
         values[name] = float(reduced[shared][metric.pick])
+    if outcomes is not None:
+        named = {m.picture: m.measure for m in experiment.metrics.values() if getattr(m, "picture", None) is not None}
+        for (name, draw), measure in named.items():
+            if (picture := draw(measured[measure])) is not None:
+                outcomes.append(Picture(name, picture))
     return values, shown
 
 

@@ -30,7 +30,7 @@ from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
 from jaxcv.train.log import Records
 from jaxcv.train.programs import program
-from jaxcv.train.report import Outcomes, write_report
+from jaxcv.train.report import Outcomes, Picture, write_report
 from jaxcv.train.run import Run, is_finished, open_run
 from jaxcv.train.state import TrainState
 from jaxcv.train.step import Program
@@ -188,7 +188,7 @@ def _train(
             # 4. The evaluation, with its pictures; the last one also with its report.
             rank = None
             if evaluates_now:
-                outcomes: list[Outcomes] | None = [] if step == setup.steps else None
+                outcomes: list[Outcomes | Picture] | None = [] if step == setup.steps else None
                 with clock.pause(), reporter.counting("evaluating") as count:
                     began = time.monotonic()
                     test = _evaluate_and_draw(run, shared, setup, hyperparameters, state, records, count, outcomes)
@@ -222,7 +222,7 @@ def _evaluate_and_draw(
     state: TrainState,
     records: Records,
     count: Callable[[int, int], None],
-    outcomes: list[Outcomes] | None,
+    outcomes: list[Outcomes | Picture] | None,
 ) -> dict[str, float]:
     variables, data = state.evaluation_variables, setup.test_data
     values, shown = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, outcomes=outcomes)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from jaxcv.types import Batch, Classes, Detections
+from jaxcv.types import Batch, Classes, Detections, Landmarks, Localization
 
 _COLORS = ["#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324", "#808000", "#000075"]
 _CELL = 256
@@ -154,6 +154,20 @@ def _(prediction: Classes, example: Batch) -> Classes:
     return Classes(example["label"], np.eye(len(prediction.scores), dtype=np.float32)[example["label"]])
 
 
+@truth_of.register
+def _(prediction: Localization, example: Batch) -> Localization:
+    boxes = np.where(example["valid"][:, None], example["boxes"], 0)
+    largest = int(((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argmax())
+    label = int(example["classes"][largest])
+    scores = np.eye(len(prediction.scores), dtype=np.float32)[label]
+    return Localization(np.array(example["valid"].any(), np.float32), boxes[largest], np.array(label), scores)
+
+
+@truth_of.register
+def _(prediction: Landmarks, example: Batch) -> Landmarks:
+    return Landmarks(example["points"], example.get("visible", np.ones(len(example["points"]), bool)))
+
+
 @singledispatch
 def draw(
     prediction: Any,
@@ -206,6 +220,41 @@ def _(prediction: Classes, picture, class_names, *, title="", minimum=0.3, scale
     if title != "truth":
         text += f" {prediction.scores[label]:.2f}"
     _label(pen, (0, 0), f"{title} {text}".strip(), _COLORS[label % len(_COLORS)], font, image.size)
+    return image
+
+
+@draw.register
+def _(prediction: Localization, picture, class_names, *, title="", minimum=0.3, scale=(1.0, 1.0)) -> Image.Image:
+    image, factor = _canvas(picture)
+    pen, font = ImageDraw.Draw(image), _font(image)
+    truth = title == "truth"
+    text, color, corner = "no object", "#444444", np.zeros(2)
+    if prediction.score > 0.5:
+        label = int(prediction.label)
+        text = class_names[label] if class_names else str(label)
+        text += "" if truth else f" {prediction.scores[label]:.2f}"
+        color = _COLORS[label % len(_COLORS)]
+        corners = prediction.box.reshape(2, 2) * np.array(scale) * factor
+        corner = corners[0]
+        pen.rectangle([tuple(corners[0]), tuple(corners[1])], outline=color, width=max(1, round(min(image.size) / 150)))
+    _label(pen, corner, text if truth else f"{text}, p_c {prediction.score:.2f}", color, font, image.size)
+    if title:
+        _label(pen, (image.width - pen.textlength(title, font) - 4, image.height), title, "#444444", font, image.size)
+    return image
+
+
+@draw.register
+def _(prediction: Landmarks, picture, class_names, *, title="", minimum=0.3, scale=(1.0, 1.0)) -> Image.Image:
+    image, factor = _canvas(picture)
+    pen, font = ImageDraw.Draw(image), _font(image)
+    radius = max(1.5, min(image.size) / 150)
+    for i, (point, visible) in enumerate(zip(*prediction, strict=True)):
+        x, y = point * np.array(scale) * factor
+        if visible and np.isfinite([x, y]).all():
+            fill = f"hsl({300 * i // len(prediction.points)}, 100%, 50%)"  # as in `draw_truth`: sides can be told apart
+            pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill, outline="black")
+    if title:
+        _label(pen, (image.width - pen.textlength(title, font) - 4, image.height), title, "#444444", font, image.size)
     return image
 
 

@@ -1,7 +1,8 @@
 """What a run shows at its end beyond its metrics, by the type of its predictions.
 
 For `Classes`: how often each class is right, and what it is taken for instead, as a table on the terminal,
-`per_class.csv` and `previews/confusion.png` in the run's folder. The same outcomes give the same bytes.
+`per_class.csv` and `previews/confusion.png` in the run's folder. Beside it
+the pictures that metrics draw. The same outcomes give the same bytes.
 """
 
 import csv
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
+from PIL import Image
 from rich.markup import escape
 from rich.table import Table
 
@@ -34,6 +36,14 @@ class Outcomes(NamedTuple):
     """How many classes come before the right one, the lower index first among equals; huge where there is no answer."""
     classes: int
     """How many there are."""
+
+
+class Picture(NamedTuple):
+    """What a metric drew of the whole set."""
+
+    name: str
+    """Of its file in `previews/`, without ending."""
+    image: Image.Image
 
 
 class ClassRow(NamedTuple):
@@ -81,7 +91,7 @@ def _(predictions: Classes, batch: Batch) -> list[Outcomes]:
 
 
 def write_report(
-    outcomes: Sequence[Outcomes],
+    outcomes: Sequence[Outcomes | Picture],
     class_names: Sequence[str],
     folder: Path | None,
     reporter: Reporter,
@@ -91,7 +101,7 @@ def write_report(
     """Print the report of a whole test set, and write its files.
 
     Args:
-        outcomes: what `outcomes_of` gave for the batches, in a row.
+        outcomes: what `outcomes_of` gave for the batches, in a row, and pictures.
         class_names: name of each class index; missing ones are called by their number.
         folder: of the run; None writes no files.
         reporter: prints.
@@ -100,8 +110,19 @@ def write_report(
     Returns:
         The files written, none for predictions without a report.
     """
-    if not outcomes:
-        return []
+    files = []
+    for picture in (x for x in outcomes if isinstance(x, Picture)):
+        if folder is not None:
+            files.append(folder / "previews" / f"{picture.name}{suffix}.png")
+            _replace(files[-1], _png(picture.image))
+            reporter.say(f"{picture.name}: {files[-1]}")
+    outcomes = [x for x in outcomes if isinstance(x, Outcomes)]
+    return files + (_write_classes(outcomes, class_names, folder, reporter, suffix) if outcomes else [])
+
+
+def _write_classes(
+    outcomes: Sequence[Outcomes], class_names: Sequence[str], folder: Path | None, reporter: Reporter, suffix: str
+) -> list[Path]:
     every = Outcomes(
         truth=np.concatenate([part.truth for part in outcomes]),
         found=np.concatenate([part.found for part in outcomes]),
@@ -114,9 +135,7 @@ def write_report(
     if folder is not None:
         files = [folder / f"per_class{suffix}.csv", folder / "previews" / f"confusion{suffix}.png"]
         _replace(files[0], _csv(rows))
-        picture = io.BytesIO()
-        confusion.draw(every.truth, every.found, names).save(picture, "PNG")
-        _replace(files[1], picture.getvalue())
+        _replace(files[1], _png(confusion.draw(every.truth, every.found, names)))
     if not reporter.quiet:
         _print(every, rows, files, reporter)
     return files
@@ -196,3 +215,9 @@ def _print(outcomes: Outcomes, rows: Sequence[ClassRow], files: Sequence[Path], 
         )
     if files:
         reporter.say(f"every class: {files[0]}, and their confusion: previews/{files[1].name}")
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()

@@ -6,7 +6,7 @@ import pytest
 import jaxcv.data.digits as digits_module
 from jaxcv.data import classification_data, detection_data
 from jaxcv.data.digits import load_digits
-from jaxcv.data.scenes import Scenes, _backgrounds, _overlap
+from jaxcv.data.scenes import Scenes, _overlap, backgrounds
 from jaxcv.types import UserError
 
 
@@ -115,7 +115,7 @@ def test_boxes_are_tight_around_the_ink(monkeypatch):
     import jaxcv.data.scenes as scenes
 
     black = [Image.new("RGB", (300, 300))]
-    monkeypatch.setattr(scenes, "_backgrounds", lambda split, image_size: black)
+    monkeypatch.setattr(scenes, "backgrounds", lambda split, image_size: black)
     batch = Scenes("train", 128).read(np.arange(60))
     for image, boxes, valid in zip(batch["image"], batch["boxes"], batch["valid"], strict=True):
         outside = image.max(-1) > 0
@@ -135,8 +135,8 @@ def test_digits_stand_out_from_the_background():
     assert np.min(plain) > 60 and np.mean(plain) > 120
 
 
-def test_backgrounds_share_no_pixel():
-    widths = {split: [p.width for p in _backgrounds(split, 96)][0::8] for split in ("train", "test")}
+def testbackgrounds_share_no_pixel():
+    widths = {split: [p.width for p in backgrounds(split, 96)][0::8] for split in ("train", "test")}
     assert widths == {"train": [426, 426], "test": [214, 214]}  # of 640, at the scale 96/96
 
 

@@ -38,7 +38,7 @@ DETECTION = "detection sets: digits, voc:PATH, coco:PATH, yolo:PATH, voc2007, vo
         (
             landmark_data,
             "csv:x",
-            "data=csv:x: landmark sets: points:PATH, pts:PATH, coco:PATH, coco2017",
+            "data=csv:x: landmark sets: drawn, points:PATH, pts:PATH, coco:PATH, coco2017",
         ),
     ],
 )

@@ -156,6 +156,19 @@ def test_every_parameter_learns(options):
         assert np.isfinite(slope).all() and np.abs(slope).max() > 1e-6, path
 
 
+def test_the_stem_may_work_on_blocks_of_pixels():
+    """Each block's pixels are channels: a stem of ones then counts what three by three blocks hold."""
+    model = SMALL(small_images=True, pixel_block=4, unit=partial(ConvNormAct, norm=False), mean=(0.0,), std=(1.0,))
+    params = dict(filled(model, 12, 20, 3)["params"])
+    stem = params["stem"]["conv"]
+    assert stem["kernel"].shape == (3, 3, 4 * 4 * 3, 4)
+    params["stem"] = {"conv": jax.tree.map(jnp.ones_like, stem)}
+    image = images(2, 12, 20, 3)
+    _, features = jax.jit(lambda: model.apply({"params": params}, image))()  # pyright: ignore[reportGeneralTypeIssues]
+    assert features["conv1"].shape == (2, 3, 5, 4)
+    np.testing.assert_allclose(features["conv1"][:, 1, 1], np.tile(image[:, :, :12].sum((1, 2, 3))[:, None] + 1, 4))
+
+
 def test_training_changes_batch_statistics_and_evaluation_does_not():
     model = SMALL(block=Bottleneck)
     pictures, variables = images(2, 32, 32, 3), filled(model, 32, 32, 3)

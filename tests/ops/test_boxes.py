@@ -154,3 +154,18 @@ def test_no_boxes():
     assert ops.generalized_box_iou(THREE, none).shape == (3, 0)
     assert jax.grad(lambda b: ops.box_iou(b, THREE).sum())(none).shape == (0, 4)
     assert ops.encode_boxes(none, none).shape == ops.decode_boxes(none, none).shape == (0, 4)
+
+
+def test_the_largest_box_is_the_first_among_equals_that_count():
+    index, present = ops.largest_box(THREE, jnp.asarray([True, True, True]))
+    assert (int(index), bool(present)) == (0, True), "the third is as large"
+    index, present = ops.largest_box(THREE, jnp.asarray([False, True, True]))
+    assert (int(index), bool(present)) == (2, True)
+
+
+def test_boxes_without_area_and_those_that_are_not_finite_are_never_the_largest():
+    boxes = jnp.asarray([[0.0, 0, jnp.inf, 9], [jnp.nan] * 4, [9, 9, 1, 1], [0, 0, 2, 2]])
+    index, present = ops.largest_box(boxes, jnp.ones(4, bool))
+    assert (int(index), bool(present)) == (3, True)
+    index, present = ops.largest_box(boxes[:3], jnp.ones(3, bool))
+    assert (int(index), bool(present)) == (0, False)

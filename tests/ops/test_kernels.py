@@ -1,5 +1,7 @@
 """The kernels in C++ against the formulations they stand for: values, gradients of gradients, batches of batches."""
 
+import itertools
+
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -81,6 +83,51 @@ def test_padding_wider_than_the_kernel():
     expected = by_hand(np.asarray(x), np.asarray(kernel), np.asarray(dy), at)
     close(forms.depthwise_input_gradient(dy, kernel, (1, 1), at), expected[1])
     close(forms.multiply_adds(x, kernel, at), expected[0])
+
+
+@few
+@hypothesis.given(
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 9), st.integers(1, 40)),
+    st.tuples(st.sampled_from([1, 3, 8, 17]), st.sampled_from([16, 32, 48])),
+    st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    st.sampled_from([(1, 1), (2, 2), (1, 2), (3, 1)]),
+    st.tuples(*[st.integers(-1, 8)] * 4),
+    st.integers(0, 1000),
+)
+def test_conv_gradient(b, sides, channels, window, strides, pads, seed):
+    at = forms.Geometry(strides, (pads[:2], pads[2:]), (1, 1))
+    c, o = channels
+    out = forms.sides((b, *sides, c), (*window, c, o), at)
+    hypothesis.assume(min(out) > 0)
+    rng = np.random.default_rng(seed)
+    x, dy = array(rng, b, *sides, c), array(rng, b, *out, o)
+    found = kernels.call(
+        "conv_gradient",
+        lambda x, dy: jnp.zeros((*window, c, o)),
+        x,
+        dy,
+        sh=strides[0],
+        sw=strides[1],
+        top=pads[0],
+        left=pads[2],
+    )
+    expected = np.zeros((*window, c, o))
+    for i, j, (y, column) in itertools.product(range(window[0]), range(window[1]), np.ndindex(*out)):
+        row, place = y * strides[0] - pads[0] + i, column * strides[1] - pads[2] + j
+        if 0 <= row < sides[0] and 0 <= place < sides[1]:
+            expected[i, j] += np.asarray(x[:, row, place], np.float64).T @ np.asarray(dy[:, y, column], np.float64)
+    close(found, expected)
+
+
+def test_rows_of_few_channels_are_added_up_in_registers():
+    rng = np.random.default_rng(2)
+    x, dy = array(rng, 2, 20, 24, 5), array(rng, 2, 10, 24, 32)
+    at = forms.Geometry((2, 1), ((0, 1), (1, 1)), (1, 1))
+    jitted = jax.jit(lambda x, dy: forms.kernel_gradient(x, dy, (3, 3), at))
+    assert "jaxcv_conv_gradient" in jitted.lower(x, dy).as_text()
+    close(jitted(x, dy), forms.swapped(x, dy, (3, 3), at))
+    assert len({np.asarray(jitted(x, dy)).tobytes() for _ in range(20)}) == 1
 
 
 @few

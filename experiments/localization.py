@@ -1,0 +1,89 @@
+"""Localization: is there an object, of which class, and where; one object or none a picture.
+
+Claim: none yet at these defaults. On the embedded digits, 500 test scenes, a variant whose last map was averaged by 16
+heat maps reached object accuracy 0.962, class accuracy 0.769 and mean IoU 0.612 after 600 of 1,500 steps; a flattened
+map ended at 0.906, 0.918 and 0.579 after all of them (n=1, seed 0, each, on 2 AMD EPYC (Zen 3) cores beside other work,
+jax 0.10.2, flax 0.12.8). The goal is 0.99, 0.97 and 0.80.
+
+The course's y = [p_c, b_x, b_y, b_h, b_w, c_1 .. c_n]; the trunk is a small residual network.
+
+    python launch.py experiments/localization.py
+    python launch.py experiments/localization.py form=squares box_weight=1.0        # the course's squared errors
+    python launch.py experiments/localization.py data=voc:PATH
+"""
+
+from functools import partial
+from typing import Literal
+
+import optax
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import localization_data
+from jaxcv.train import Experiment, schedules
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    classes: tuple[str, ...] = (),
+    on_error: str = "raise",
+    image_size: int | None = None,
+    form: Literal["log", "squares"] = "log",
+    box_weight: float = 50.0,
+    lr: float = 3e-3,
+    weight_decay: float = 1e-2,
+    width: int = 32,
+    flip: float = 0.5,
+    crop: float = 0.4,
+    color: float = 0.4,
+    hue: float = 0.5,
+    ema: float = 0.995,
+    batch_size: int = 64,
+    steps: int = 1_500,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (embedded: one digit or none over a photograph), or "voc:PATH", "coco:PATH", "yolo:PATH", of
+            whose pictures the largest object counts.
+        classes: the classes in order, for data whose annotations name them; () takes what the set declares.
+        on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
+        image_size: side of the square network input in pixels; None is the set's own (digits 96, others 128).
+        form: "log" is log-loss of p_c and classes with squared errors of the box, "squares" squared errors of all.
+        box_weight: factor of the box's term.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, decoupled.
+        width: channels of the trunk's first stage.
+        flip: probability of mirroring while training; 0 for sets whose mirror images are something else (digits).
+        crop: largest relative zoom and translation while training.
+        color: largest relative change of brightness, contrast and saturation while training.
+        hue: largest turn of the colour circle while training, 0.5 is all of it.
+        ema: decay of the moving average of the parameters that is evaluated.
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    train, test = localization_data(data, image_size=image_size, classes=classes, on_error=on_error)
+    schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 20, total_steps=steps)
+    return Experiment(
+        model=models.Localizer(backbone=models.ResNet(stage_sizes=(1, 3), width=width), num_classes=train.num_classes),
+        loss=partial(losses.localization, form=form, box_weight=box_weight),
+        optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adamw(schedule, weight_decay=weight_decay)),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(batch_size),
+        augment=partial(augment.detection, flip=flip if train.mirrors else 0.0, crop=crop, color=color, hue=hue),
+        predict=partial(predict.localization, image_size=(train.image_size, train.image_size)),
+        metrics={
+            name: metrics.localization(pick)
+            for name, pick in {
+                "correct": "correct",
+                "object_accuracy": "object",
+                "class_accuracy": "class",
+                "IoU": "IoU",
+            }.items()
+        },
+        ema=ema,
+        steps=steps,
+        seed=seed,
+    )

@@ -1,0 +1,38 @@
+"""Predictions of localization: one box, or none, an image."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxcv.ops import box_convert, clip_boxes_to_image
+from jaxcv.types import Localization
+
+
+@functools.partial(jax.jit, static_argnames=("image_size",))
+def localization(outputs: Float[Array, "*b d"], *, image_size: tuple[int, int]) -> Localization:
+    """What `losses.localization` trains: p_c, the box in pixels, and the classes.
+
+    Args:
+        outputs: `[..., 5 + n]`, raw: p_c, b_x, b_y, b_h, b_w, c_1 .. c_n.
+        image_size: (height, width) of the network's input in pixels.
+
+    Returns:
+        `score` `[...]`, p_c in [0, 1]; `box` `[..., 4]` xyxy, cut to the image (no area where a side is not positive);
+        `label` `[...]`, the most probable class, the lowest index among equals; `scores` `[..., n]`, its softmax. Box
+        and classes mean something where p_c says so.
+    """
+    outputs = outputs.astype(jnp.float32)
+    height, width = image_size
+    x, y, h, w = (outputs[..., i] for i in range(1, 5))
+    box = box_convert(
+        jnp.stack([x * width, y * height, w * width, h * height], axis=-1), source="cxcywh", target="xyxy"
+    )
+    scores = jax.nn.softmax(outputs[..., 5:])
+    return Localization(
+        score=jax.nn.sigmoid(outputs[..., 0]),
+        box=clip_boxes_to_image(box, image_size=image_size),
+        label=scores.argmax(-1),
+        scores=scores,
+    )
