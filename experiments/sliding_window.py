@@ -33,8 +33,8 @@ def experiment(
     stride: int = 4,
     smallest: int = 25,
     ratio: int = 20,
-    score: float = 0.9,
-    neighbors: float = 2.0,
+    score: float = 0.95,
+    neighbors: float = 3.0,
     overlap: float = 0.2,
     hard: float = 3.0,
     lr: float = 3e-3,
@@ -47,7 +47,7 @@ def experiment(
     elastic: float = 0.3,
     color: float = 0.5,
     batch_size: int = 256,
-    steps: int = 3_000,
+    steps: int = 4_000,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.

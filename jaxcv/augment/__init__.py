@@ -6,7 +6,7 @@ the batch's size or on how it is spread over devices.
 
 One function does all that a task needs, by one resampling:
 
-    images        pictures with a label
+    images        pictures with a label, and pairs
     detection     boxes
     segmentation  a mask
     landmarks     points; FACE_68 and COCO_17 say which change places in a mirror

@@ -8,7 +8,7 @@ or another square of a scene that hardly overlaps a digit's. `data=npy:PATH`: `j
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
@@ -94,11 +94,12 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class SceneWindows(Windows):
-    """Windows of the embedded scenes, one of each scene: every other one holds a digit."""
+    """Windows of the embedded scenes, one of each scene: every other one holds a digit. Each is rendered once."""
 
     split: str
     image_size: int
     channels: int
+    _kept: dict[int, np.ndarray] = field(default_factory=dict, repr=False, init=False)
 
     @property
     def _scenes(self) -> Scenes:
@@ -113,18 +114,23 @@ class SceneWindows(Windows):
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The windows at `indices`."""
+        label = (indices // len(self._scenes) + indices) % 2
+        new = np.array([i for i in np.unique(indices).tolist() if i not in self._kept], int)
+        if new.size:
+            self._render(new)
+        image = np.stack([self._kept[i] for i in indices.tolist()])
+        return {"image": image, "label": label.astype(np.int32)}
+
+    def _render(self, indices: Int[np.ndarray, "b"]) -> None:
         scenes = self._scenes
         batch = scenes.read(indices % len(scenes))
-        label = (indices // len(scenes) + indices) % 2
-        out = np.zeros((len(indices), *self.spec()["image"].shape), np.uint8)
         for row, index in enumerate(indices.tolist()):
             boxes = batch["boxes"][row][batch["valid"][row]]
             random = np.random.default_rng([int(self.split == "test"), 1, index]).random(1 + 3 * _TRIES).tolist()
             window = _around(boxes[int(random[0] * len(boxes))])
-            if label[row] == 0:
+            if (index // len(scenes) + index) % 2 == 0:
                 window = _elsewhere(boxes, random[1:])
-            out[row] = resized(_grey(batch["image"][row], self.channels), window, self.image_size)
-        return {"image": out, "label": label.astype(np.int32)}
+            self._kept[index] = resized(_grey(batch["image"][row], self.channels), window, self.image_size)
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """There is nothing to be wrong but a missing package."""

@@ -63,12 +63,9 @@ def compare(name: str, height: int, width: int, strides: int | tuple[int, int] |
 @given(data=st.data())
 def test_one_pass_is_the_loop_over_crops(name, data):
     window, large = trained(name)[2], "alexnet" in name
-    extra = st.integers(0, 13 if large else 17)
+    extra, stride = st.integers(0, 37 if large else 17), st.integers(3, 35) if large else st.integers(1, 9)
     height, width = window + data.draw(extra), window + data.draw(extra)
-    strides = data.draw(
-        st.tuples(st.integers(3, 33), st.integers(3, 33)) if large else st.tuples(*[st.integers(3, 9)] * 2)
-    )
-    compare(name, height, width, strides)
+    compare(name, height, width, (data.draw(stride), data.draw(stride)))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +81,32 @@ def test_one_pass_is_the_loop_over_crops(name, data):
 def test_at_the_networks_own_stride_and_finer(name, size, strides):
     found = compare(name, size[0], size[1], strides)
     assert np.abs(found[:, 0, 0] - found[:, -1, -1]).max() > 1e-3  # windows differ, so the comparison means something
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "window", "size", "strides"),
+    [
+        (models.lenet5(), 32, (95, 71), 3),
+        (models.alexnet(padding="valid"), 227, (293, 261), 8),
+        (models.alexnet(padding="valid"), 355, (389, 371), 16),
+        (models.alexnet_2012(padding="valid"), 227, (263, 241), (9, 13)),
+        (models.vgg11(padding="valid"), 225, (275, 241), 16),
+        (models.vgg16(padding="valid"), 224, (257, 241), 32),
+    ],
+    ids=lambda value: type(value).__name__ if hasattr(value, "apply") else str(value),
+)
+def test_the_published_widths(network, window, size, strides):
+    channels = 1 if window == 32 else 3
+    variables = filled(network, window, window, channels)
+    picture = images(1, *size, channels)
+    net, filters = models.convolutionalize(network, variables, window=window, strides=strides)
+    found = np.asarray(jax.jit(net.apply)(filters, picture)[0])
+    crops = ops.sliding_windows(picture, window=window, strides=strides)[0][0]
+    one = jax.jit(lambda crop: network.apply(variables, crop[None])[0][0])
+    wanted = np.stack([one(crop) for crop in crops]).reshape(found.shape)
+    assert np.abs(wanted).max() > 0.1
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_1998s_lenet_at_its_own_stride_and_at_every_second_pixel():
