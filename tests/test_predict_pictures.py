@@ -148,7 +148,7 @@ def test_nothing_found_and_nothing_there(tiny, tmp_path, capsys):
 def test_training_at_several_sizes(tiny, tmp_path):
     """Each size is a step of its own, named in the plan."""
     experiment = load_experiment(tiny[0])
-    several = {"sizes": (16, 32), "steps": 20}
+    several = {"sizes": (16, 32), "steps": 11}
     lines = plan(experiment, [several]).lines()
     assert "a step is compiled once for each of: 16x16, 32x32; they take turns" in lines
     setup = experiment(**several)
@@ -156,6 +156,9 @@ def test_training_at_several_sizes(tiny, tmp_path):
     assert set(turns) == {"16x16", "32x32"} and turns == [experiment(**several).variant(step) for step in range(400)]
     assert all(len(set(turns[i : i + 10])) == 1 for i in range(0, 400, 10))
     assert turns != [experiment(**several, seed=1).variant(step) for step in range(400)]
-    result = fit(experiment, several, tmp_path / "run")
-    assert len(set(turns[:20])) == 2 and result.traces <= 2
+    seeds = (
+        s for s in range(20) if experiment(**several, seed=s).variant(0) != experiment(**several, seed=s).variant(10)
+    )
+    result = fit(experiment, several | {"seed": next(seeds)}, tmp_path / "run")
+    assert result.traces <= 2
     assert np.isfinite(list(result.train.values())).all()

@@ -190,7 +190,7 @@ def test_first_yolo_without_an_object_and_with_more_than_cells():
     objects = [([32 * c + 11, 32 * r + 1, 32 * c + 21, 32 * r + 31], 0) for r in range(3) for c in range(3)]
     found = costs_v1(said_v1(), [*objects, *objects])
     assert found["no_object"] == pytest.approx(9 * 0.04, abs=1e-6)
-    slope = jax.grad(lambda x: sum(v.sum() for v in losses.yolo_v1(x, batch(*objects), num_boxes=2).values()))(
+    slope = jax.jit(jax.grad(lambda x: sum(v.sum() for v in losses.yolo_v1(x, batch(*objects), num_boxes=2).values())))(
         said_v1()
     )
     assert np.isfinite(slope).all()
