@@ -117,8 +117,8 @@ def _detector(network: Any, anchor_boxes: tuple[tuple[float, float], ...], side:
             cells = torch.stack([x, y], -1).view(1, rows, columns, 1, 2)
             centres = (said[..., :2].sigmoid() + cells) * (side / rows)
             halves = self.anchors * said[..., 2:4].clamp(max=4.135).exp() / 2
-            boxes = torch.cat([centres - halves, centres + halves], -1).clamp(0, side).view(b, -1, 4)
-            scores = (said[..., 4:5].sigmoid() * said[..., 5:].softmax(-1)).view(b, -1)
+            boxes = torch.cat([centres - halves, centres + halves], -1).clamp(0, side).reshape(b, -1, 4)
+            scores = (said[..., 4:5].sigmoid() * said[..., 5:].softmax(-1)).reshape(b, -1)
             best, index = scores.topk(400)
             found = []
             for picture in range(b):
