@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jaxcv.types import UserError
 
@@ -55,6 +55,18 @@ def _parser() -> _Parser:
     add("--evaluate", action="store_true", help="evaluate the newest checkpoint of the run")
     add("--predict", nargs="+", type=Path, metavar="IMAGE", help="draw what the newest checkpoint finds in pictures")
     add("--best", action="store_true", help="with --evaluate or --predict: the best checkpoint, not the newest")
+    add(
+        "--search",
+        metavar="HOW",
+        help="sweep by grid, random, tpe or cmaes (default: grid; tpe where there is a range)",
+    )
+    add("--trials", type=int, metavar="N", help="so many trials of a search")
+    add("--sweep", action="store_true", help="the trials that the file's own function sweep() yields")
+    add("--metric", metavar="NAME", help="test value that trials are compared by (default: the experiment's first)")
+    add("--prune", metavar="HOW", help="end trials early that promise little: median, asha or hyperband")
+    add("--sampler-seed", type=int, default=0, metavar="N", help="of random, tpe and cmaes (default: 0)")
+    add("--storage", metavar="URL", help="Optuna storage of the sweep (default: a SQLite file beside the run folders)")
+    add("--retry-failed", action="store_true", help="run the failed trials of a sweep once more")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
     add("--no-tune", action="store_true", help="leave XLA's flags and the memory allocator as they are")
     add("--quiet", action="store_true", help="say only what went wrong")
@@ -121,7 +133,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
 
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
     experiment = load_experiment(options.file)
-    from jaxcv.sweep import folder_name, grid, parse_overrides, plan, run_trials, trials
+    from jaxcv import sweep
     from jaxcv.train import fit, hyperparameters
     from jaxcv.train.console import Reporter
     from jaxcv.train.loop import Preempted
@@ -130,7 +142,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     if options.help:
         print(_help(options.file, experiment, known))
         return 0
-    chosen = trials(parse_overrides(tokens, known))
+    search = _search(options, experiment, sweep.parse_overrides(tokens, known), known)
+    chosen = search.representatives()
     root = options.workdir / options.file.stem
     reporter = Reporter(quiet=options.quiet)
     runtime.enable_compile_cache()
@@ -144,37 +157,56 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
                 raise UserError("--preview-data takes one run: give one value for each name")
             from jaxcv import preview_data
 
-            preview_data.show(experiment, chosen[0], root / f"{folder_name(chosen[0])}.data.png", reporter)
+            preview_data.show(experiment, chosen[0], root / f"{sweep.folder_name(chosen[0])}.data.png", reporter)
         elif options.evaluate or options.predict:
             if len(chosen) > 1:
                 raise UserError("--evaluate and --predict take one run: give one value for each name")
             from jaxcv import inference
 
-            folder = root / folder_name(chosen[0])
+            folder = root / sweep.folder_name(chosen[0])
             if options.evaluate:
                 inference.evaluate_run(experiment, chosen[0], folder, best=options.best, reporter=reporter)
             if options.predict:
                 inference.predict_run(
                     experiment, chosen[0], folder, options.predict, best=options.best, reporter=reporter
                 )
-        elif len(chosen) == 1:
-            result = fit(experiment, chosen[0], root / folder_name(chosen[0]), fresh=options.fresh, reporter=reporter)
+        elif search.kind == "grid" and len(chosen) == 1 and not options.sweep:
+            result = fit(
+                experiment, chosen[0], root / sweep.folder_name(chosen[0]), fresh=options.fresh, reporter=reporter
+            )
             reporter.table(f"{result.folder} after {result.steps} steps", {"train": result.train, "test": result.test})
         else:
-            for line in plan(experiment, chosen).lines():
-                reporter.say(line)
-            outcomes = run_trials(
-                experiment, chosen, root, fresh=options.fresh, fail_fast=options.fail_fast, reporter=reporter
+            from jaxcv.sweep import command
+
+            asked = command.Sweep(
+                experiment,
+                options.file,
+                search,
+                root,
+                metric=options.metric,
+                storage=options.storage,
+                prune=options.prune,
+                fail_fast=options.fail_fast,
             )
-            rank_by = next(iter(experiment(**chosen[0]).metrics), "loss")
-            grid.report(outcomes, root, rank_by, reporter)
-            failures = [outcome.error for outcome in outcomes if outcome.error is not None]
-            if failures:
-                raise UserError(f"{len(failures)} of {len(outcomes)} trials failed, the first with: {failures[0]}")
+            found = command.run(asked, reporter, fresh=options.fresh, retry_failed=options.retry_failed)
+            command.refuse_failures(found)
     except Preempted as stop:
         reporter.warn(str(stop))
         return _INTERRUPTED
     return 0
+
+
+def _search(options: argparse.Namespace, experiment: Any, space: Any, known: Any) -> Any:
+    """The trials that the command line asks for; one of them is no sweep."""
+    from jaxcv import sweep
+
+    own = None
+    if options.sweep:
+        function = experiment.__globals__.get("sweep")
+        if not callable(function):
+            raise UserError(f"--sweep: {options.file} defines no function `sweep` that yields dicts of hyperparameters")
+        own = sweep.own_trials(cast(Any, function), space, known, str(options.file))
+    return sweep.make_search(space, kind=options.search, count=options.trials, seed=options.sampler_seed, own=own)
 
 
 def _help(path: Path, experiment: Any, known: Any) -> str:

@@ -21,3 +21,5 @@ class Metric:
     """All that `measure` gave, in order -> named values; called once a set. NaN: the set does not define the value."""
     pick: str
     """Which of the named values is this metric."""
+    larger_is_better: bool = True
+    """What is a better value: checkpoints and the trials of a sweep are ranked by it."""

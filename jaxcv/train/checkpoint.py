@@ -38,6 +38,15 @@ class DamagedCheckpoint(Exception):
     """A checkpoint that cannot be read back as it was written."""
 
 
+class Snapshot:
+    """State and position at one step, copied: the loop may go on and overwrite its donated buffers."""
+
+    def __init__(self, state: Any, position: dict[str, Any], *, rank: float | None = None):
+        """As `Checkpoints.save`."""
+        self.step, self.rank, self.position = int(state.step), rank, copy.deepcopy(position)
+        self.arrays = {name: np.array(leaf) for name, leaf in _leaves(state)}
+
+
 class Checkpoints:
     """The checkpoints of one run: the two newest and the best.
 
@@ -75,12 +84,14 @@ class Checkpoints:
             position: of the data, and whatever else is needed to go on.
             rank: of the evaluation made at this step, larger is better.
         """
-        # Copies of our own: the loop goes on, and overwrites donated buffers, while orbax is still reading.
-        position = copy.deepcopy(position)
-        arrays = {name: np.array(leaf) for name, leaf in _leaves(state)}
+        self.write(Snapshot(state, position, rank=rank))
+
+    def write(self, snapshot: "Snapshot") -> None:
+        """Start writing what was copied before."""
+        arrays, position, rank = snapshot.arrays, snapshot.position, snapshot.rank
         table = {n: [list(a.shape), str(a.dtype), zlib.crc32(a.tobytes())] for n, a in arrays.items()}
         self._manager.save(
-            int(state.step),
+            snapshot.step,
             args=ocp().args.Composite(
                 state=ocp().args.StandardSave({name: a for name, a in arrays.items() if a.size}),
                 position=ocp().args.JsonSave({"position": position, "arrays": table}),

@@ -118,6 +118,11 @@ class Program:
         (_, (_, _, (outputs, features))), grads = jax.value_and_grad(objective, has_aux=True)(trained)
         return batch, outputs, features, dict(experiment.loss(outputs, batch)), grads
 
+    @cached_property
+    def jitted_intermediates(self) -> Callable[..., tuple[Any, ...]]:
+        """`intermediates`, compiled once for all runs of a sweep that go wrong."""
+        return jax.jit(self.intermediates)
+
     def _objective(
         self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch
     ) -> tuple[Experiment, Batch, Callable[[Any], Any]]:
