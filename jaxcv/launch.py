@@ -11,6 +11,7 @@ import importlib.util
 import sys
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options, tokens = _parse(arguments)
+        options.arguments = arguments
         return _run(options, tokens)
     except UserError as error:
         if "--debug" in arguments:
@@ -66,10 +68,12 @@ def _parser() -> _Parser:
     add("--prune", metavar="HOW", help="end trials early that promise little: median, asha or hyperband")
     add("--sampler-seed", type=int, default=0, metavar="N", help="of random, tpe and cmaes (default: 0)")
     add("--storage", metavar="URL", help="Optuna storage of the sweep (default: a SQLite file beside the run folders)")
+    add("--jobs", type=int, default=1, metavar="N", help="train N trials at once, in processes that share the cores")
     add("--retry-failed", action="store_true", help="run the failed trials of a sweep once more")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
     add("--no-tune", action="store_true", help="leave XLA's flags and the memory allocator as they are")
     add("--quiet", action="store_true", help="say only what went wrong")
+    add("--worker", action="store_true", help=argparse.SUPPRESS)  # one of --jobs
     add("--debug", action="store_true", help="show tracebacks of refused input")
     return parser
 
@@ -129,6 +133,10 @@ def load_experiment(path: Path) -> Any:
 
 
 def _run(options: argparse.Namespace, tokens: list[str]) -> int:
+    if options.worker:
+        from jaxcv.sweep import jobs
+
+        jobs.become_worker()
     from jaxcv import runtime
 
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
@@ -176,24 +184,37 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
             )
             reporter.table(f"{result.folder} after {result.steps} steps", {"train": result.train, "test": result.test})
         else:
-            from jaxcv.sweep import command
-
-            asked = command.Sweep(
-                experiment,
-                options.file,
-                search,
-                root,
-                metric=options.metric,
-                storage=options.storage,
-                prune=options.prune,
-                fail_fast=options.fail_fast,
-            )
-            found = command.run(asked, reporter, fresh=options.fresh, retry_failed=options.retry_failed)
-            command.refuse_failures(found)
+            _sweep(options, experiment, search, root, reporter)
     except Preempted as stop:
         reporter.warn(str(stop))
         return _INTERRUPTED
     return 0
+
+
+def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path, reporter: Any) -> None:
+    from jaxcv.sweep import command, jobs
+
+    asked = command.Sweep(
+        experiment,
+        options.file,
+        search,
+        root,
+        metric=options.metric,
+        storage=options.storage,
+        prune=options.prune,
+        fail_fast=options.fail_fast,
+    )
+    if options.worker:
+        command.run_worker(asked, reporter)
+        return
+    engine = None
+    if options.jobs > 1:
+        once = ("--fresh", "--retry-failed")
+        words = [word for word in options.arguments if word not in once]
+        start = [sys.executable, "-m", "jaxcv.launch", *words, "--worker"]
+        engine = partial(jobs.run_jobs, count=options.jobs, command=start, fail_fast=options.fail_fast)
+    found = command.run(asked, reporter, fresh=options.fresh, retry_failed=options.retry_failed, engine=engine)
+    command.refuse_failures(found)
 
 
 def _search(options: argparse.Namespace, experiment: Any, space: Any, known: Any) -> Any:
@@ -219,3 +240,7 @@ def _help(path: Path, experiment: Any, known: Any) -> str:
         lines.append(f"  {name:<{width}}  {facts}")
         lines += textwrap.wrap(h.meaning, 100, initial_indent=" " * (width + 6), subsequent_indent=" " * (width + 6))
     return "\n".join(lines) + "\n\n" + _parser().format_help()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

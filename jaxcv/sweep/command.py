@@ -109,7 +109,7 @@ def run(
     def on_end(claim: Claim, error: Exception | None) -> None:
         found = outcomes.rows(ledger)
         show.update(found)
-        done = sum(row.state in ("finished", "stopped early", "failed") for row in found)
+        done = sum(row.ended for row in found)
         show.end(next(row for row in found if row.number == claim.number), done)
 
     with show.living():
@@ -118,9 +118,19 @@ def run(
         else:
             work_off(work, show, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
     found = outcomes.rows(ledger)
+    if moved := [row for row in found if row.starts]:
+        places = [f"{row.number} ({_way(row)})" for row in moved]
+        reporter.say(f"taken up again after their process ended: trials {', '.join(places)}")
     report(sweep, work, found, reporter)
     ledger.close()
     return found
+
+
+def run_worker(sweep: Sweep, reporter: Reporter) -> None:
+    """Run trials of a sweep that another process reports."""
+    work = replace(open_work(sweep), announce=reporter.say)
+    work_off(work, Reporter(quiet=True), fail_fast=sweep.fail_fast)
+    work.ledger.close()
 
 
 def make_plan(sweep: Sweep) -> Plan:
@@ -202,6 +212,13 @@ def _tell_what_is_there(ledger: Ledger, show: SweepReporter) -> None:
     if over:
         show.announce(f"{ledger.name}: {over} of {len(trials)} trials have ended before")
     show.update(outcomes.rows(ledger))
+
+
+def _way(row: outcomes.Row) -> str:
+    """Where a trial has been, and at which steps it moved."""
+    hosts = {start["host"] for start in row.starts} | {start["from"] for start in row.starts}
+    steps = [f"step {start['step']}" + (f" on {start['host']}" if len(hosts) > 1 else "") for start in row.starts]
+    return ("at " if len(hosts) == 1 else f"{row.starts[0]['from']}, then from ") + ", ".join(steps)
 
 
 def _shown(values: Any) -> str:

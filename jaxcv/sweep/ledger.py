@@ -7,7 +7,7 @@ nothing, and launchers on one study share the work. A trial carries these attrib
     owner       the process that has it (`jaxcv.sweep.owner`), or none where it was given back
     heartbeat   when that was last heard of, seconds since 1970
     folder      of its run
-    starts      where and at which step it was taken up from another owner, one entry a time
+    starts      from and to which machine it was taken up when its owner died, and at which step
     error       why it failed
     stopped_at  the step at which it was pruned
 """
@@ -139,9 +139,10 @@ class Ledger:
 
     # What becomes of a claimed trial.
 
-    def started(self, claim: Claim, step: int, where: str) -> list[dict[str, Any]]:
-        """It was taken up from another owner at `step`; returns all such events."""
-        starts = [*self.storage.get_trial(claim.id).user_attrs.get("starts", []), {"host": where, "step": step}]
+    def taken_up(self, claim: Claim, step: int, where: str) -> list[dict[str, Any]]:
+        """It goes on from `step` after its owner's end; returns all such events."""
+        starts = self.storage.get_trial(claim.id).user_attrs.get("starts", [])
+        starts = [*starts, {"from": (claim.before or {}).get("host"), "host": where, "step": step}]
         self.storage.set_trial_user_attr(claim.id, "starts", starts)
         return starts
 

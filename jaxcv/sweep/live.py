@@ -78,7 +78,7 @@ class SweepReporter(Reporter):
         self._now[self._current] = f"{step}/{steps}  loss {values['loss']:.4f}  ETA {clock(eta)}"
 
     def _table(self) -> Table:
-        over = sum(row.state in ("finished", "stopped early", "failed") for row in self._rows)
+        over = sum(row.ended for row in self._rows)
         seconds = time.monotonic() - self._began
         title = f"{over} of {self.count} trials, {clock(seconds)}"
         ahead = [row for row in self._rows if row.state == "running"]

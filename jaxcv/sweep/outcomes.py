@@ -40,6 +40,13 @@ class Row:
     """Of the newest evaluation."""
     folder: Path | None
     error: str = ""
+    starts: Sequence[Mapping[str, Any]] = ()
+    """When it was taken up from another process: `from`, `host`, `step`."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.state not in ("running", "waiting")
 
 
 def rows(ledger: Ledger) -> list[Row]:
@@ -60,6 +67,7 @@ def rows(ledger: Ledger) -> list[Row]:
                 step=max(seen) if seen else None,
                 folder=None if folder is None else Path(folder),
                 error=trial.user_attrs.get("error", "") if trial.state is TrialState.FAIL else "",
+                starts=trial.user_attrs.get("starts", []),
             )
         )
     sign = -1.0 if ledger.maximize else 1.0

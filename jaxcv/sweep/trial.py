@@ -100,7 +100,7 @@ def _take_up(work: Work, claim: Claim) -> None:
     """Write down and say from where a trial goes on that somebody else had begun."""
     assert claim.before is not None
     step = newest_step(claim.folder)
-    starts = work.ledger.started(claim, step, work.where)
+    starts = work.ledger.taken_up(claim, step, work.where)
     moved = f"from {claim.before['host']} to {work.where}" if claim.before["host"] != work.where else "here"
     if len(starts) > _DEATHS and all(start["step"] == step for start in starts[-_DEATHS:]):
         raise Died(f"{claim.folder}: {_DEATHS} processes ended at step {step}: out of memory? dmesg may tell")

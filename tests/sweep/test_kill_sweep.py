@@ -75,10 +75,13 @@ def parameters(root, name, experiment, values):
 
 
 def disturb(words, root, kills, rng, longest):
-    """Start the command again and again, each time killing its whole group after a random time."""
+    """Start the command again and again, each time killing its whole group after a random time.
+
+    Every second time with two processes, where that leaves the trials the same.
+    """
     killed = 0
     while killed < kills:
-        process = start(words, root.parent)
+        process = start([*words, *["--jobs", "2"] * (killed % 2 and "tpe" not in words)], root.parent)
         before, deadline = ended(root), time.monotonic() + 60
         # Starting takes some seconds: most kills wait until it works, some hit the start itself.
         if killed % 4:
