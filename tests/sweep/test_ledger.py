@@ -5,14 +5,11 @@ import os
 import time
 
 import pytest
-from optuna.trial import TrialState
-from pretending import QUIET, Pretender, pretended, summary
+from pretending import QUIET, RANGES, Pretender, pretended, share_twenty, summary
 
 from jaxcv.sweep import owner
 from jaxcv.sweep.engine import work_off
 from jaxcv.types import UserError
-
-RANGES = ["lr=log(1e-4,1e-1)", "decay=uniform(0,1e-2)", "seed=0,1"]
 
 
 class Killed(BaseException):
@@ -111,38 +108,12 @@ def test_owners(monkeypatch):
     assert not owner.is_alive(elsewhere, time.time() - 100)
 
 
-def launch(root, tokens, search, barrier):
-    """A launcher of its own; run in another process."""
-    barrier.wait()
-    work = pretended(root, tokens, Pretender(lambda calls, step: time.sleep(0.003)), **search)
-    work_off(work, QUIET)
-
-
-def share(root, search, launchers=2):
-    """Several launchers at once on one study; what the ledger then says."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(launchers)
-    processes = [context.Process(target=launch, args=(root, RANGES, search, barrier)) for _ in range(launchers)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
-    work = pretended(root, RANGES, Pretender(), **search)
-    trials = work.ledger.trials()
-    assert [t.number for t in work.ledger.study.get_trials()] == list(range(20)), "not one too many"
-    assert {t.state for t in trials} == {TrialState.COMPLETE}
-    assert len({str(t.params) for t in trials}) == 20, "no duplicate"
-    shares = [sum(t.user_attrs["owner"]["pid"] == process.pid for t in trials) for process in processes]
-    assert sum(shares) == 20 and min(shares) >= 2, f"the work was shared: {shares}"
-
-
 def test_two_launchers_share_twenty_trials_on_sqlite(tmp_path):
-    share(tmp_path, {"kind": "random", "count": 20})
+    share_twenty(tmp_path, {"kind": "random", "count": 20})
 
 
 def test_two_launchers_share_twenty_trials_on_a_journal(tmp_path):
-    share(tmp_path, {"kind": "tpe", "count": 20, "storage": f"journal:{tmp_path / 'journal.log'}"})
+    share_twenty(tmp_path, {"kind": "tpe", "count": 20, "storage": f"journal:{tmp_path / 'journal.log'}"})
 
 
 def test_what_is_no_storage_is_refused_by_name(tmp_path):
