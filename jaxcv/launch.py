@@ -11,6 +11,7 @@ import importlib.util
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -69,6 +70,10 @@ def _parser() -> _Parser:
     add("--sampler-seed", type=int, default=0, metavar="N", help="of random, tpe and cmaes (default: 0)")
     add("--storage", metavar="URL", help="Optuna storage of the sweep (default: a SQLite file beside the run folders)")
     add("--jobs", type=int, default=1, metavar="N", help="train N trials at once, in processes that share the cores")
+    add("--engine", choices=["local", "ray"], default="local", help="where trials run: here, or on a Ray cluster")
+    add("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one of this machine alone)")
+    add("--num-cpus", type=float, default=1, metavar="N", help="cores that a trial takes of a Ray cluster (default: 1)")
+    add("--num-gpus", type=float, default=0, metavar="N", help="GPUs that a trial takes of a Ray cluster (default: 0)")
     add("--retry-failed", action="store_true", help="run the failed trials of a sweep once more")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
     add("--no-tune", action="store_true", help="leave XLA's flags and the memory allocator as they are")
@@ -133,6 +138,12 @@ def load_experiment(path: Path) -> Any:
 
 
 def _run(options: argparse.Namespace, tokens: list[str]) -> int:
+    if options.address and options.engine != "ray":
+        raise UserError("--address is of a Ray cluster: give --engine ray too")
+    if options.engine == "ray" and options.jobs > 1:
+        raise UserError("--jobs is for this machine alone; a Ray cluster has its own number of trials at once")
+    if options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}: expected at least 1")
     if options.worker:
         from jaxcv.sweep import jobs
 
@@ -213,6 +224,20 @@ def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path
         words = [word for word in options.arguments if word not in once]
         start = [sys.executable, "-m", "jaxcv.launch", *words, "--worker"]
         engine = partial(jobs.run_jobs, count=options.jobs, command=start, fail_fast=options.fail_fast)
+    elif options.engine == "ray":
+        from jaxcv.sweep import cluster
+
+        root, file = root.absolute(), options.file.absolute()  # tasks have other working directories
+        there = replace(asked, experiment=cast(Any, None), root=root, file=file)
+        engine = partial(
+            cluster.run_ray,
+            task=cluster.Task(there, load_experiment, tune=not options.no_tune),
+            address=options.address,
+            num_cpus=options.num_cpus,
+            num_gpus=options.num_gpus,
+            fail_fast=options.fail_fast,
+        )
+        asked = replace(asked, root=root)
     found = command.run(asked, reporter, fresh=options.fresh, retry_failed=options.retry_failed, engine=engine)
     command.refuse_failures(found)
 

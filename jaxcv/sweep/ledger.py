@@ -139,6 +139,10 @@ class Ledger:
 
     # What becomes of a claimed trial.
 
+    def sign(self, claim: Claim, where: str) -> None:
+        """This process has it from now on."""
+        self.storage.set_trial_user_attr(claim.id, "owner", owner.this_process(where))
+
     def taken_up(self, claim: Claim, step: int, where: str) -> list[dict[str, Any]]:
         """It goes on from `step` after its owner's end; returns all such events."""
         starts = self.storage.get_trial(claim.id).user_attrs.get("starts", [])
