@@ -70,6 +70,7 @@ def _parser() -> _Parser:
     add("--sampler-seed", type=int, default=0, metavar="N", help="of random, tpe and cmaes (default: 0)")
     add("--storage", metavar="URL", help="Optuna storage of the sweep (default: a SQLite file beside the run folders)")
     add("--jobs", type=int, default=1, metavar="N", help="train N trials at once, in processes that share the cores")
+    add("--lanes", type=int, metavar="K", help="train K trials as one vmapped program (default: a probe decides)")
     add("--engine", choices=["local", "ray"], default="local", help="where trials run: here, or on a Ray cluster")
     add("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one of this machine alone)")
     add("--num-cpus", type=float, default=1, metavar="N", help="cores that a trial takes of a Ray cluster (default: 1)")
@@ -144,6 +145,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         raise UserError("--jobs is for this machine alone; a Ray cluster has its own number of trials at once")
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: expected at least 1")
+    if options.lanes is not None and (options.lanes < 1 or options.jobs > 1 or options.engine == "ray"):
+        raise UserError("--lanes K, at least 1, is for trials within one process: not with --jobs or --engine ray")
     if options.worker:
         from jaxcv.sweep import jobs
 
@@ -238,7 +241,9 @@ def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path
             fail_fast=options.fail_fast,
         )
         asked = replace(asked, root=root)
-    found = command.run(asked, reporter, fresh=options.fresh, retry_failed=options.retry_failed, engine=engine)
+    found = command.run(
+        asked, reporter, fresh=options.fresh, retry_failed=options.retry_failed, engine=engine, width=options.lanes
+    )
     command.refuse_failures(found)
 
 

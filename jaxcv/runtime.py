@@ -74,6 +74,11 @@ def tune() -> list[str]:
     return list(_tuned)
 
 
+def preload() -> str | None:
+    """The library that a process is best started with (`LD_PRELOAD`); None where there is none, or nothing to gain."""
+    return heap.preload() if _likely_backend() == "cpu" else None
+
+
 _tuned: list[str] = []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxcv.sweep import outcomes, pictures, storages
 from jaxcv.sweep.engine import work_off
+from jaxcv.sweep.lanes import choose_width, work_off_in_lanes
 from jaxcv.sweep.ledger import Claim, Ledger
 from jaxcv.sweep.live import SweepReporter, results_table
 from jaxcv.sweep.plan import Plan, plan
@@ -79,6 +80,7 @@ def run(
     fresh: bool = False,
     retry_failed: bool = False,
     engine: Callable[[Work, SweepReporter], None] | None = None,
+    width: int | None = 1,
 ) -> list[outcomes.Row]:
     """Run all trials and report; returns them, the best first.
 
@@ -87,7 +89,8 @@ def run(
         reporter: what is shown.
         fresh: as `open_work`.
         retry_failed: run trials that failed once more.
-        engine: runs the trials; None: one after another in this process.
+        engine: runs the trials; None: this process does.
+        width: of this process, trials at a time in lanes; None: a probe decides.
 
     Raises:
         UserError: settings are refused; with `fail_fast`, the first trial that fails.
@@ -112,9 +115,15 @@ def run(
         done = sum(row.ended for row in found)
         show.end(next(row for row in found if row.number == claim.number), done)
 
+    left = sum(not trial.state.is_finished() for trial in ledger.trials())
+    if engine is None and width is None:
+        width = choose_width(work, planned.groups, left, reporter.say) if left > 1 else 1
+    width = min(width or 1, max(left, 1))
     with show.living():
         if engine is not None:
             engine(work, show)
+        elif width > 1:
+            work_off_in_lanes(work, show, width=width, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
         else:
             work_off(work, show, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
     found = outcomes.rows(ledger)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxcv import runtime
 from jaxcv.sweep.live import SweepReporter
 from jaxcv.sweep.trial import Work
 from jaxcv.sweep.watching import Watching
@@ -88,10 +89,8 @@ def become_worker() -> None:
 
 
 def _start(command: Sequence[str], cores: Sequence[int], log: Path) -> subprocess.Popen[bytes]:
-    from jaxcv import heap
-
     environment = {**os.environ, _CORES: ",".join(map(str, cores)), _PARENT: str(os.getpid())}
-    if "--no-tune" not in command and (library := heap.preload()) is not None:
+    if "--no-tune" not in command and (library := runtime.preload()) is not None:
         environment["LD_PRELOAD"] = library
     with open(log, "ab") as file:
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file)

@@ -15,7 +15,7 @@ nothing, and launchers on one study share the work. A trial carries these attrib
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,15 @@ class Ledger:
         found = self.storage.get_all_trials(self._study_id, deepcopy=False)
         return sorted((t for t in found if t.number < self._target(found)), key=lambda t: t.number)
 
-    def claim(self, *, where: str | None = None) -> Claim | None:
-        """A trial to run: the first of those whose owner died, else the first that waits; None where there is none."""
+    def claim(
+        self, *, where: str | None = None, prefer: Callable[[Mapping[str, Any]], bool] | None = None
+    ) -> Claim | None:
+        """A trial to run: the first of those whose owner died, else the first that waits; None where there is none.
+
+        Args:
+            where: what a person calls this machine.
+            prefer: of overrides, where they are known before: those for which it is true wait in front of the others.
+        """
         with self._lock():
             trials = self.trials()
             mine = owner.this_process(where)
@@ -100,6 +107,8 @@ class Ledger:
                     before = trial.user_attrs.get("owner")
                     if (claim := self._take(trial, mine, before)) is not None:
                         return claim
+            if prefer is not None and not self.search.learns:
+                trials = sorted(trials, key=lambda trial: not prefer(self.search.decode(trial.params)))
             for trial in trials:
                 # True for one launcher alone, in any storage.
                 if trial.state is TrialState.WAITING and self.storage.set_trial_state_values(

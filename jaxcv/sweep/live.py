@@ -1,6 +1,7 @@
 """What a person sees of a sweep: a table that lives on a terminal, a line a trial elsewhere."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -25,7 +26,7 @@ class SweepReporter(Reporter):
         self.metric, self.count = metric, count
         self._began, self._live, self._rows = time.monotonic(), None, []
         self._now: dict[int, str] = {}
-        self._current = 0
+        self._current = threading.local()  # the trial of a thread
         self._said: set[str] = set()
 
     def say(self, text: str, *, style: str | None = None) -> None:
@@ -60,8 +61,7 @@ class SweepReporter(Reporter):
 
     def begin(self, claim: Claim) -> None:
         """A trial of this process begins."""
-        self._current = claim.number
-        self._now = {claim.number: ""}
+        self._current.number = claim.number
 
     def end(self, row: Row, done: int) -> None:
         """A trial is over: a line where there is no table; a failure is shown in any case."""
@@ -75,7 +75,7 @@ class SweepReporter(Reporter):
 
     def step(self, step: int, steps: int, values: Mapping[str, float], speed: float, eta: float) -> None:
         """Where the trial of this process is."""
-        self._now[self._current] = f"{step}/{steps}  loss {values['loss']:.4f}  ETA {clock(eta)}"
+        self._now[self._current.number] = f"{step}/{steps}  loss {values['loss']:.4f}  ETA {clock(eta)}"
 
     def _table(self) -> Table:
         over = sum(row.ended for row in self._rows)

@@ -14,6 +14,7 @@ from jaxcv.sweep.pruning import Pruning
 from jaxcv.train import Result, fit
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
+from jaxcv.train.lanes import Lanes, LanesBroken
 from jaxcv.train.loop import Preempted
 from jaxcv.train.run import begun
 from jaxcv.types import UserError
@@ -46,10 +47,17 @@ class Died(UserError):
     """Process after process ended over the same trial."""
 
 
-def run_trial(work: Work, claim: Claim, reporter: Reporter) -> Exception | None:
+def run_trial(work: Work, claim: Claim, reporter: Reporter, *, lanes: Lanes | None = None) -> Exception | None:
     """Train a claimed trial to its end, whatever that is; returns the error that ended it, or None.
 
+    Args:
+        work: what is to be done.
+        claim: the trial.
+        reporter: of its run.
+        lanes: to take the steps in.
+
     Raises:
+        LanesBroken: the lanes cannot go on; the trial is given back.
         KeyboardInterrupt: as Preempted, comes through; the trial is given back.
         Preempted: a signal asked to stop.
     """
@@ -75,6 +83,7 @@ def run_trial(work: Work, claim: Claim, reporter: Reporter) -> Exception | None:
                 watch=watch,
                 short=True,
                 patience=_PATIENCE,
+                **({} if lanes is None else {"lanes": lanes}),
             )
         value = result.test.get(work.metric)
         if result.stopped_at is not None:
@@ -83,7 +92,7 @@ def run_trial(work: Work, claim: Claim, reporter: Reporter) -> Exception | None:
             raise UserError(f"no value: its last evaluation gave no finite {work.metric}")
         else:
             ledger.finish(claim, value)
-    except (KeyboardInterrupt, Preempted):
+    except (KeyboardInterrupt, Preempted, LanesBroken):
         ledger.give_back(claim)
         raise
     except Exception as error:

@@ -7,6 +7,7 @@ array files themselves carry no check sum: a flipped bit would otherwise be rest
 import copy
 import functools
 import logging
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ def managers() -> Any:
     return checkpoint_managers
 
 
+_saving = threading.Lock()
+"""Orbax numbers the operations of a process and waits for them by number: two runs at once would wait for ever."""
 _WORST = -1e300  # ranks a checkpoint that was not evaluated; JSON has no -inf
 
 
@@ -90,14 +93,17 @@ class Checkpoints:
         """Start writing what was copied before."""
         arrays, position, rank = snapshot.arrays, snapshot.position, snapshot.rank
         table = {n: [list(a.shape), str(a.dtype), zlib.crc32(a.tobytes())] for n, a in arrays.items()}
-        self._manager.save(
-            snapshot.step,
-            args=ocp().args.Composite(
-                state=ocp().args.StandardSave({name: a for name, a in arrays.items() if a.size}),
-                position=ocp().args.JsonSave({"position": position, "arrays": table}),
-            ),
-            metrics={"rank": _WORST if rank is None else rank},
-        )
+        with _saving:
+            self._manager.save(
+                snapshot.step,
+                args=ocp().args.Composite(
+                    state=ocp().args.StandardSave({name: a for name, a in arrays.items() if a.size}),
+                    position=ocp().args.JsonSave({"position": position, "arrays": table}),
+                ),
+                metrics={"rank": _WORST if rank is None else rank},
+            )
+            if threading.current_thread() is not threading.main_thread():  # one of several runs in this process
+                self._manager.wait_until_finished()
 
     def wait(self) -> None:
         """Until everything saved is on disk."""

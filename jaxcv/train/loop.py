@@ -27,6 +27,7 @@ from jaxcv.train.console import Reporter
 from jaxcv.train.diagnose import not_finite
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
+from jaxcv.train.lanes import Lanes, LanesBroken
 from jaxcv.train.log import Records
 from jaxcv.train.programs import program
 from jaxcv.train.report import Outcomes, write_report
@@ -69,6 +70,7 @@ def fit(
     watch: Watch | None = None,
     short: bool = False,
     patience: float = 0.0,
+    lanes: Lanes | None = None,
 ) -> Result:
     """Train to the last step, from wherever an earlier run in the same folder stopped.
 
@@ -82,6 +84,7 @@ def fit(
             the run stops there, with a checkpoint.
         short: one of many short runs: checkpoints keep some seconds' distance, pictures are drawn at the end alone.
         patience: seconds to wait for another process that trains in the folder.
+        lanes: of the program, in which the steps are taken together with other runs'; this thread has entered them.
 
     Returns:
         The last records. A finished run is not trained again.
@@ -103,8 +106,8 @@ def fit(
             reporter.say(f"{run.folder}: finished before, nothing to do (--fresh trains it again)")
             return _result(run, setup, skipped=True)
         try:
-            _train(run, experiment, setup, values, reporter, watch, short)
-        except (Preempted, KeyboardInterrupt):
+            _train(run, experiment, setup, values, reporter, watch, short, lanes)
+        except (Preempted, KeyboardInterrupt, LanesBroken):
             raise
         except BaseException as error:
             run.update(status="failed", error=f"{type(error).__name__}: {error}"[:2000])
@@ -120,10 +123,12 @@ def _train(
     reporter: Reporter,
     watch: Watch | None,
     short: bool,
+    lanes: Lanes | None,
 ) -> None:
     runtime.enable_compile_cache()
     shared = program(experiment, values)
-    shared.load_ahead()
+    if lanes is None:
+        shared.load_ahead()
     hyperparameters = shared.hyperparameters(values)
     for name, reason in shared.reasons.items():
         reporter.say(f"{name} is a constant of the compiled step: it {reason}")
@@ -152,7 +157,9 @@ def _train(
                 (run.folder / "initial.txt").write_text("\n".join(report.lines()) + "\n", encoding="utf-8")
         reporter.say(parts.describe(state.params, setup.trainable))
         rows = setup.train_data.spec["image"].shape[0]
-        state = sharding.replicate(state, rows)
+        place = sharding.put if lanes is None else lambda batch: batch
+        if lanes is None:
+            state = sharding.replicate(state, rows)
         start = int(state.step)
         records = Records(run.folder, step=start)
         stack.callback(records.close)
@@ -165,7 +172,7 @@ def _train(
 
         with ThreadPoolExecutor(1) as pool:  # the first batch is read while the step compiles
             first = pool.submit(next, batches)
-            train_step = shared.compile_step(values)
+            train_step = shared.compile_step(values) if lanes is None else lanes.step
             ahead = itertools.chain([first.result()], batches)
         run.update(traces=run.facts["traces"] + shared.report_traces())
         seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())
@@ -176,7 +183,7 @@ def _train(
 
         for step in range(start + 1, setup.steps + 1):
             # 1. The update. Nothing is waited for.
-            state, logs = train_step(hyperparameters, state, sharding.put(next(ahead)))
+            state, logs = train_step(hyperparameters, state, place(next(ahead)))
             pending.append(logs)
             if step == start + 1:
                 jax.block_until_ready(logs)

@@ -6,6 +6,7 @@ one compiled program serves every value.
 """
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,6 +51,7 @@ class Program:
     _traced: dict[Any, Any] = field(default_factory=dict)
     _compiled: dict[Any, Any] = field(default_factory=dict)
     _loading: Future[Any] | None = None
+    _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)  # runs in lanes compile once
 
     def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs of the compiled functions, out of all values; what is missing is at its default."""
@@ -218,6 +220,10 @@ class Program:
 
     def compile(self, name: str, *args: Any) -> Any:
         """The function `name` compiled, or loaded from the cache, for arguments like `args`."""
+        with self._lock:
+            return self._compile(name, args)
+
+    def _compile(self, name: str, args: tuple[Any, ...]) -> Any:
         key = (name, *_kinds(args))
         if key not in self._compiled:
             start = time.perf_counter()
