@@ -2,7 +2,8 @@
 
 Keys read: `images` (id, file_name, width, height), `categories` (id, name, supercategory, keypoints), `annotations`
 (image_id, category_id, bbox, segmentation, iscrowd, keypoints). `info`, `licenses` and whatever else there is may be
-missing. Ids are numbers or texts, in any order and with gaps, from 0 or from 1.
+missing. Ids are numbers or texts, in any order and with gaps, from 0 or from 1. A key, an id or a file that is given
+twice is refused.
 
 References:
   Lin et al., Microsoft COCO, https://arxiv.org/abs/1405.0312; the format: https://cocodataset.org/#format-data
@@ -102,7 +103,8 @@ class Picture(NamedTuple):
         if values == [None, None]:
             return check_image(file)
         for key, value in zip(("width", "height"), values, strict=True):
-            if type(value) not in (int, float) or not 1 <= value <= MAX_SIDE or value != int(value):
+            number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+            if not 1 <= number <= MAX_SIDE or number != int(number):
                 raise self.entry.wrong(key, f"a whole number from 1 to {MAX_SIDE:,}")
         return int(values[0]), int(values[1])  # pyright: ignore
 

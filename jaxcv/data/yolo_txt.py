@@ -12,7 +12,8 @@ images is for testing, chosen by the SHA-256 of their names.
 A line is `class x y width height`, the centre first, or `class x0 y0 x1 y1 x2 y2 ...`, a polygon, of which detection
 takes the extent. Boxes follow the rules of `boxed.clip_box`; a line that stands there twice counts once. An image
 whose label file is empty or missing is an example without objects, unless the YAML file says
-`skip_if_label_file_missing: true`; label files without an image are left out. All of these are counted.
+`skip_if_label_file_missing: true`; label files without an image are left out, with the objects in them. All of these
+are counted. Two images that would share a label file, such as 1.jpg and 1.png, are refused.
 """
 
 from collections.abc import Callable, Iterator

@@ -27,3 +27,5 @@ class Metric:
     """Name of a file, and what draws it from all that `measure` gave: at a run's end, `previews/<name>.png`."""
     report: Callable[[list[Any], Sequence[str]], Any] | None = None
     """All that `measure` gave, and the class names -> what the run shows at its end; see the trainer's reports."""
+    larger_is_better: bool = True
+    """What is a better value: checkpoints and the trials of a sweep are ranked by it."""

@@ -46,7 +46,7 @@ class Experiment:
     predict: Callable[[Any], Any] | None = None
     """`predict(outputs) -> predictions` (`Detections`, `Classes`, ...), fixed shapes."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """Name in the log to `jaxcv.metrics.Metric`. The first one ranks checkpoints and trials; larger is better."""
+    """Name in the log to `jaxcv.metrics.Metric`. The first one ranks checkpoints and trials, in its own direction."""
     inputs: tuple[str, ...] = ("image",)
     """Fields of the batch that the model is fed, in order."""
     initial: Callable[[Any], tuple[Any, Any]] | None = None
@@ -92,6 +92,15 @@ class Experiment:
             return max(1, chosen)
         share = {"log": min(50, self.steps // 100), "evaluate": self.steps // 5, "checkpoint": self.steps // 20}
         return max(1, share[what])
+
+    @property
+    def ranked_by(self) -> str:
+        """The test value that ranks checkpoints and trials: the first metric, else the loss."""
+        return next(iter(self.metrics), "loss")
+
+    def larger_is_better(self, name: str) -> bool:
+        """Of a test value: a metric knows itself, losses and their terms are better when smaller."""
+        return name in self.metrics and getattr(self.metrics[name], "larger_is_better", True)
 
 
 ExperimentFunction = Callable[..., Experiment]

@@ -6,6 +6,7 @@ one compiled program serves every value.
 """
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,6 +51,7 @@ class Program:
     _traced: dict[Any, Any] = field(default_factory=dict)
     _compiled: dict[Any, Any] = field(default_factory=dict)
     _loading: dict[str | None, Future[Any]] = field(default_factory=dict)
+    _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)  # runs in lanes compile once
 
     def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs of the compiled functions, out of all values; what is missing is at its default."""
@@ -128,6 +130,11 @@ class Program:
         trained, _ = parts.split(state.params, experiment.trainable)
         (_, (_, _, (outputs, features))), grads = jax.value_and_grad(objective, has_aux=True)(trained)
         return batch, outputs, features, dict(experiment.loss(outputs, batch)), grads
+
+    @cached_property
+    def jitted_intermediates(self) -> Callable[..., tuple[Any, ...]]:
+        """`intermediates`, compiled once for all runs of a sweep that go wrong."""
+        return jax.jit(self.intermediates, static_argnames="variant")
 
     def _objective(
         self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch, variant: str | None
@@ -230,6 +237,10 @@ class Program:
 
     def compile(self, name: str, *args: Any) -> Any:
         """The function `name` compiled, or loaded from the cache, for arguments like `args`."""
+        with self._lock:
+            return self._compile(name, args)
+
+    def _compile(self, name: str, args: tuple[Any, ...]) -> Any:
         key = (name, *_kinds(args))
         if key not in self._compiled:
             start = time.perf_counter()
