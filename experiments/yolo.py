@@ -1,18 +1,18 @@
 """One-stage detectors: a small one in the manner of YOLOv2, and YOLO v1, v2 and v3 over any trunk.
 
-Claim: mAP@0.5 0.896 (sd 0.008), @0.75 0.654, mAP 0.579 on the 72 test images of BCCD's blood cells by the second command
-(n=3 seeds; 11 to 18 minutes each beside much other work), and on data=coco:PATH, eighteen pictures of fruits and nuts,
-trained and tested on (the third command), mAP@0.5 1.000, mAP 0.996 (n=1, seed 0; 2 minutes), on 2 AMD EPYC (Zen 5)
-cores, jax 0.10.2, flax 0.12.8. By the first command mAP@0.5 0.957 (sd 0.001), @0.75 0.903, mAP 0.735 on 500 test scenes
-(n=3 seeds; 4 minutes), on 2 AMD EPYC (Zen 3) cores.
+Claim: mAP@0.5 0.896 (sd 0.008), @0.75 0.654, mAP 0.579 on the 72 test images of BCCD's blood cells by the second
+command (n=3 seeds; 11 to 18 minutes each beside much other work), and on eighteen pictures of fruits and nuts, trained
+and tested on, by the third command mAP@0.5 1.000, mAP 0.996 (n=1, seed 0; 2 minutes), on 2 AMD EPYC (Zen 5) cores, jax
+0.10.2, flax 0.12.8. By the first command mAP@0.5 0.957 (sd 0.001), @0.75 0.903, mAP 0.735 on 500 test scenes (n=3
+seeds; 4 minutes), on 2 AMD EPYC (Zen 3) cores.
 
 Papers: https://arxiv.org/abs/1612.08242 (v2, the default in small), https://arxiv.org/abs/1506.02640 (v1),
 https://arxiv.org/abs/1804.02767 (v3).
 
     python launch.py experiments/yolo.py
     python launch.py experiments/yolo.py data=voc:PATH flip_vertical=0.5 steps=1000 seed=0,1,2
-    python launch.py experiments/yolo.py data=coco:PATH hold_out=False image_size=320 batch_size=9 steps=400 \\
-        flip=0 crop=0 color=0 ema=0.99
+    python launch.py experiments/yolo.py data=coco:PATH hold_out=False image_size=320 batch_size=9 steps=400
+        flip=0 crop=0 color=0 ema=0.99      # one line
     python launch.py experiments/yolo.py data=coco:PATH network=v3 backbone=mobilenet_v1 weights=FILE
 """
 
