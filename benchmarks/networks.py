@@ -31,16 +31,19 @@ NETWORKS = {
     "mobilenet_v2": (16, 224, 3),
     "unet": (8, 128, 3),
     "yolo": (32, 128, 3),
+    "yolo_detect": (32, 128, 3),
 }
-"""Batch, side and channels of the images."""
+"""Batch, side and channels of the images. `yolo_detect` is the forward pass, decoding and suppression: the 400 best
+candidates of an image, the 100 best boxes."""
+ANCHOR_BOXES = ((10.0, 10.0), (20.0, 30.0), (40.0, 20.0), (60.0, 60.0), (90.0, 80.0))
 
 
 def our_model(name: str) -> Any:
     """The network by name, at the size of the table."""
     import jaxcv.models as models
 
-    if name == "yolo":
-        return models.YOLO(num_classes=10, anchor_boxes=((10.0, 10.0),) * 5)
+    if name.startswith("yolo"):
+        return models.YOLO(num_classes=10, anchor_boxes=ANCHOR_BOXES)
     return models.UNet(width=32) if name == "unet" else getattr(models, name)()
 
 
@@ -54,6 +57,7 @@ def ours(name: str, *, train: bool, flax: bool) -> tuple[Callable[[], None], dic
     import numpy as np
     import optax
 
+    from jaxcv import predict
     from jaxcv.initializers import initialize
 
     if flax:
@@ -81,7 +85,11 @@ def ours(name: str, *, train: bool, flax: bool) -> tuple[Callable[[], None], dic
         return optax.apply_updates(params, updates), statistics_, momentum
 
     def forward(params: Any, statistics_: Any, momentum: Any) -> Any:
-        return model.apply({"params": params, **statistics_}, image, train=False)[0]
+        outputs = model.apply({"params": params, **statistics_}, image, train=False)[0]
+        if name != "yolo_detect":
+            return outputs
+        limits = {"confidence": "class", "score_threshold": 0.0, "max_candidates": 400, "max_outputs": 100}
+        return predict.yolo(outputs, anchor_boxes=ANCHOR_BOXES, image_size=(side, side), **limits)
 
     state = [params, statistics_, optimizer.init(params)]
     options = runtime.compiler_options()
@@ -109,7 +117,7 @@ def theirs(name: str, *, train: bool, mode: str) -> tuple[Callable[[], None], di
     batch, side, channels = NETWORKS[name]
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(0)
-    network, image = torch_network(name), torch.rand(batch, channels, side, side)
+    network, image = torch_network(name, ANCHOR_BOXES, side), torch.rand(batch, channels, side, side)
     network.train(train)
     if mode != "eager":
         network, image = network.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)
@@ -204,7 +212,7 @@ def main() -> None:
     results = {}
     for name in options.networks or NETWORKS:
         for train in (True, False):
-            if (options.forward and train) or (options.train and not train):
+            if (options.forward and train) or (options.train and not train) or (train and name == "yolo_detect"):
                 continue
             found = compare(name, train, contenders, options.rounds)
             kind = "train" if train else "forward"

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 
-def torch_network(name: str) -> Any:
-    """torchvision's network, or the course's in torch."""
+def torch_network(name: str, anchor_boxes: tuple[tuple[float, float], ...] = (), side: int = 0) -> Any:
+    """torchvision's network, or the course's in torch; the last two are of a whole detector."""
     torchvision: Any = importlib.import_module("torchvision")
     t: Any = importlib.import_module("torch.nn")
 
@@ -17,6 +17,8 @@ def torch_network(name: str) -> Any:
         return _unet()
     if name == "yolo":
         return _yolo()
+    if name == "yolo_detect":
+        return _detector(_yolo(), anchor_boxes, side)
     return getattr(torchvision.models, name)()
 
 
@@ -94,6 +96,38 @@ def _yolo(channels: tuple[int, ...] = (32, 64, 128), depths: tuple[int, ...] = (
             return self.head(self.neck(torch.cat([kept[1], coarse], 1)))
 
     return YOLO()
+
+
+def _detector(network: Any, anchor_boxes: tuple[tuple[float, float], ...], side: int, k: int = 10) -> Any:
+    """A YOLO from pictures to boxes: decoded at once, suppressed picture by picture by torchvision."""
+    torch: Any = importlib.import_module("torch")
+    torchvision: Any = importlib.import_module("torchvision")
+
+    class Detector(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+            self.register_buffer("anchors", torch.tensor(anchor_boxes))
+
+        def forward(self, pictures: Any) -> Any:
+            said = self.network(pictures)
+            b, _, rows, columns = said.shape
+            said = said.view(b, len(anchor_boxes), 5 + k, rows, columns).permute(0, 3, 4, 1, 2)
+            y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+            cells = torch.stack([x, y], -1).view(1, rows, columns, 1, 2)
+            centres = (said[..., :2].sigmoid() + cells) * (side / rows)
+            halves = self.anchors * said[..., 2:4].clamp(max=4.135).exp() / 2
+            boxes = torch.cat([centres - halves, centres + halves], -1).clamp(0, side).view(b, -1, 4)
+            scores = (said[..., 4:5].sigmoid() * said[..., 5:].softmax(-1)).view(b, -1)
+            best, index = scores.topk(400)
+            found = []
+            for picture in range(b):
+                box, label = boxes[picture, index[picture] // k], index[picture] % k
+                kept = torchvision.ops.batched_nms(box, best[picture], label, 0.5)[:100]
+                found.append((box[kept], best[picture, kept], label[kept]))
+            return found
+
+    return Detector()
 
 
 def _flax_conv(o: dict[str, Any], x: Any) -> Any:

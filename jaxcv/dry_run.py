@@ -60,7 +60,7 @@ def show(
     program = planned.programs[0]
     state = program.state_spec(values)
     program.compile("init", program.hyperparameters(values))
-    compiled = program.compile_step(values)
+    compiled = [program.compile_step(values, variant) for variant in setup.variants][0]
     shapes = [setup.train_data.spec[name].shape[1:] for name in setup.inputs]
     reporter.say(f"\n{summary(setup.model, *shapes).shortened()}\n")
     if setup.initial is not None:
@@ -71,7 +71,7 @@ def show(
     reporter.say(parts.describe(state.params, setup.trainable))
     size = sum(_bytes(leaf) for leaf in jax.tree.leaves(state))
     reporter.say(f"state with optimizer: {size / 1e6:,.1f} MB")
-    costs = program.trace_step(values).lower().cost_analysis() or {}
+    costs = program.trace_step(values, setup.variants[0]).lower().cost_analysis() or {}
     rows = setup.train_data.spec["image"].shape[0]
     flops = float(costs.get("flops", 0.0))
     reporter.say(f"one step: {flops / 1e9:,.2f} GFLOP for {rows} examples ({flops / rows / 1e6:,.1f} MFLOP each)")

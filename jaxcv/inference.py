@@ -1,20 +1,30 @@
 """A trained run used again: evaluated, or shown pictures it has never seen."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from rich.table import Table
 
-from jaxcv.train import preview, program, resolve
+from jaxcv.picture_files import expand, record, write_json, write_yolo
+from jaxcv.train import Experiment, Program, preview, program, resolve
 from jaxcv.train.checkpoint import Checkpoints, DamagedCheckpoint
 from jaxcv.train.console import Reporter
+from jaxcv.train.detection_report import write_detection_report
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.train.report import Outcomes, Picture, write_report
 from jaxcv.types import Classes, Detections, Landmarks, Localization, UserError
+
+_BATCH = 32
+"""Pictures that go through the network together."""
+_PRINTED = 20
+"""Up to so many pictures have their finds printed; of more, the files tell."""
 
 
 def load_run(
@@ -60,13 +70,17 @@ def evaluate_run(
     with reporter.counting("preparing test data") as count:
         setup.test_data.prepare(count)
     outcomes: list[Outcomes | Picture] = []
+    reports: list[Any] = []
     with reporter.counting("evaluating") as count:
         hyperparameters, variables, data = shared.hyperparameters(values), state.evaluation_variables, setup.test_data
-        found, _ = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, outcomes=outcomes)
+        kept = {"outcomes": outcomes, "reports": reports}
+        found, _ = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, **kept)
     step = int(state.step)
     trained = folder if (folder / "run.json").exists() else None  # weights as they are have no folder
     suffix = "" if step == setup.steps else f"_step_{step:07}"
     write_report(outcomes, data.class_names, trained, reporter, suffix=suffix)
+    for report in reports:
+        write_detection_report(report, data, trained, reporter, suffix=suffix)
     reporter.table(f"{folder} at step {step}", {"test": found})
     return found
 
@@ -81,44 +95,70 @@ def predict_run(
     reporter: Reporter,
     minimum: float = 0.3,
 ) -> list[Path]:
-    """Draw what a run finds in pictures, into `predictions/` of its folder, and print it.
+    """Draw what a run finds in pictures, into `predictions/` of its folder, print it, and write it for other programs.
+
+    `predictions/NAME.png` is the drawing, `predictions/predictions.json` holds all that was found, and of detectors
+    `predictions/labels/NAME.txt` the boxes in YOLO's format. Pictures go through the network in batches.
 
     Args:
         experiment: its function.
         overrides: of its hyperparameters.
         folder: of the run.
-        pictures: image files of any size.
+        pictures: image files of any size, folders of them, or patterns.
         best: the best checkpoint, not the newest.
         reporter: prints.
-        minimum: detections with a smaller score are neither drawn nor printed.
+        minimum: detections with a smaller score are neither drawn nor printed nor written.
 
     Returns:
         The pictures written.
     """
-    for path in pictures:
-        if not path.is_file():
-            raise UserError(f"{path}: no such picture")
+    files = expand(pictures)
     values = resolve(experiment, overrides)
     state = load_run(experiment, values, folder, best=best, reporter=reporter)
     setup, shared = experiment(**values), program(experiment, values)
-    names = setup.test_data.class_names
-    hyperparameters, variables = shared.hyperparameters(values), state.evaluation_variables
-    written = []
-    for path in pictures:
-        image, scale = setup.test_data.read_image(path)
-        fields = setup.test_data.fields_of(image)
-        fed = [fields[name] for name in setup.inputs]
-        batch = shared.compile("infer", hyperparameters, variables, *fed)(hyperparameters, variables, *fed)
-        found = type(batch)(*(np.asarray(array)[0] for array in batch))
-        target = _free_name(folder / "predictions", path.stem, written)
-        preview.draw(found, _original(path), names, minimum=minimum, scale=scale).save(target)
-        written.append(target)
-        _print(found, f"{path} -> {target}", names, scale, minimum, reporter)
+    names, target = setup.test_data.class_names, folder / "predictions"
+    target.mkdir(parents=True, exist_ok=True)
+    written, entries = [], []
+    with reporter.counting("predicting") as count, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, scale, found in _predictions(setup, shared, values, state, files, pool):
+            original = _original(path)
+            drawing = _free_name(target, path.stem, written)
+            preview.draw(found, original, names, minimum=minimum, scale=scale).save(drawing, compress_level=1)
+            written.append(drawing)
+            entries.append(record(found, path, (original.shape[1], original.shape[0]), names, scale, minimum))
+            if isinstance(found, Detections):
+                write_yolo(target, drawing.stem, entries[-1])
+            if len(files) <= _PRINTED:
+                _print(found, f"{path} -> {drawing}", names, scale, minimum, reporter)
+            count(len(written), len(files))
+    reporter.say(f"{len(written)} pictures: {target}, and all that was found: {write_json(target, entries)}")
     return written
 
 
+def _predictions(
+    setup: Experiment, shared: Program, values: Mapping[str, Any], state: Any, files: Sequence[Path], pool: Any
+) -> Iterator[tuple[Path, tuple[float, float], Any]]:
+    """Each file, the factors from the network's pixels to its own, and its prediction; read ahead by threads."""
+    rows = min(_BATCH, 1 << (len(files) - 1).bit_length())
+    hyperparameters, variables = shared.hyperparameters(values), state.evaluation_variables
+    groups = [files[i : i + rows] for i in range(0, len(files), rows)]
+    reading: list[Any] = []
+    for number in range(len(groups)):
+        for group in groups[number + len(reading) : number + 2]:
+            reading.append([pool.submit(setup.test_data.read_image, path) for path in group])
+        read = [future.result() for future in reading.pop(0)]
+        fields = [setup.test_data.fields_of(image) for image, _ in read]
+        fed = []
+        for name in setup.inputs:
+            batch = np.concatenate([field[name] for field in fields])
+            fed.append(np.pad(batch, [(0, rows - len(batch))] + [(0, 0)] * (batch.ndim - 1)))
+        found = shared.compile("infer", hyperparameters, variables, *fed)(hyperparameters, variables, *fed)
+        found = jax.device_get(found)
+        for row, (path, (_, scale)) in enumerate(zip(groups[number], read, strict=True)):
+            yield path, scale, jax.tree.map(lambda array, row=row: array[row], found)
+
+
 def _free_name(folder: Path, stem: str, taken: Sequence[Path]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
     names = (folder / f"{stem}{suffix}.png" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
     return next(name for name in names if name not in taken)
 

@@ -11,8 +11,10 @@ import importlib.util
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jaxcv.types import UserError
 
@@ -24,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options, tokens = _parse(arguments)
+        options.arguments = arguments
         return _run(options, tokens)
     except UserError as error:
         if "--debug" in arguments:
@@ -53,11 +56,37 @@ def _parser() -> _Parser:
     add("--workdir", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
     add("--fresh", action="store_true", help="begin anew; an earlier run is moved aside, not deleted")
     add("--evaluate", action="store_true", help="evaluate the newest checkpoint of the run")
-    add("--predict", nargs="+", type=Path, metavar="IMAGE", help="draw what the newest checkpoint finds in pictures")
+    add(
+        "--predict",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="draw what the newest checkpoint finds in pictures, folders of them or patterns; and write it as JSON",
+    )
+    add("--min-score", type=float, default=0.3, metavar="P", help="with --predict: leave doubtful boxes out (0.3)")
     add("--best", action="store_true", help="with --evaluate or --predict: the best checkpoint, not the newest")
+    add(
+        "--search",
+        metavar="HOW",
+        help="sweep by grid, random, tpe or cmaes (default: grid; tpe where there is a range)",
+    )
+    add("--trials", type=int, metavar="N", help="so many trials of a search")
+    add("--sweep", action="store_true", help="the trials that the file's own function sweep() yields")
+    add("--metric", metavar="NAME", help="test value that trials are compared by (default: the experiment's first)")
+    add("--prune", metavar="HOW", help="end trials early that promise little: median, asha or hyperband")
+    add("--sampler-seed", type=int, default=0, metavar="N", help="of random, tpe and cmaes (default: 0)")
+    add("--storage", metavar="URL", help="Optuna storage of the sweep (default: a SQLite file beside the run folders)")
+    add("--jobs", type=int, default=1, metavar="N", help="train N trials at once, in processes that share the cores")
+    add("--lanes", type=int, metavar="K", help="train K trials as one vmapped program (default: a probe decides)")
+    add("--engine", choices=["local", "ray"], default="local", help="where trials run: here, or on a Ray cluster")
+    add("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one of this machine alone)")
+    add("--num-cpus", type=float, default=1, metavar="N", help="cores that a trial takes of a Ray cluster (default: 1)")
+    add("--num-gpus", type=float, default=0, metavar="N", help="GPUs that a trial takes of a Ray cluster (default: 0)")
+    add("--retry-failed", action="store_true", help="run the failed trials of a sweep once more")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
     add("--no-tune", action="store_true", help="leave XLA's flags and the memory allocator as they are")
     add("--quiet", action="store_true", help="say only what went wrong")
+    add("--worker", action="store_true", help=argparse.SUPPRESS)  # one of --jobs
     add("--debug", action="store_true", help="show tracebacks of refused input")
     return parser
 
@@ -117,11 +146,23 @@ def load_experiment(path: Path) -> Any:
 
 
 def _run(options: argparse.Namespace, tokens: list[str]) -> int:
+    if options.address and options.engine != "ray":
+        raise UserError("--address is of a Ray cluster: give --engine ray too")
+    if options.engine == "ray" and options.jobs > 1:
+        raise UserError("--jobs is for this machine alone; a Ray cluster has its own number of trials at once")
+    if options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}: expected at least 1")
+    if options.lanes is not None and (options.lanes < 1 or options.jobs > 1 or options.engine == "ray"):
+        raise UserError("--lanes K, at least 1, is for trials within one process: not with --jobs or --engine ray")
+    if options.worker:
+        from jaxcv.sweep import jobs
+
+        jobs.become_worker()
     from jaxcv import runtime
 
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
     experiment = load_experiment(options.file)
-    from jaxcv.sweep import folder_name, grid, parse_overrides, plan, run_trials, trials
+    from jaxcv import sweep
     from jaxcv.train import fit, hyperparameters
     from jaxcv.train.console import Reporter
     from jaxcv.train.loop import Preempted
@@ -130,7 +171,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     if options.help:
         print(_help(options.file, experiment, known))
         return 0
-    chosen = trials(parse_overrides(tokens, known))
+    search = _search(options, experiment, sweep.parse_overrides(tokens, known), known)
+    chosen = search.representatives()
     root = options.workdir / options.file.stem
     reporter = Reporter(quiet=options.quiet)
     runtime.enable_compile_cache()
@@ -144,37 +186,84 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
                 raise UserError("--preview-data takes one run: give one value for each name")
             from jaxcv import preview_data
 
-            preview_data.show(experiment, chosen[0], root / f"{folder_name(chosen[0])}.data.png", reporter)
+            preview_data.show(experiment, chosen[0], root / f"{sweep.folder_name(chosen[0])}.data.png", reporter)
         elif options.evaluate or options.predict:
             if len(chosen) > 1:
                 raise UserError("--evaluate and --predict take one run: give one value for each name")
             from jaxcv import inference
 
-            folder = root / folder_name(chosen[0])
+            folder = root / sweep.folder_name(chosen[0])
             if options.evaluate:
                 inference.evaluate_run(experiment, chosen[0], folder, best=options.best, reporter=reporter)
             if options.predict:
-                inference.predict_run(
-                    experiment, chosen[0], folder, options.predict, best=options.best, reporter=reporter
-                )
-        elif len(chosen) == 1:
-            result = fit(experiment, chosen[0], root / folder_name(chosen[0]), fresh=options.fresh, reporter=reporter)
+                how = {"best": options.best, "reporter": reporter, "minimum": options.min_score}
+                inference.predict_run(experiment, chosen[0], folder, options.predict, **how)
+        elif search.kind == "grid" and len(chosen) == 1 and not options.sweep:
+            result = fit(
+                experiment, chosen[0], root / sweep.folder_name(chosen[0]), fresh=options.fresh, reporter=reporter
+            )
             reporter.table(f"{result.folder} after {result.steps} steps", {"train": result.train, "test": result.test})
         else:
-            for line in plan(experiment, chosen).lines():
-                reporter.say(line)
-            outcomes = run_trials(
-                experiment, chosen, root, fresh=options.fresh, fail_fast=options.fail_fast, reporter=reporter
-            )
-            rank_by = next(iter(experiment(**chosen[0]).metrics), "loss")
-            grid.report(outcomes, root, rank_by, reporter)
-            failures = [outcome.error for outcome in outcomes if outcome.error is not None]
-            if failures:
-                raise UserError(f"{len(failures)} of {len(outcomes)} trials failed, the first with: {failures[0]}")
+            _sweep(options, experiment, search, root, reporter)
     except Preempted as stop:
         reporter.warn(str(stop))
         return _INTERRUPTED
     return 0
+
+
+def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path, reporter: Any) -> None:
+    from jaxcv.sweep import command, jobs
+
+    asked = command.Sweep(
+        experiment,
+        options.file,
+        search,
+        root,
+        metric=options.metric,
+        storage=options.storage,
+        prune=options.prune,
+        fail_fast=options.fail_fast,
+    )
+    if options.worker:
+        command.run_worker(asked, reporter)
+        return
+    engine = None
+    if options.jobs > 1:
+        once = ("--fresh", "--retry-failed")
+        words = [word for word in options.arguments if word not in once]
+        start = [sys.executable, "-m", "jaxcv.launch", *words, "--worker"]
+        engine = partial(jobs.run_jobs, count=options.jobs, command=start, fail_fast=options.fail_fast)
+    elif options.engine == "ray":
+        from jaxcv.sweep import cluster
+
+        root, file = root.absolute(), options.file.absolute()  # tasks have other working directories
+        there = replace(asked, experiment=cast(Any, None), root=root, file=file)
+        engine = partial(
+            cluster.run_ray,
+            task=cluster.Task(there, load_experiment, tune=not options.no_tune),
+            address=options.address,
+            num_cpus=options.num_cpus,
+            num_gpus=options.num_gpus,
+            fail_fast=options.fail_fast,
+        )
+        asked = replace(asked, root=root)
+    found = command.run(
+        asked, reporter, fresh=options.fresh, retry_failed=options.retry_failed, engine=engine, width=options.lanes
+    )
+    command.refuse_failures(found)
+
+
+def _search(options: argparse.Namespace, experiment: Any, space: Any, known: Any) -> Any:
+    """The trials that the command line asks for; one of them is no sweep."""
+    from jaxcv import sweep
+
+    own = None
+    if options.sweep:
+        function = experiment.__globals__.get("sweep")
+        if not callable(function):
+            raise UserError(f"--sweep: {options.file} defines no function `sweep` that yields dicts of hyperparameters")
+        own = sweep.own_trials(cast(Any, function), space, known, str(options.file))
+    return sweep.make_search(space, kind=options.search, count=options.trials, seed=options.sampler_seed, own=own)
 
 
 def _help(path: Path, experiment: Any, known: Any) -> str:
@@ -187,3 +276,7 @@ def _help(path: Path, experiment: Any, known: Any) -> str:
         lines.append(f"  {name:<{width}}  {facts}")
         lines += textwrap.wrap(h.meaning, 100, initial_indent=" " * (width + 6), subsequent_indent=" " * (width + 6))
     return "\n".join(lines) + "\n\n" + _parser().format_help()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,6 +15,7 @@ import pickle
 import re
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ def tune() -> list[str]:
     return list(_tuned)
 
 
+def preload() -> str | None:
+    """The library that a process is best started with (`LD_PRELOAD`); None where there is none, or nothing to gain."""
+    return heap.preload() if _likely_backend() == "cpu" else None
+
+
 _tuned: list[str] = []
 
 
@@ -109,31 +115,66 @@ def compile_or_load(traced: Any, alias: str | None = None) -> Any:
     path = _executable_path(traced)
     if path is None:
         return traced.lower().compile()
+    # Processes that begin together compile once: the others wait, and load.
+    with contextlib.nullcontext() if path.exists() else _alone(path):
+        return _load_or_compile(traced, path, alias)
+
+
+def _load_or_compile(traced: Any, path: Path, alias: str | None) -> Any:
     from jax.experimental import serialize_executable
 
-    compiled = None
     if (payload := _read(path)) is not None:
         compiled = serialize_executable.deserialize_and_load(payload, traced.in_tree, traced.out_tree)
-    if compiled is None:
+    else:
         lowered = traced.lower()
-        cached = jax.config.values["jax_enable_compilation_cache"]
-        jax.config.update("jax_enable_compilation_cache", False)  # what comes out of JAX's cache cannot be stored again
-        try:
+        with _without_jaxs_cache():  # what comes out of it cannot be stored again
             compiled = lowered.compile()
-        finally:
-            jax.config.update("jax_enable_compilation_cache", cached)
         try:
             payload, _, _ = serialize_executable.serialize(compiled)
         except (ValueError, NotImplementedError):  # host callbacks cannot be stored
             return compiled
         _write(path, payload)
+    _keep_alias(alias, path, traced, compiled)
+    return compiled
+
+
+def _keep_alias(alias: str | None, path: Path, traced: Any, compiled: Any) -> None:
     if alias is not None:
         memory = compiled.memory_analysis()
         facts = (path.name, traced.in_tree, traced.out_tree, memory.temp_size_in_bytes if memory else 0)
         # A class of the experiment file's own cannot be named from outside.
         with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError, ValueError):
             _write(path.with_name(alias), pickle.dumps(facts))
-    return compiled
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time; released by the end of the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # no such lock on this system
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f"lock-{path.name}"), "w") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _without_jaxs_cache() -> Iterator[None]:
+    """Compile anew. JAX looks at the setting once, at its first compilation, unless it is told to look again."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    cached = jax.config.values["jax_enable_compilation_cache"]
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
+        compilation_cache.reset_cache()
 
 
 def load_untraced(alias: str, *, touch: bool = False) -> Any | None:

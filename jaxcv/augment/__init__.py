@@ -6,7 +6,7 @@ the batch's size or on how it is spread over devices.
 
 One function does all that a task needs, by one resampling:
 
-    images        pictures with a label
+    images        pictures with a label, and pairs
     detection     boxes
     segmentation  a mask
     landmarks     points; FACE_68 and COCO_17 say which change places in a mirror
@@ -20,6 +20,7 @@ Others do one thing, and are put one after another with keys of their own, `jax.
     cutout        cover a rectangle
     mixup cutmix  two pictures and their labels in one
     mosaic        four pictures with boxes in one
+    mixup_boxes   two pictures with boxes over each other
 """
 
 from jaxcv.augment.classification import images
@@ -30,6 +31,7 @@ from jaxcv.augment.geometry import crop, warp
 from jaxcv.augment.landmarks import COCO_17, FACE_68, landmarks
 from jaxcv.augment.mixing import cutmix, mixup
 from jaxcv.augment.mosaic import mosaic
+from jaxcv.augment.overlay import mixup_boxes
 from jaxcv.augment.segmentation import segmentation
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "images",
     "landmarks",
     "mixup",
+    "mixup_boxes",
     "mosaic",
     "pca_colors",
     "segmentation",

@@ -1,4 +1,4 @@
-"""Augmentation of pictures that have one label each."""
+"""Augmentation of pictures that have one label each, and of pairs of pictures."""
 
 import jax
 
@@ -29,7 +29,8 @@ def images(
 
     Args:
         key: A random key.
-        batch: `image` `[b, h, w, c]` float32 in [0, 1]. Other fields pass through, or move as in `warp`.
+        batch: `image` `[b, h, w, c]` float32 in [0, 1]; of pairs also `other`, likewise, which is changed by numbers of
+            its own. Other fields pass through, or move as in `warp`.
         flip: Probability of mirroring left and right, in [0, 1].
         shift: Up to this share of the side, either way, along each axis.
         scale: The picture is shown at a factor in [1 / (1 + scale), 1 + scale] of its size, evenly on a log scale.
@@ -44,13 +45,9 @@ def images(
     """
     uniform = draw(key, batch, elastic=elastic)
     image = recolored(uniform[:, 5:9], batch["image"], brightness=color, contrast=color, saturation=color, hue=hue)
-    return warped(
-        uniform,
-        {**batch, "image": image},
-        flip=flip,
-        shift=shift,
-        scale=scale,
-        rotate=rotate,
-        shear=shear,
-        elastic=elastic,
-    )
+    options = {"flip": flip, "shift": shift, "scale": scale, "rotate": rotate, "shear": shear, "elastic": elastic}
+    out = warped(uniform, {**batch, "image": image}, **options)
+    if "other" in batch:
+        second = images(jax.random.fold_in(key, 1), {"image": batch["other"]}, color=color, hue=hue, **options)
+        out["other"] = second["image"]
+    return out

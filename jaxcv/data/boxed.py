@@ -48,8 +48,9 @@ def clip_box(
 ) -> tuple[tuple[float, float, float, float], bool] | None:
     """One box by the rules that hold for all formats but VOC's own.
 
-    Numbers that are not finite, a negative width or height, or a place wholly outside the image are faults. A box
-    without area (narrower or lower than a hundredth of a pixel) is dropped. What reaches out of the image is cut.
+    Numbers that are not finite, a negative width or height, a place wholly outside the image, or an edge farther
+    outside than the image is large are faults. A box without area (narrower or lower than a hundredth of a pixel) is
+    dropped. What reaches out of the image is cut.
 
     Args:
       edges: x0, y0, x1, y1 in pixels of the image file.
@@ -66,6 +67,8 @@ def clip_box(
         raise refuse(f"{written}: not a finite number; correct it or take the box out")
     if x1 < x0 or y1 < y0:
         raise refuse(f"{written}: negative width or height; correct it or take the box out")
+    if far_outside(edges, size):
+        raise refuse(f"{written} reaches far out of the {width}x{height} image; correct it or take the box out")
     if min(x1 - x0, y1 - y0) < _NO_AREA:
         return None
     cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
@@ -74,6 +77,11 @@ def clip_box(
     if min(cut[2] - cut[0], cut[3] - cut[1]) < _NO_AREA:
         return None
     return cut, x0 < -1 or y0 < -1 or x1 > width + 1 or y1 > height + 1
+
+
+def far_outside(edges: tuple[float, ...], size: tuple[float | int, float | int]) -> bool:
+    """Whether an edge lies farther outside an image of `size` than it is wide or high."""
+    return any(not -side <= edge <= 2 * side for edge, side in zip(edges, (*size, *size), strict=True))
 
 
 def check_example(example: Example, *, thorough: bool = False) -> None:

@@ -181,7 +181,8 @@ def _checked(labels: np.ndarray, kind: _Kind, file: Path) -> np.ndarray:
         raise DataError("holds no picture; fetch the file again", file=file)
     if labels.max() >= kind.classes:
         place = int(np.argmax(labels >= kind.classes))
-        raise DataError(f"label {labels[place]} of picture {place}, expected 0 to {kind.classes - 1}", file=file)
+        message = f"label {labels[place]} of picture {place}, expected 0 to {kind.classes - 1}; fetch the file again"
+        raise DataError(message, file=file)
     return labels.astype(np.int32)
 
 

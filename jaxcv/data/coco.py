@@ -158,11 +158,11 @@ def class_names(files: dict[str, CocoFile], classes: tuple[str, ...], collector:
         if set(names) != set(listed[0]):
             odd = sorted(set(names) ^ set(listed[0]))
             first = next(iter(files.values())).file.name
-            raise DataError(f"category {shown(odd[0])} is not in both this file and {first}", file=file.file)
+            raise DataError(f"category {shown(odd[0])} is not in both this file and {first}; add it", file=file.file)
     if roots:
         collector.say("train", f"category {list_names(sorted(roots))}, parent of all others, is no class")
     if len(set(classes)) < len(classes):
-        raise DataError(f"classes={classes}: a class is listed twice", file=collector.root)
+        raise DataError(f"classes={classes}: a class is listed twice; take one out", file=collector.root)
     return classes or tuple(listed[0])
 
 

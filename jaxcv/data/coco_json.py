@@ -2,7 +2,8 @@
 
 Keys read: `images` (id, file_name, width, height), `categories` (id, name, supercategory, keypoints), `annotations`
 (image_id, category_id, bbox, segmentation, iscrowd, keypoints). `info`, `licenses` and whatever else there is may be
-missing. Ids are numbers or texts, in any order and with gaps, from 0 or from 1.
+missing. Ids are numbers or texts, in any order and with gaps, from 0 or from 1. A key, an id or a file that is given
+twice is refused.
 
 References:
   Lin et al., Microsoft COCO, https://arxiv.org/abs/1405.0312; the format: https://cocodataset.org/#format-data
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxcv.data.files import MAX_SIDE, one_line, read_json, shown
+from jaxcv.data.files import MAX_SIDE, one_line, read_json, shown, wrong_name
 from jaxcv.data.images import check_image
 from jaxcv.types import DataError
 
@@ -35,8 +36,9 @@ class Entry:
     def wrong(self, key: str, expected: str) -> DataError:
         """The fault of one key."""
         if key not in self.fields:
-            return self.refuse(f"has no {key}, expected {expected}")
-        return self.refuse(f"{key} is {shown(self.fields[key])}, expected {expected}")
+            return self.refuse(f"has no {key}, expected {expected}; add it")
+        remedy = "" if ";" in expected else "; correct it"
+        return self.refuse(f"{key} is {shown(self.fields[key])}, expected {expected}{remedy}")
 
     def id(self, key: str) -> Id:
         """A number or a text that others refer to."""
@@ -101,7 +103,8 @@ class Picture(NamedTuple):
         if values == [None, None]:
             return check_image(file)
         for key, value in zip(("width", "height"), values, strict=True):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MAX_SIDE:
+            number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+            if not 1 <= number <= MAX_SIDE or number != int(number):
                 raise self.entry.wrong(key, f"a whole number from 1 to {MAX_SIDE:,}")
         return int(values[0]), int(values[1])  # pyright: ignore
 
@@ -142,10 +145,13 @@ def read_coco(file: Path) -> CocoFile:
     """
     content = read_json(file)
     if not isinstance(content, dict):
-        raise DataError(f"holds {shown(content)} where COCO has keys images, categories, annotations", file=file)
+        message = f"holds {shown(content)} where COCO has keys images, categories, annotations; is it the right file?"
+        raise DataError(message, file=file)
     categories: dict[Id, Category] = {}
     for entry in _entries(content, "categories", file):
         key, name = entry.id("id"), entry.text("name")
+        if fault := wrong_name(name):
+            raise entry.refuse(fault)
         if key in categories:
             raise entry.refuse(f"id {shown(key)} is taken by {shown(categories[key].name)}; give it another")
         if name in {category.name for category in categories.values()}:
@@ -156,15 +162,19 @@ def read_coco(file: Path) -> CocoFile:
     if not categories:
         raise DataError("categories is empty, expected the classes; fetch the file again", file=file)
     pictures: dict[Id, Picture] = {}
+    files: set[str] = set()
     for entry in _entries(content, "images", file):
-        key = entry.id("id")
+        key, name = entry.id("id"), entry.text("file_name")
         if key in pictures:
             raise entry.refuse(f"id {shown(key)} is given twice; give one image another")
-        pictures[key] = Picture(entry, key, entry.text("file_name"), [])
+        if name in files:
+            raise entry.refuse(f"file_name {shown(name)} is given twice; join what belongs to one image under one id")
+        pictures[key] = Picture(entry, key, name, [])
+        files.add(name)
     strays = []
     for entry in _entries(content, "annotations", file):
         key = entry.fields.get("image_id")
-        if isinstance(key, int | str) and key in pictures:
+        if type(key) in (int, str) and key in pictures:
             pictures[key].annotations.append(entry)
         else:
             strays.append(entry.wrong("image_id", "the id of an image; add the image or take the annotation out"))
@@ -176,8 +186,8 @@ def _entries(content: Mapping[str, Any], key: str, file: Path) -> list[Entry]:
     if not isinstance(found, list):
         what = f"{key} is {shown(found)}" if key in content else f"has no key {key}"
         keys = one_line(", ".join(map(str, list(content)[:8])), length=80) or "none"
-        raise DataError(f"{what}, expected COCO's list of them; keys there are: {keys}", file=file)
+        raise DataError(f"{what}, expected COCO's list of them; mend it, the keys there are: {keys}", file=file)
     for i, fields in enumerate(found):
         if not isinstance(fields, dict):
-            raise DataError(f"{key}[{i}] is {shown(fields)}, expected a JSON object", file=file)
+            raise DataError(f"{key}[{i}] is {shown(fields)}, expected a JSON object; take it out", file=file)
     return [Entry(fields, file, f"{key}[{i}]") for i, fields in enumerate(found)]

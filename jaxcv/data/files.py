@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jaxcv.types import DataError
+from jaxcv.types import UNPRINTABLE, DataError
 
 ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .pnm .tif .tiff".split())
 """Of image files, in small letters."""
@@ -21,6 +21,8 @@ MAX_BYTES = 2**31
 """Of an annotation file; the largest of COCO has 2**29."""
 MAX_SIDE = 10**6
 """Pixels that an annotation may say an image is wide or high."""
+MAX_NAME = 200
+"""Characters of the name of a class."""
 _missing: dict[Path, Callable[[], None]] = {}
 
 
@@ -53,7 +55,7 @@ def list_folder(folder: Path, root: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", file=folder) from None
+        raise DataError(f"cannot be read: {error.strerror}; see who may read it", file=folder) from None
     for entry in found:
         if entry.is_symlink() and not leads_inside(Path(entry.path), root):
             raise DataError(
@@ -120,18 +122,60 @@ def list_counts(names: Sequence[str], counts: Sequence[int]) -> str:
 
 
 def one_line(text: object, *, length: int = 200) -> str:
-    """An error's text or a name without line breaks, cut where it is long."""
-    line = " ".join(str(text).split())
+    """An error's text or a name without line breaks or other characters that cannot be shown, cut where it is long."""
+    line = UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], " ".join(str(text).split()))
     return line if len(line) <= length else f"{line[: length - 4]} ..."
 
 
 def shown(value: Any) -> str:
-    """A value from a file, for a message: what holds others is only named, for it may be without end."""
+    """A value from a file, for a message: what holds many others is only named, for it may be without end."""
     if isinstance(value, str):
-        return repr(one_line(value, length=60))
+        return f"'{one_line(value, length=60)}'"
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**18):
         return str(value)
-    return "a huge number" if isinstance(value, int) else f"a {'mapping' if isinstance(value, dict) else 'list'}"
+    if isinstance(value, list) and len(value) <= 6 and not any(isinstance(each, list | dict) for each in value):
+        return f"[{', '.join(map(shown, value))}]"
+    names = {int: "a huge number", dict: "a mapping", list: "a list"}
+    return names.get(type(value), f"a value of type {type(value).__name__}")
+
+
+def read_number(text: str) -> float | None:
+    """A number as files write it; None for all else, also for what Python takes besides: 1_0, digits of other scripts.
+
+    `nan`, `inf` and what overflows are numbers here: whoever asks knows what is finite.
+    """
+    try:
+        return float(text) if text.isascii() and "_" not in text else None
+    except ValueError:
+        return None
+
+
+def wrong_name(name: str) -> str:
+    """What is wrong with the name of a class, for a message; empty where nothing is."""
+    if len(name) > MAX_NAME:
+        return f"the name of a class has {len(name):,} characters, expected at most {MAX_NAME}; shorten it"
+    if not name or UNPRINTABLE.search(name):
+        return f"the name of a class is {shown(name)}, expected a text in one line that can be shown; rename it"
+    return ""
+
+
+def read_names(file: Path) -> tuple[str, ...]:
+    """The class names of a file, one on each line.
+
+    Raises:
+      DataError: see `read_text`; no name, one that stands there twice, or that cannot be one.
+    """
+    lines: dict[str, int] = {}
+    for number, name in read_lines(file):
+        if fault := wrong_name(name):
+            raise DataError(fault, file=file, line=number)
+        if name in lines:
+            message = f"class {shown(name)} is listed twice, first on line {lines[name]}; rename one or take it out"
+            raise DataError(message, file=file, line=number)
+        lines[name] = number
+    if not lines:
+        raise DataError("no class is listed, expected a name on each line; add them", file=file)
+    return tuple(lines)
 
 
 def read_bytes(file: Path, *, limit: int = MAX_BYTES) -> bytes:
@@ -142,14 +186,13 @@ def read_bytes(file: Path, *, limit: int = MAX_BYTES) -> bytes:
     """
     try:
         if not file.is_file():
-            raise DataError("is no ordinary file" if file.exists() else "file is missing", file=file)
+            what = "is no ordinary file" if file.exists() else "file is missing"
+            raise DataError(f"{what}; put the file itself there", file=file)
         if (size := file.stat().st_size) > limit:
             raise DataError(f"{size:,} bytes, expected at most {limit:,}; is it the right file?", file=file)
         return file.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", file=file) from None
-    except ValueError as error:  # a zero byte in the name
-        raise DataError(f"cannot be read: {error}", file=repr(str(file))) from None
+        raise DataError(f"cannot be read: {error.strerror}; see who may read it", file=file) from None
 
 
 def read_text(file: Path, *, limit: int = MAX_BYTES) -> str:
@@ -162,7 +205,7 @@ def read_text(file: Path, *, limit: int = MAX_BYTES) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        message = f"byte 0x{data[error.start]:02x} is no UTF-8: save the file in this encoding"
+        message = f"byte 0x{data[error.start]:02x} is no UTF-8; save the file in this encoding"
         raise DataError(message, file=file, line=data.count(b"\n", 0, error.start) + 1) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -174,10 +217,21 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
 
 
 def read_json(file: Path) -> Any:
-    """What a JSON file holds. Raises DataError: see `read_text`; broken JSON, with its line."""
+    """What a JSON file holds. Raises DataError: see `read_text`; broken JSON, with its line; a key given twice."""
     text = read_text(file)
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            message = f"key {shown(max(keys, key=keys.count))} stands twice in one JSON object; keep one"
+            raise DataError(message, file=file)
+        return found
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=once)
+    except DataError:
+        raise
     except json.JSONDecodeError as error:
         message = f"broken JSON: {error.msg} (column {error.colno}); mend it or fetch the file again"
         raise DataError(message, file=file, line=error.lineno) from None
@@ -186,15 +240,29 @@ def read_json(file: Path) -> Any:
 
 
 def read_yaml(file: Path) -> dict[Any, Any]:
-    """The mapping that a YAML file holds; tags that make objects are refused. Raises DataError, with the line."""
+    """The mapping that a YAML file holds; tags that make objects are refused, as are keys that stand there twice.
+
+    Raises:
+      DataError: see `read_text`; broken or refused YAML, with the line.
+    """
     import yaml
     from yaml.composer import ComposerError
+    from yaml.constructor import ConstructorError
 
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):  # a few lines of them may stand for a billion values
                 raise ComposerError(None, None, "aliases are refused", self.peek_event().start_mark)
             return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for written, _ in node.value:
+                key = self.construct_object(written, deep=True)
+                if key in seen:
+                    raise ConstructorError(None, None, f"key {shown(key)} stands there twice", written.start_mark)
+                seen.add(key)
+            return super().construct_mapping(node, deep)
 
     text = read_text(file, limit=2**18)
     try:
@@ -205,7 +273,7 @@ def read_yaml(file: Path) -> dict[Any, Any]:
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, KeyError) as error:
         raise DataError(f"YAML that cannot be read: {one_line(error)}; mend it", file=file) from None
     if not isinstance(found, dict):
-        raise DataError(f"holds {shown(found)} where keys with values are expected", file=file)
+        raise DataError(f"holds {shown(found)} where keys with values are expected; write them anew", file=file)
     return found
 
 

@@ -25,8 +25,8 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxcv.data.collection import TEST_NAMES, find_faults
-from jaxcv.data.files import ENDINGS, find_folder, held_out, list_folder, list_names
-from jaxcv.data.images import FORMATS, check_image
+from jaxcv.data.files import ENDINGS, find_folder, held_out, list_folder, list_names, wrong_name
+from jaxcv.data.images import check_image, open_image
 from jaxcv.types import DataError
 
 _SPLIT_FOLDERS = ("train", *TEST_NAMES)
@@ -67,12 +67,10 @@ def _is_picture(path: str) -> bool:
     """By name; where the name says nothing, by contents."""
     if os.path.splitext(path)[1].lower() in ENDINGS:
         return True
-    from PIL import Image
-
     try:
-        with Image.open(path, formats=FORMATS):
+        with open_image(Path(path)):
             return True
-    except Exception:  # Pillow answers bytes that are no picture in many ways
+    except DataError:
         return False
 
 
@@ -85,7 +83,9 @@ def _read_classes(folder: Path, names: Sequence[str], root: Path) -> tuple[dict[
             message = f"taken for a class, but holds folders ({list_names(inside.folders)}) and not pictures alone"
             raise DataError(f"{message}; is it data=folder:{folder / name}?", file=folder / name)
         if not inside.pictures:
-            raise DataError("no picture in this class folder: add some, or take the folder away", file=folder / name)
+            raise DataError("no picture in this class folder; add some, or take the folder away", file=folder / name)
+        if fault := wrong_name(name):
+            raise DataError(fault, file=folder / name)
         classes[name] = inside.pictures
         left_out += inside.left_out
     return classes, left_out
@@ -98,7 +98,7 @@ def scan_folder(root: Path, skip: bool) -> ClassFolders:
     top = _look_into(root, root)
     if not top.folders:
         raise DataError(
-            f"no class folders in it; the folder holds {list_names(top.pictures + top.left_out)}", file=root
+            f"no class folders in it, one for each class; it holds {list_names(top.pictures + top.left_out)}", file=root
         )
     notes: dict[str, list[str]] = {"train": [], "test": []}
     parts = {name.lower(): _look_into(root / name, root) for name in top.folders if name.lower() in _SPLIT_FOLDERS}
@@ -181,12 +181,12 @@ def _collect(
                 notes[split].append(f"{count:,} faulty images skipped, the first: {first}")
                 _log.warning("%s: %s: %d faulty images skipped, the first: %s", root, split, count, first)
         if not pairs:
-            raise DataError(f"no image is left for {split}", file=root)
+            raise DataError(f"no image is left for {split}; add some", file=root)
         files[split] = tuple(file for file, _ in pairs)
         labels[split] = np.array([label for _, label in pairs], np.int32)
         if split == "train" and len(set(labels[split].tolist())) < len(names):
             empty = next(name for i, name in enumerate(names) if i not in labels[split])
-            raise DataError(f"no image of class {empty!r} is left for train", file=root)
+            raise DataError(f"no image of class {empty!r} is left for train; add one", file=root)
     return ClassFolders(names, files, labels, notes)
 
 

@@ -57,7 +57,8 @@ def open_image(path: Path, stream: io.BytesIO | None = None) -> Iterator[Any]:
     _hush()
     try:
         if stream is None and not path.is_file():  # opening a pipe would wait for ever
-            raise DataError("image is missing" if not path.exists() else "is no ordinary file", file=path)
+            what = "image is missing" if not path.exists() else "is no ordinary file"
+            raise DataError(f"{what}; put the picture itself there, or take it out", file=path)
         with Image.open(stream or path, formats=FORMATS) as image:
             (width, height), most = image.size, Image.MAX_IMAGE_PIXELS
             if most and width * height > most:
@@ -99,6 +100,8 @@ def convert_image(image: Any, channels: int) -> Any:
     mode = "L" if channels == 1 else "RGB"
     if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip at 255
         values = np.asarray(image).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("pixels that are no finite numbers")
         image = Image.fromarray((values / 256 if values.max(initial=0) > 255 else values).clip(0, 255).astype(np.uint8))
     if image.mode in ("P", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -219,12 +222,15 @@ def read_mask(path: Path, *, colors: Mapping[int, int] | None = None) -> UInt8[n
     with open_image(path) as file:
         if file.mode in ("LA", "PA"):
             file = file.getchannel(0)
+        elif file.mode == "F":
+            raise DataError("a mask of fractions, expected whole numbers; save it as a grey PNG", file=path)
         elif file.mode not in ("1", "L", "P", "I", "I;16", "RGB"):
             file = file.convert("RGB")
         values = np.asarray(file)
         if values.ndim == 2 and colors is None:
             if values.max(initial=0) > 255 or values.min(initial=0) < 0:
-                raise DataError(f"label {values.max()}, expected at most 255", file=path)
+                message = f"label {values.max() if values.max() > 255 else values.min()}, expected 0 to 255"
+                raise DataError(f"{message}; number the classes anew", file=path)
             return values.astype(np.uint8)
         codes = np.asarray(file.convert("RGB"), np.uint32) @ np.array([65536, 256, 1], np.uint32)
     found, inverse = np.unique(codes, return_inverse=True)
@@ -257,7 +263,7 @@ def check_image(path: Path, *, thorough: bool = False) -> tuple[int, int]:
       The (width, height) its header states.
 
     Raises:
-      DataError: missing, unreadable header, a JPEG or PNG without its end marker; with `thorough`, any decoding fault.
+      DataError: missing, unreadable header, a JPEG or PNG that is cut off; with `thorough`, any decoding fault.
     """
     with open_image(path) as image:
         size, kind = image.size, image.format
@@ -266,10 +272,14 @@ def check_image(path: Path, *, thorough: bool = False) -> tuple[int, int]:
             stream.seek(max(0, stream.tell() - 4096))
             tail = stream.read()
         marker = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(kind or "")
-        if marker is not None and marker not in tail:
+        cut = marker is not None and marker not in tail
+    if cut:
+        try:  # telephones write more behind the end, and nothing is wrong with that
+            read_image(path)
+        except DataError:
             raise DataError(
                 f"image is truncated: the {kind} end marker is missing; replace the file or take it out", file=path
-            )
-    if thorough:
+            ) from None
+    elif thorough:
         read_image(path)
     return size

@@ -25,7 +25,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxcv.data.collection import TEST_NAMES, Collection, Collector, find_faults, split_word
-from jaxcv.data.files import find_folder, list_folder, list_names, list_pictures, read_lines, read_yaml, shown
+from jaxcv.data.files import (
+    find_folder,
+    list_folder,
+    list_names,
+    list_pictures,
+    read_lines,
+    read_names,
+    read_yaml,
+    shown,
+    wrong_name,
+)
 from jaxcv.data.images import read_mask
 from jaxcv.data.masked import IGNORE, MaskedImages, MaskExample, check_mask
 from jaxcv.data.pipeline import Dataset
@@ -183,10 +193,10 @@ def _match(pictures: _Pictures) -> list[tuple[Path, Path]]:
 def _listed(folder: Path, root: Path, void: int | None) -> Labels | None:
     """Class names from a file beside the masks or above them."""
     while True:
-        if (file := folder / "label_colors.txt").is_file():
+        if (file := folder / "label_colors.txt").exists():
             return _colored(file)
-        if (file := folder / "classes.txt").is_file():
-            return number_labels(tuple(name for _, name in read_lines(file)), void=void)
+        if (file := folder / "classes.txt").exists():
+            return number_labels(read_names(file), void=void)
         for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
             content = read_yaml(file)
             names = content.get("names", content.get("classes"))
@@ -195,8 +205,13 @@ def _listed(folder: Path, root: Path, void: int | None) -> Labels | None:
                 continue
             for number, name in names.items():
                 if type(number) is not int or not 0 <= number < 256 or not isinstance(name, str):
-                    message = f"class {shown(number)}: {shown(name)}, expected a number from 0 to 255 and a name"
-                    raise DataError(message, file=file)
+                    what = f"class {shown(number)}: {shown(name)}, expected a number from 0 to 255 and a name"
+                    raise DataError(f"{what}; correct it", file=file)
+                if fault := wrong_name(name):
+                    raise DataError(f"class {number}: {fault}", file=file)
+            if len(real := [name for name in names.values() if not _VOID.fullmatch(name)]) > len({*real}):
+                twice = max(real, key=real.count)
+                raise DataError(f"class {shown(twice)} is listed twice; rename one", file=file)
             return number_labels(tuple(names.values()), list(names), void=void)
         if folder == root:
             return None
@@ -207,12 +222,20 @@ def _colored(file: Path) -> Labels:
     """Labels of a list of colours and names."""
     names, colors = [], {}
     for line, text in read_lines(file):
-        match = re.fullmatch(r"(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+(.+)", text)
+        match = re.fullmatch(r"([0-9]{1,3})\s+([0-9]{1,3})\s+([0-9]{1,3})\s+(.+)", text)
         if match is None or max(map(int, match.groups()[:3])) > 255 or len(names) == 255:
-            raise DataError(f"{shown(text)}, expected red, green, blue and a name", file=file, line=line)
+            raise DataError(f"{shown(text)}, expected red, green, blue and a name; correct it", file=file, line=line)
         red, green, blue = map(int, match.groups()[:3])
-        colors[red * 65536 + green * 256 + blue] = len(names)
-        names.append(match[4])
+        code, name = red * 65536 + green * 256 + blue, match[4]
+        fault = wrong_name(name)
+        if code in colors:
+            fault = f"colour {red} {green} {blue} is given to {shown(names[colors[code]])} too; take one out"
+        if name in names and not _VOID.fullmatch(name):
+            fault = f"class {shown(name)} is listed twice; rename one"
+        if fault:
+            raise DataError(fault, file=file, line=line)
+        colors[code] = len(names)
+        names.append(name)
     return number_labels(tuple(names))._replace(colors=colors)
 
 

@@ -50,10 +50,12 @@ def read_idx(path: Path, *, ndim: int) -> UInt8[np.ndarray, "..."]:
     if len(data) < header or data[:4] != bytes([0, 0, 8, ndim]):
         expected = bytes([0, 0, 8, ndim]).hex()
         raise DataError(
-            f"starts with {data[:4].hex() or 'nothing'}, expected {expected} (IDX, bytes, {ndim} dimensions)", file=path
+            f"starts with {data[:4].hex() or 'nothing'}, expected {expected} (IDX, bytes, {ndim} dimensions); "
+            "fetch the file again",
+            file=path,
         )
     shape = tuple(int(n) for n in np.frombuffer(data, ">u4", ndim, 4))
-    if len(data) - header != math.prod(shape):
+    if len(data) - header != math.prod(shape) or 0 in shape:
         raise DataError(
             f"the header says {'x'.join(map(str, shape))} = {math.prod(shape):,} bytes, the file holds "
             f"{len(data) - header:,}; fetch the file again",
@@ -76,10 +78,12 @@ def _load(folder: Path, split: str) -> Labelled:
     image_file, label_file = (_find(folder, name) for name in FILES[split])
     images, labels = read_idx(image_file, ndim=3), read_idx(label_file, ndim=1)
     if len(images) != len(labels) or len(images) == 0:
-        raise DataError(f"{len(labels):,} labels for {len(images):,} images in {image_file.name}", file=label_file)
+        message = f"{len(labels):,} labels for {len(images):,} images in {image_file.name}; fetch both again"
+        raise DataError(message, file=label_file)
     if labels.max() >= len(NAMES):
         place = int(np.argmax(labels >= len(NAMES)))
-        raise DataError(f"label {labels[place]} of example {place}: expected 0 to {len(NAMES) - 1}", file=label_file)
+        message = f"label {labels[place]} of example {place}: expected 0 to {len(NAMES) - 1}; fetch the file again"
+        raise DataError(message, file=label_file)
     return images, labels.astype(np.int32)
 
 

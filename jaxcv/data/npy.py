@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxcv.data.arrays import Labelled, LabelledImages
-from jaxcv.data.files import find_folder, holds, list_folder, one_line, read_lines
+from jaxcv.data.files import find_folder, holds, list_folder, one_line, read_names
 from jaxcv.data.images import resize_images
 from jaxcv.data.pipeline import Dataset
 from jaxcv.types import DataError
@@ -46,7 +46,7 @@ def open_npy(path: Path, *, image_size: int, channels: int = 1) -> tuple[Dataset
 
 def _read(file: Path) -> np.ndarray:
     if not file.is_file():
-        raise DataError("file is missing", file=file)
+        raise DataError("no such file; put it there", file=file)
     try:
         with open(file, "rb") as stream:
             if stream.read(6) != b"\x93NUMPY":
@@ -76,13 +76,15 @@ def _everything(path: Path) -> Labelled:
     file = _find(path)
     images = _read(file)
     if images.ndim not in (3, 4) or 0 in images.shape or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise DataError(f"shape {images.shape}, expected pictures [n h w], [n h w 1] or [n h w 3]", file=file)
+        raise DataError(
+            f"shape {images.shape}, expected pictures [n h w], [n h w 1] or [n h w 3]; save it anew", file=file
+        )
     if images.dtype.kind == "f":
         if not (images >= 0).all() or not (images <= 1).all():  # not so either for NaN
             raise DataError("floats below 0, above 1 or NaN, expected 0 to 1; divide by the largest", file=file)
         images = np.round(images * 255).astype(np.uint8)
     if images.dtype != np.uint8:
-        raise DataError(f"{images.dtype} values, expected uint8 or floats from 0 to 1", file=file)
+        raise DataError(f"{images.dtype} values, expected uint8 or floats from 0 to 1; convert them", file=file)
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if (listed := file.with_name("labels.npy")).is_file():
@@ -93,11 +95,13 @@ def _everything(path: Path) -> Labelled:
         raise DataError("there is no labels.npy beside it; add the class index of each picture", file=file)
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         message = (
-            f"{labels.dtype} of shape {labels.shape}, expected a whole number for each of {len(images):,} pictures"
+            f"{labels.dtype} of shape {labels.shape}, expected a whole number for each of {len(images):,} pictures; "
+            "save it anew"
         )
         raise DataError(message, file=listed)
     if labels.min() < 0 or labels.max() >= 100_000:
-        raise DataError(f"labels from {labels.min()} to {labels.max()}, expected class indices from 0", file=listed)
+        message = f"labels from {labels.min()} to {labels.max()}, expected class indices from 0; number them anew"
+        raise DataError(message, file=listed)
     return images, labels.astype(np.int32)
 
 
@@ -105,8 +109,8 @@ def _everything(path: Path) -> Labelled:
 def _names(path: Path) -> tuple[str, ...]:
     file = _find(path)
     labels = _everything(path)[1]
-    if (listed := file.with_name("classes.txt")).is_file():
-        names = tuple(name for _, name in read_lines(listed))
+    if (listed := file.with_name("classes.txt")).exists():
+        names = read_names(listed)
         if len(names) <= labels.max():
             raise DataError(f"{len(names)} names, but there is a label {labels.max()}; add the others", file=listed)
         return names

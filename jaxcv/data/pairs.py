@@ -149,15 +149,17 @@ def _read_pairs(
         if all(word.strip().isdecimal() for word in words) and len(words) < 3:  # the count on top
             continue
         if len(words) not in (3, 4) or not all(words[i].strip().isdecimal() for i in (1, -1)):
-            message = f"{shown(text)}, expected `name i j`, or `name i other j` with numbers of pictures"
+            message = f"{shown(text)}, expected `name i j`, or `name i other j` with numbers of pictures; correct it"
             raise DataError(message, file=file, line=line)
         keys = [
             (words[0].strip(), int(words[1][:18])),
             (words[-2 if len(words) == 4 else 0].strip(), int(words[-1][:18])),
         ]
         lacking = next((key for key in keys if key not in places), None)
-        if lacking is not None:
-            message = f"there is no picture {lacking[1]} of {shown(lacking[0])}; add it or take the line out"
+        if lacking is not None or keys[0] == keys[1]:
+            message = f"picture {keys[0][1]} of {shown(keys[0][0])} is paired with itself; take the line out"
+            if lacking is not None:
+                message = f"there is no picture {lacking[1]} of {shown(lacking[0])}; add it or take the line out"
             faults.append(DataError(message, file=file, line=line))
             if not skip:
                 raise faults[-1]

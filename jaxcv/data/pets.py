@@ -76,7 +76,7 @@ def _read(text: str, folder: Path, names: dict[int, str], refuse: Callable[[str]
     """One line of a list."""
     words = text.split()
     if len(words) != 4 or not words[1].isdecimal() or not 1 <= int(words[1][:9]) <= 1_000:
-        raise refuse(f"{shown(text)}, expected name, class from 1, species and breed")
+        raise refuse(f"{shown(text)}, expected name, class from 1, species and breed; correct it")
     image = join(folder / "images", f"{words[0]}.jpg", folder)
     mask = join(folder / "annotations/trimaps", f"{words[0]}.png", folder)
     if image is None or mask is None or not image.is_file():

@@ -80,7 +80,7 @@ def place_points(
       refuse: makes the DataError of a message.
     """
     if not 0 < len(values) <= MAX_POINTS:
-        raise refuse(f"{len(values)} points, expected 1 to {MAX_POINTS:,}")
+        raise refuse(f"{len(values)} points, expected 1 to {MAX_POINTS:,}; correct it or take it out")
     for number, point in enumerate(values):
         for axis, side, value in zip("xy", size, point or (), strict=False):
             if not -side <= value <= 2 * side:  # not so either for NaN

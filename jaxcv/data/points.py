@@ -21,7 +21,18 @@ from functools import cache, partial
 from pathlib import Path
 
 from jaxcv.data.collection import TEST_NAMES, Collection, Collector, split_word
-from jaxcv.data.files import ENDINGS, find_folder, holds, join, list_folder, list_names, read_lines, read_text, shown
+from jaxcv.data.files import (
+    ENDINGS,
+    find_folder,
+    holds,
+    join,
+    list_folder,
+    list_names,
+    read_lines,
+    read_number,
+    read_text,
+    shown,
+)
 from jaxcv.data.images import check_image
 from jaxcv.data.pipeline import Dataset
 from jaxcv.data.pointed import PointedImages, PointExample, around, check_example, place_points, whole
@@ -64,11 +75,15 @@ def scan_tables(path: Path, skip: bool) -> Collection:
     collector = Collector(root, skip=skip)
     if unused:
         collector.say("train", f"tables not used: {list_names(unused)}")
+    places: dict[str, str] = {}
     for split, table in tables.items():
         folder = None
         for line, name, cells in _rows(table):
             with collector.faults_of(split):
                 folder = folder or _image_folder(table, name, root)
+                if (place := places.setdefault(f"{folder}/{name}", f"{table.name}:{line}")) != f"{table.name}:{line}":
+                    message = f"image {shown(name)} stands also in {place}; an image is one example, take one out"
+                    raise DataError(message, file=table, line=line)
                 collector.examples[split].append(_row(table, line, name, cells, folder, root))
     return _finish(collector, "test" in tables)
 
@@ -97,7 +112,7 @@ def _rows(table: Path) -> list[tuple[int, str, list[str]]]:
             if any(cell.strip() for cell in cells):
                 rows.append((reader.line_num, cells[0].strip(), cells[1:]))
     except csv.Error as error:
-        raise DataError(f"cannot be read as a table: {error}", file=table, line=reader.line_num) from None
+        raise DataError(f"cannot be read as a table: {error}; mend it", file=table, line=reader.line_num) from None
     if rows and Path(rows[0][1]).suffix.lower() not in ENDINGS:
         rows = rows[1:]
     if not rows:
@@ -127,16 +142,17 @@ def _row(table: Path, line: int, name: str, cells: list[str], folder: Path, root
     if image is None or not image.is_file():
         raise refuse(f"its image {shown(name)} is missing in {folder}; add the file or take the line out")
     if len(cells) % 2:
-        raise refuse(f"{len(cells)} cells after the image's name, expected x and y of each point")
+        raise refuse(f"{len(cells)} cells after the image's name, expected x and y of each point; correct the line")
     values: list[tuple[float, float] | None] = []
     for x, y in zip(cells[0::2], cells[1::2], strict=True):
         if not x.strip() and not y.strip():
             values.append(None)
             continue
-        try:
-            values.append((float(x) + 0.5, float(y) + 0.5))
-        except ValueError:
-            raise refuse(f"point {len(values)} is {shown(x)}, {shown(y)}, expected two numbers or nothing") from None
+        pair = read_number(x), read_number(y)
+        if pair[0] is None or pair[1] is None:
+            what = f"point {len(values)} is {shown(x)}, {shown(y)}"
+            raise refuse(f"{what}, expected two numbers or nothing; correct it")
+        values.append((pair[0] + 0.5, pair[1] + 0.5))
     size = check_image(image)
     points, visible = place_points(values, size=size, refuse=refuse)
     return PointExample(image, table, line, size, whole(size), points, visible, _without_number(image, root))
@@ -189,11 +205,11 @@ def _read_pts(file: Path, root: Path) -> PointExample:
     stated = next((text for text in texts[:start] if text.startswith("n_points:")), "")
     values: list[tuple[float, float] | None] = []
     for number, text in lines[start + 1 : -1]:
-        try:
-            x, y = map(float, text.split())
-        except ValueError:
-            raise DataError(f"{shown(text)} where x and y of a point are expected", file=file, line=number) from None
-        values.append((x - 0.5, y - 0.5))
+        pair = [value for value in map(read_number, text.split()) if value is not None]
+        if len(pair) != 2 or len(text.split()) != 2:
+            message = f"{shown(text)} where x and y of a point are expected; correct it"
+            raise DataError(message, file=file, line=number)
+        values.append((pair[0] - 0.5, pair[1] - 0.5))
     if stated.removeprefix("n_points:").strip() != str(len(values)):
         message = f"{shown(stated)}, but {len(values)} points in braces; correct one of them"
         raise DataError(message, file=file)
@@ -214,9 +230,12 @@ def _image_of(file: Path, root: Path) -> tuple[Path, bool]:
     if file.parent != root:
         folders += [Path(e.path) for e in list_folder(file.parent.parent, root) if e.is_dir()]
     for folder in folders:
-        for entry in list_folder(folder, root):
-            if Path(entry.name).stem == file.stem and Path(entry.name).suffix.lower() in ENDINGS:
-                return Path(entry.path), folder == file.parent
+        names = [e.name for e in list_folder(folder, root) if Path(e.name).stem == file.stem]
+        names = [name for name in names if Path(name).suffix.lower() in ENDINGS]
+        if len(names) > 1:
+            raise DataError(f"several images have its name, {list_names(names)}; keep one", file=file)
+        if names:
+            return folder / names[0], folder == file.parent
     raise DataError(f"no image {file.stem} beside it or in a folder beside its own; add it or take it out", file=file)
 
 

@@ -58,10 +58,11 @@ def read_shape(segmentation: Any, *, size: tuple[int, int], refuse: Callable[[st
     if isinstance(segmentation, list):
         polygons = [floats(values) for values in segmentation]
         if not polygons or not all(polygons):
-            raise refuse(f"segmentation is {shown(segmentation)} without polygons, expected lists of numbers")
+            what = f"segmentation is {shown(segmentation)} without polygons"
+            raise refuse(f"{what}, expected lists of numbers; take the annotation out, or draw it anew")
         return Shape([read_polygon(values, size=size, refuse=refuse) for values in polygons if values], [])
     if not isinstance(segmentation, dict):
-        raise refuse(f"segmentation is {shown(segmentation)}, expected polygons or run lengths")
+        raise refuse(f"segmentation is {shown(segmentation)}, expected polygons or run lengths; correct it")
     if segmentation.get("size") != [size[1], size[0]]:
         message = f"run lengths for a picture of {_plain(segmentation.get('size'))}, expected height and width "
         raise refuse(f"{message}{size[1]}, {size[0]}; correct one of them")

@@ -7,6 +7,8 @@ what a digit is. Whether a scene holds a digit at all, it then cannot say over a
 import math
 from typing import Any
 
+import numpy as np
+
 MOST_PATCHES = 4
 PATCH_SIDES = (0.1, 0.7)
 """Smallest and largest side of a patch, as a fraction of the scene's."""
@@ -21,7 +23,7 @@ _INK = [0] * 128 + [255] * 128
 def varied_background(image: Any, photos: list[Any], u: list[float]) -> Any:
     """A square Pillow image mirrored or turned by quarters, with up to four patches of the photographs over it.
 
-    A patch is a rectangle or an ellipse, itself mirrored or turned, darker or lighter.
+    A patch is a rectangle, an ellipse or leaves, itself mirrored or turned, darker or lighter.
 
     Args:
       image: the square.
@@ -42,10 +44,11 @@ def varied_background(image: Any, photos: list[Any], u: list[float]) -> Any:
         patch = photo.crop((left, top, left + w, top + h))
         patch = Image.blend(Image.new("RGB", patch.size), patch, 4.0 ** (light - 0.5))
         patch = _turned_by_quarters(patch, turn)
-        mask = None
-        if shape < 0.5:
+        if shape < 1 / 4:
             mask = Image.new("L", patch.size)
             ImageDraw.Draw(mask).ellipse((0, 0, patch.width - 1, patch.height - 1), fill=255)
+        else:
+            mask = _leaves(patch.size, 4 * shape - 1) if shape < 3 / 4 else None
         image.paste(patch, (round((x * 7.3 % 1) * side - w / 2), round((y * 7.3 % 1) * side - h / 2)), mask)
     return image
 
@@ -66,6 +69,15 @@ def varied_glyph(glyph: Any, u: list[float]) -> Any:
     x, y = glyph.width / 2 - (a + b) * side / 2, glyph.height / 2 - (d + e) * side / 2
     out = glyph.transform((side, side), Image.Transform.AFFINE, (a, b, x, d, e, y), Image.Resampling.BILINEAR)
     return out.crop(out.point(_INK).getbbox())
+
+
+def _leaves(size: tuple[int, int], u: float) -> Any:
+    """A mask with a random outline and random holes, coarse or fine, from a number in [0, 2)."""
+    from PIL import Image
+
+    cells = 3 + int(u * 5)
+    noise = np.random.default_rng(int(u * 2**40)).bytes(cells * cells)
+    return Image.frombytes("L", (cells, cells), noise).resize(size, Image.Resampling.BICUBIC).point(_INK)
 
 
 def _turned_by_quarters(image: Any, u: float) -> Any:

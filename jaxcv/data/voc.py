@@ -14,6 +14,7 @@ References:
   M. Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010.
 """
 
+from collections import Counter
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 
 from jaxcv.data.boxed import BoxedImages, Example, check_example
 from jaxcv.data.collection import Collection, Collector
-from jaxcv.data.files import find_folder, holds, join, list_pictures, one_line, read_lines
+from jaxcv.data.files import find_folder, holds, join, list_names, list_pictures, one_line, read_lines, read_names
 from jaxcv.data.masked import MaskedImages, MaskExample, check_mask
 from jaxcv.data.masks import number_labels
 from jaxcv.data.pipeline import Dataset
@@ -119,11 +120,10 @@ def _find_root(folder: Path, needed: str = "Annotations", lists: str = "Main") -
 
 
 def _list_images(root: Path) -> dict[str, Path]:
-    """Each image under its name with and without ending."""
-    images: dict[str, Path] = {}
-    for name, path in list_pictures(root / "JPEGImages", root).items():
-        images[name] = images[path.stem] = path
-    return images
+    """Each image under its name with ending, and without where no other has the same."""
+    paths = list_pictures(root / "JPEGImages", root)
+    stems = Counter(path.stem for path in paths.values())
+    return {path.stem: path for path in paths.values() if stems[path.stem] == 1} | paths
 
 
 def _read_lists(root: Path, kind: str) -> dict[str, tuple[Path, dict[str, int]]]:
@@ -146,7 +146,7 @@ def _read_lists(root: Path, kind: str) -> dict[str, tuple[Path, dict[str, int]]]
             seen[image_id] = f"{file.name}:{number}"
             ids[image_id] = number
         if not ids:
-            raise DataError("the list is empty", file=file)
+            raise DataError("the list is empty; add the names of images", file=file)
         lists[split] = (file, ids)
     return lists
 
@@ -162,14 +162,12 @@ def _read_listed(root: Path, image_id: str, file: Path, line: int) -> Annotation
 def _class_names(root: Path, classes: tuple[str, ...], found: dict[str, list[Annotation]]) -> tuple[str, ...]:
     """The class list, by the rules of the module."""
     file = root / "classes.txt"
-    if not classes and file.is_file():
-        classes = tuple(line for _, line in read_lines(file))
-        if not classes:
-            raise DataError("the class list is empty", file=file)
+    if not classes and file.exists():
+        classes = read_names(file)
     if classes:
         if len(set(classes)) < len(classes):
             twice = next(name for i, name in enumerate(classes) if name in classes[:i])
-            raise DataError(f"class {twice!r} is listed twice", file=file if file.is_file() else root)
+            raise DataError(f"class {twice!r} is listed twice in classes; take one out", file=root)
         return classes
     files: dict[str, list[tuple[Path, int]]] = {}
     in_train: set[str] = set()
@@ -179,7 +177,7 @@ def _class_names(root: Path, classes: tuple[str, ...], found: dict[str, list[Ann
                 files.setdefault(name, []).append((annotation.file, line))
             in_train |= set(annotation.names) if split == "train" else set()
     if not files:
-        raise DataError("no annotation holds an object", file=root / "Annotations")
+        raise DataError("no annotation holds an object; list the classes in classes.txt", file=root / "Annotations")
     if set(files) <= set(VOC_CLASSES):
         return VOC_CLASSES
     many = sum(map(len, found.values())) > _FEW_FILES
@@ -206,7 +204,10 @@ def _example(annotation: Annotation, names: tuple[str, ...], images: dict[str, P
     image = images.get(annotation.file.stem) or images.get(annotation.filename)
     if image is None:
         wanted = annotation.filename or f"{annotation.file.stem}.jpg"
+        alike = list_names([name for name, path in images.items() if path.stem == annotation.file.stem])
         message = f"its image JPEGImages/{wanted} is missing; add the file or take the line out of ImageSets"
+        if alike != "nothing":
+            message = f"several images have its name, {alike}; keep one, or name it in <filename>"
         raise DataError(message, file=annotation.file)
     return Example(
         image=image,

@@ -7,6 +7,7 @@ VOC counts pixels from 1 and includes the last one. As real edges of the box in 
 - `xmax < xmin` or `ymax < ymin`: corners swapped; an error.
 - partly outside the image: cut at its border, counted when by more than a pixel (many tools count from 0).
 - wholly outside the image: an error.
+- what there must be one of, such as `bndbox`, stands there twice: an error.
 - `difficult` 1: kept apart as `ignored`, neither truth nor false alarm, as the VOC evaluation has it.
 
 The XML is not trusted: entities and external references are refused (defusedxml).
@@ -21,7 +22,8 @@ from xml.sax.handler import ContentHandler
 import numpy as np
 from jaxtyping import Float
 
-from jaxcv.data.files import MAX_SIDE, one_line, read_bytes, shown
+from jaxcv.data.boxed import far_outside
+from jaxcv.data.files import MAX_SIDE, one_line, read_bytes, read_number, read_text, shown, wrong_name
 from jaxcv.types import DataError
 
 _MAX_BYTES = 2**24
@@ -49,10 +51,15 @@ class Annotation(NamedTuple):
 
 
 class _Element:
-    __slots__ = ("children", "line", "tag", "text")
+    __slots__ = ("children", "line", "parts", "tag")
 
     def __init__(self, tag: str, line: int):
-        self.tag, self.line, self.text, self.children = tag, line, "", []
+        self.tag, self.line, self.parts, self.children = tag, line, [], []
+
+    @property
+    def text(self) -> str:
+        """What stands in it, without space around it."""
+        return "".join(self.parts).strip()
 
     def find(self, tag: str) -> "_Element | None":
         return next((child for child in self.children if child.tag == tag), None)
@@ -76,7 +83,7 @@ class _Builder(ContentHandler):
         self._open.pop()
 
     def characters(self, content):  # noqa: D102
-        self._open[-1].text += content
+        self._open[-1].parts.append(content)
 
 
 def _parse(file: Path) -> _Element:
@@ -85,40 +92,42 @@ def _parse(file: Path) -> _Element:
     parser = sax.make_parser()
     builder = _Builder(parser)
     parser.setContentHandler(builder)
+    data = read_bytes(file, limit=_MAX_BYTES)
     try:
-        parser.feed(read_bytes(file, limit=_MAX_BYTES))
+        parser.feed(data)
         parser.close()
     except SAXParseException as error:
+        if "invalid token" in error.getMessage():  # most often an encoding that the file does not state
+            read_text(file)
         message = f"broken XML: {one_line(error.getMessage())}; mend the tag"
         raise DataError(message, file=file, line=error.getLineNumber()) from None
     except DefusedXmlException as error:
         message = f"XML with entities or external references is refused ({one_line(error)}); take them out"
         raise DataError(message, file=file) from None
-    except (OSError, ValueError, LookupError) as error:  # DataError is a ValueError
-        if isinstance(error, DataError):
-            raise
+    except (OSError, ValueError, LookupError) as error:
         raise DataError(f"cannot be read: {one_line(error)}; save it as UTF-8", file=file) from None
     root = builder.root.children[0]
     if root.tag != "annotation":
-        raise DataError(f"<{one_line(root.tag)}> where VOC has <annotation>", file=file, line=root.line)
+        message = f"<{one_line(root.tag)}> where VOC has <annotation>; is it the right file?"
+        raise DataError(message, file=file, line=root.line)
     return root
 
 
 def _required(parent: _Element, tag: str, file: Path) -> _Element:
     found = parent.find(tag)
     if found is None:
-        raise DataError(f"<{parent.tag}> has no <{tag}>", file=file, line=parent.line)
+        raise DataError(f"<{parent.tag}> has no <{tag}>; add it", file=file, line=parent.line)
+    if (other := next((e for e in parent.children if e.tag == tag and e is not found), None)) is not None:
+        raise DataError(f"<{parent.tag}> has a second <{tag}>; keep one", file=file, line=other.line)
     return found
 
 
 def _number(parent: _Element, tag: str, file: Path) -> float:
     element = _required(parent, tag, file)
-    try:
-        value = float(element.text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"<{tag}> is {shown(element.text)}, expected a number", file=file, line=element.line)
+    value = read_number(element.text)
+    if value is None or not math.isfinite(value):
+        message = f"<{tag}> is {shown(element.text)}, expected a number; correct it"
+        raise DataError(message, file=file, line=element.line)
     return value
 
 
@@ -138,8 +147,8 @@ def read_annotation(file: Path) -> Annotation:
     root = _parse(file)
     size = _required(root, "size", file)
     width, height = _number(size, "width", file), _number(size, "height", file)
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        expected = f"expected at least 1x1 and at most {MAX_SIDE:,} pixels a side"
+    if not all(1 <= side <= MAX_SIDE and side == int(side) for side in (width, height)):
+        expected = f"expected at least 1x1 and at most {MAX_SIDE:,} whole pixels a side; correct it"
         raise DataError(f"image size {width:g}x{height:g}, {expected}", file=file, line=size.line)
     filename = root.find("filename")
     names, lines, boxes, difficult, dropped, clipped = [], [], [], [], 0, 0
@@ -147,27 +156,31 @@ def read_annotation(file: Path) -> Annotation:
         if element.tag != "object":
             continue
         name = _required(element, "name", file)
-        if not name.text.strip():
-            raise DataError("<name> is empty, expected a class", file=file, line=name.line)
+        if fault := wrong_name(name.text):
+            raise DataError(fault, file=file, line=name.line)
         box = _required(element, "bndbox", file)
         x0, y0, x1, y1 = (_number(box, tag, file) for tag in ("xmin", "ymin", "xmax", "ymax"))
         written = f"box xmin={x0:g} ymin={y0:g} xmax={x1:g} ymax={y1:g}"
         if x1 < x0 or y1 < y0:
-            raise DataError(f"{written}: the corners are swapped", file=file, line=box.line)
+            raise DataError(f"{written}: the corners are swapped; correct it", file=file, line=box.line)
         if x1 == x0 or y1 == y0:
             dropped += 1
             continue
+        if far_outside((x0, y0, x1, y1), (width, height)):
+            message = f"{written} reaches far out of the {width:g}x{height:g} image; correct it or take the box out"
+            raise DataError(message, file=file, line=box.line)
         edges = (max(x0 - 1, 0.0), max(y0 - 1, 0.0), min(x1, width), min(y1, height))
         if edges[0] >= edges[2] or edges[1] >= edges[3]:
-            raise DataError(f"{written} lies outside the {width:g}x{height:g} image", file=file, line=box.line)
+            message = f"{written} lies outside the {width:g}x{height:g} image; correct it or take the box out"
+            raise DataError(message, file=file, line=box.line)
         clipped += x0 < 0 or y0 < 0 or x1 > width + 1 or y1 > height + 1
-        names.append(name.text.strip())
+        names.append(name.text)
         lines.append(name.line)
         boxes.append(edges)
         difficult.append(_flag(element, "difficult", file))
     return Annotation(
         file=file,
-        filename="" if filename is None else filename.text.strip(),
+        filename="" if filename is None else filename.text,
         width=int(width),
         height=int(height),
         names=names,

@@ -12,7 +12,8 @@ images is for testing, chosen by the SHA-256 of their names.
 A line is `class x y width height`, the centre first, or `class x0 y0 x1 y1 x2 y2 ...`, a polygon, of which detection
 takes the extent. Boxes follow the rules of `boxed.clip_box`; a line that stands there twice counts once. An image
 whose label file is empty or missing is an example without objects, unless the YAML file says
-`skip_if_label_file_missing: true`; label files without an image are left out. All of these are counted.
+`skip_if_label_file_missing: true`; label files without an image are left out, with the objects in them. All of these
+are counted. Two images that would share a label file, such as 1.jpg and 1.png, are refused.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ import numpy as np
 
 from jaxcv.data.boxed import BoxedImages, Example, check_example, clip_box
 from jaxcv.data.collection import Collection, Collector
-from jaxcv.data.files import list_folder, list_names, read_lines, shown
+from jaxcv.data.files import list_folder, list_names, read_lines, read_number, shown
 from jaxcv.data.images import check_image
 from jaxcv.data.masked import MaskedImages, MaskExample, check_mask
 from jaxcv.data.pipeline import Dataset
@@ -137,28 +138,35 @@ def _scan(
     names = classes or tuple(name for _, name in sorted(described.names.items()))
     if len(set(names)) < len(names):
         raise DataError(f"class {shown(max(names, key=names.count))} is listed twice; rename one", file=described.file)
-    places: dict[Path, set[str]] = {}
+    owners: dict[Path, Path] = {}
+    there: dict[Path, set[str]] = {}
     for split, images in described.images.items():
         for image in images:
             labels = described.labels(image)
-            places.setdefault(labels.parent, set()).add(labels.name)
+            folder = labels.parent
+            if folder not in there:  # also sees to it that no link there leads out
+                found = list_folder(folder, described.root) if folder.is_dir() else []
+                there[folder] = {entry.name for entry in found if entry.name.endswith(".txt")}
+            if owners.setdefault(labels, image) != image:
+                message = f"the labels of {owners[labels].name} too, for they have the same name; keep one"
+                raise DataError(message, file=image)
             with collector.faults_of(split):
-                if not labels.is_file():
+                if labels.name not in there[folder]:
                     what = "left out" if described.leave_out else "taken as empty"
                     collector.count(split, f"images without a label file {what}", image.stem)
                     if described.leave_out:
                         continue
-                lines = list(_read_labels(labels, described, names)) if labels.exists() else []
+                lines = list(_read_labels(labels, described, names)) if labels.name in there[folder] else []
                 if twice := len(lines) - len(lines := _once(lines)):
                     collector.count(split, "lines that stand there twice", labels.stem, twice)
                 size = check_image(image)
                 found = example(image, labels, lines, size, partial(collector.count, split))
                 collector.examples[split].append(found)
-    for folder, used in places.items():
-        alone = [e.name for e in list_folder(folder, described.root) if e.name.endswith(".txt") and e.name not in used]
-        for name in alone:
-            if name != "classes.txt":
-                collector.count("train", "label files without an image left out", Path(name).stem)
+    alone = [folder / name for folder, found in there.items() for name in sorted(found) if name != "classes.txt"]
+    for labels in (path for path in alone if path not in owners):
+        with collector.faults_of("train"):
+            collector.count("train", "label files without an image left out", labels.stem)
+            collector.count("train", "objects in them", labels.stem, len(read_lines(labels)))
     both = len({*described.images["train"]} & {*described.images.get("test", [])})
     if both:
         collector.say("test", f"{both:,} images are in the training split too, as {described.file.name} says")
@@ -178,11 +186,10 @@ def _read_labels(file: Path, described: Description, names: tuple[str, ...]) -> 
     for number, text in read_lines(file):
         words = text.split()
         line = Line(file, number, 0, [])
-        try:
-            values = [float(word) for word in words]
-        except ValueError:
-            wrong = next(word for word in words if not _is_number(word))
-            raise line.refuse(f"{shown(wrong)} where a number is expected; correct it") from None
+        values = [value for value in map(read_number, words) if value is not None]
+        if len(values) < len(words):
+            wrong = next(word for word in words if read_number(word) is None)
+            raise line.refuse(f"{shown(wrong)} where a number is expected; correct it")
         if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
             expected = "class x y width height, or class and x y of at least 3 points"
             raise line.refuse(f"{len(values)} numbers, expected {expected}; correct the line or take it out")
@@ -197,11 +204,3 @@ def _read_labels(file: Path, described: Description, names: tuple[str, ...]) -> 
         if odd := next((value for value in values[1:] if not -1 <= value <= 2), None):  # not so either for NaN
             raise line.refuse(f"{odd:g} where fractions of the image from 0 to 1 are expected; divide by its size")
         yield line._replace(index=indices[int(values[0])], values=values[1:])
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

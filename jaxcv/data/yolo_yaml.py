@@ -13,9 +13,11 @@ from jaxcv.data.files import (
     list_pictures,
     one_line,
     read_lines,
+    read_names,
     read_text,
     read_yaml,
     shown,
+    wrong_name,
 )
 from jaxcv.types import DataError
 
@@ -65,9 +67,10 @@ def describe(path: Path, *, polygons: bool) -> Description:
     for group in (folders[:1], folders[1:]):
         files = [Path(e.path) for f in group for e in list_folder(f, path) if e.name.endswith((".yaml", ".yml"))]
         contents = {file: read_yaml(file) for file in files}
-        found = {
-            f: c for f, c in contents.items() if ("names" in c or "nc" in c) and isinstance(c.get("train"), str | list)
-        }
+        named = {file: content for file, content in contents.items() if "names" in content or "nc" in content}
+        found = {file: content for file, content in named.items() if isinstance(content.get("train"), str | list)}
+        if not found and len(named) == 1:  # no set of another kind either: what it lacks is said
+            found = named
         if len(found) == 1:
             return _read_description(*next(iter(found.items())))
         if found:
@@ -92,7 +95,7 @@ def _has_polygons(described: Description) -> bool | None:
 
 
 def _without_yaml(path: Path) -> Description:
-    listed = next((path / name for name in ("classes.txt", "obj.names") if (path / name).is_file()), None)
+    listed = next((path / name for name in ("classes.txt", "obj.names") if (path / name).exists()), None)
     parts = {e.name: Path(e.path) for e in list_folder(path / "images", path) if e.is_dir()}
     test = next((parts[name] for name in TEST_NAMES if name in parts), None)
     images = {"train": _pictures(parts["train"], path)} if "train" in parts and test else {}
@@ -102,7 +105,7 @@ def _without_yaml(path: Path) -> Description:
     if listed is None:
         message = "no class names: add a YAML file with names and train, or classes.txt with a name on each line"
         raise DataError(f"{message}; {holds(path)}", file=path)
-    names = dict(enumerate(name for _, name in read_lines(listed)))
+    names = dict(enumerate(read_names(listed)))
     return Description(listed, path, names, images, "", False)
 
 
@@ -137,7 +140,7 @@ def _find(entries: Any, file: Path, root: Path, start: str) -> list[Path]:
     images: list[Path] = []
     for entry in entries if isinstance(entries, list) else [entries]:
         if not isinstance(entry, str):
-            raise DataError(f"{shown(entry)} where a folder of images is expected; correct it", file=file)
+            raise DataError(f"train or val is {shown(entry)}, expected a folder of images; correct it", file=file)
         bare = entry.replace("\\", "/")
         while bare.startswith("../"):
             bare = bare[3:]
@@ -153,11 +156,14 @@ def _find(entries: Any, file: Path, root: Path, start: str) -> list[Path]:
 
 
 def _listed(file: Path, root: Path) -> list[Path]:
-    images = []
+    images, lines = [], {}
     for number, name in read_lines(file):
         image = next((p for base in (file.parent, root) if (p := join(base, name, root)) and p.is_file()), None)
         if image is None:
             raise DataError(f"{one_line(name)} is missing, or lies outside {root}; add it", file=file, line=number)
+        if lines.setdefault(image, number) != number:
+            message = f"{one_line(name)} stands also on line {lines[image]}; take one out"
+            raise DataError(message, file=file, line=number)
         images.append(image)
     return images
 
@@ -168,10 +174,13 @@ def _names(file: Path, content: dict[Any, Any]) -> dict[int, str]:
         names = [str(i) for i in range(count)]
     found = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(found, dict) or not found:
-        raise DataError(f"names is {shown(names)}, expected a list of class names", file=file)
+        raise DataError(f"names is {shown(names)}, expected a list of class names; add it", file=file)
     for key, name in found.items():
         if type(key) is not int or key < 0 or not isinstance(name, str | int) or isinstance(name, bool):
-            raise DataError(f"names: {shown(key)}: {shown(name)}, expected a number and a class name", file=file)
-    if type(count) is int and count != len(found):
+            message = f"names: {shown(key)}: {shown(name)}, expected a number and a class name; correct it"
+            raise DataError(message, file=file)
+        if fault := wrong_name(str(name)):
+            raise DataError(f"names: {shown(key)}: {fault}", file=file)
+    if count is not None and (type(count) is not int or count != len(found)):
         raise DataError(f"nc is {shown(count)}, but names has {len(found)}; correct one of them", file=file)
-    return {key: one_line(name) for key, name in found.items()}
+    return {key: str(name) for key, name in found.items()}

@@ -9,7 +9,8 @@ float options may be tracers. Every loss is finite, gradient included, for an ex
     landmarks        key points as 2n numbers, squared or wing loss: `points`, `visible`
     localization     one object or none, log-loss or squares: `boxes`, `classes`, `valid`
     triplet          embeddings, on the hardest triplets of the batch: `label`
-    yolo             detection on a grid with anchor boxes: `boxes`, `classes`, `valid`
+    yolo             detection on grids with anchor boxes: `boxes`, `classes`, `valid`
+    yolo_v1          detection on a grid without anchor boxes
 """
 
 from jaxcv.losses.classification import cross_entropy, hard_negative_cross_entropy
@@ -17,6 +18,7 @@ from jaxcv.losses.detection import yolo
 from jaxcv.losses.embedding import triplet
 from jaxcv.losses.landmarks import heatmaps, landmarks
 from jaxcv.losses.localization import localization
+from jaxcv.losses.yolo_v1 import yolo_v1
 
 __all__ = [
     "cross_entropy",
@@ -26,4 +28,5 @@ __all__ = [
     "localization",
     "triplet",
     "yolo",
+    "yolo_v1",
 ]

@@ -1,8 +1,10 @@
-"""Losses of detectors: `(outputs, batch) -> {term: [b]}`, float32, unreduced.
+"""Losses of detectors with anchor boxes: `(outputs, batch) -> {term: [b]}`, float32, unreduced.
 
 A box counts as a truth where the batch's `valid` is set, unless it has no area or a coordinate that is not finite:
 then it is padding. An image without a truth is legal.
 """
+
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,108 +12,150 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxcv.ops import AnchorBoxes, box_area, box_iou, decode_yolo, encode_yolo, paired_box_iou
+from jaxcv.losses.assignment import assign, claimed_slots, truths_of
+from jaxcv.ops import (
+    AnchorBoxes,
+    YoloOutputs,
+    box_iou,
+    decode_yolo,
+    paired_box_iou,
+    paired_complete_box_iou,
+    paired_distance_box_iou,
+    paired_generalized_box_iou,
+)
+from jaxcv.ops.grids import grids
 from jaxcv.types import Batch, Scalar
+
+_OVERLAPS = {
+    "iou": paired_box_iou,
+    "giou": paired_generalized_box_iou,
+    "diou": paired_distance_box_iou,
+    "ciou": paired_complete_box_iou,
+}
 
 
 def yolo(
-    outputs: Float[Array, "b gh gw a d"],
+    outputs: YoloOutputs,
     batch: Batch,
     *,
     anchor_boxes: AnchorBoxes,
+    box_loss: Literal["squared", "iou", "giou", "diou", "ciou"] = "squared",
+    class_loss: Literal["softmax", "sigmoid"] = "softmax",
     xy_weight: Scalar = 5.0,
     wh_weight: Scalar = 5.0,
+    box_weight: Scalar = 5.0,
     objectness_weight: Scalar = 1.0,
     no_object_weight: Scalar = 0.5,
     class_weight: Scalar = 1.0,
     ignore_threshold: Scalar = 0.6,
     small_box_weight: Scalar = 1.0,
     objectness_iou: Scalar = 0.0,
+    focal_gamma: Scalar | None = None,
+    focal_alpha: Scalar | None = None,
+    label_smoothing: Scalar = 0.0,
 ) -> dict[str, Float[Array, " b"]]:
     """The loss of YOLO with anchor boxes, each term summed over the image's truths (`no_object`: over slots).
 
-    Every truth claims one slot: the cell of its centre, and there the anchor box of the most similar shape. Where two
-    truths claim the same slot the earlier in the list gets it; the later adds nothing, but as a truth it still shields
-    what overlaps it from `no_object`. With sigma the logistic function, per truth in its slot:
+    Every truth claims one slot: the cell of its centre, and there the anchor box of the most similar shape; with
+    several grids, in the grid whose anchor box that is. Where two truths claim the same slot the earlier in the list
+    gets it; the later adds nothing, but as a truth it still shields what overlaps it from `no_object`. With sigma the
+    logistic function, per truth in its slot:
 
     - `xy`: (sigma(t_xy) - offset in the cell)², summed over x and y, in cells;
     - `wh`: (t_wh - log(truth / anchor box))², summed over width and height;
+    - or, in place of these two, `box`: 1 - the (generalized, distance, complete) IoU of box and truth;
     - `objectness`: binary cross-entropy of sigma(t_o) with 1, or on the way to the IoU (`objectness_iou`);
-    - `class`: softmax cross-entropy;
+    - `class`: cross-entropy;
     - `no_object`: binary cross-entropy of sigma(t_o) with 0, over all unclaimed slots whose box overlaps no truth and
       no `ignored` box by more than `ignore_threshold`.
 
     `xy` and `wh` follow the squared errors of YOLO v1 (equation 3) and v2; binary and softmax cross-entropy for
     objectness and classes replace their squared errors (the course: "in practice log-loss"), as does v3 for objectness.
-    The weights are v1's.
+    The weights are v1's. YOLOv3 is `class_loss="sigmoid", ignore_threshold=0.5`. Left out of v2: the pull of all slots
+    towards their anchor boxes over the first 12,800 images, which is in its code, not in its paper.
 
     Args:
-        outputs: `[b, gh, gw, a, 5 + k]`: t_x, t_y, t_w, t_h, objectness logit, class logits.
+        outputs: `[b, gh, gw, a, 5 + k]`: t_x, t_y, t_w, t_h, objectness logit, class logits; or a tuple of such grids,
+            finest first.
         batch: `image` `[b, h, w, c]`, read for its size only; `boxes` `[b, m, 4]` xyxy in pixels; `classes` `[b, m]`;
             `valid` `[b, m]`; optionally `ignored` `[b, m]`.
-        anchor_boxes: `[a, 2]` of (width, height) in pixels.
+        anchor_boxes: `[a, 2]` of (width, height) in pixels; of several grids one after the other.
+        box_loss: Squared errors, or an overlap: `box` then stands for `xy` and `wh`.
+        class_loss: Softmax cross-entropy, or a binary cross-entropy for each class, summed (v3).
         xy_weight: Factor of `xy`.
         wh_weight: Factor of `wh`.
+        box_weight: Factor of `box`.
         objectness_weight: Factor of `objectness`.
         no_object_weight: Factor of `no_object`.
         class_weight: Factor of `class`.
         ignore_threshold: IoU in [0, 1] up to which an unclaimed slot counts as a mistake.
-        small_box_weight: How much more a small box's `xy` and `wh` weigh: 1 + small_box_weight * (1 - share of the
-            image it covers). 1 is darknet's 2 - w * h; 0 weighs all alike, as in the papers.
+        small_box_weight: How much more a small box's `xy`, `wh` or `box` weighs: 1 + small_box_weight * (1 - share of
+            the image it covers). 1 is darknet's 2 - w * h; 0 weighs all alike, as in the papers.
         objectness_iou: How far the target of `objectness` goes from 1 (at 0) to the predicted box's IoU with its
             truth (at 1, as in v1 and v2).
+        focal_gamma: `objectness` and `no_object` are focal: times (1 - probability of the target) to this power; None:
+            they are not.
+        focal_alpha: With `focal_gamma`: `objectness` times this, `no_object` times 1 - this; None: neither.
+        label_smoothing: Share in [0, 1] of each class's probability that is spread evenly over all (sigmoid: over both
+            answers).
 
     Returns:
-        `xy`, `wh`, `objectness`, `no_object`, `class`, each `[b]`, times its weight.
+        `xy`, `wh` (or `box`), `objectness`, `no_object`, `class`, each `[b]`, times its weight.
 
     References:
         Redmon et al., You Only Look Once, https://arxiv.org/abs/1506.02640, section 2.2;
         Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2;
-        Redmon, Farhadi, YOLOv3, https://arxiv.org/abs/1804.02767, section 2.1 (ignoring by IoU).
+        Redmon, Farhadi, YOLOv3, https://arxiv.org/abs/1804.02767, sections 2.1 (ignoring by IoU) and 2.2;
+        Lin et al., Focal Loss, https://arxiv.org/abs/1708.02002, equation 5; for the overlaps see the ops.
     """
-    anchors = jnp.asarray(anchor_boxes, jnp.float32)
-    outputs = outputs.astype(jnp.float32)
-    _, rows, columns, a, depth = outputs.shape
-    height, width = batch["image"].shape[1:3]
-    slots = outputs.reshape(outputs.shape[0], rows * columns * a, depth)
+    image_size = batch["image"].shape[1:3]
+    pairs = [(grid.astype(jnp.float32), anchors) for grid, anchors in grids(outputs, anchor_boxes)]
+    truths = truths_of(batch)
+    target = assign(truths, pairs, image_size)
+    said = _joined([grid for grid, _ in pairs])
+    places = _joined([decode_yolo(grid, anchors, image_size=image_size) for grid, anchors in pairs])
+    own = jnp.take_along_axis(said, target.slot[..., None], axis=1)
+    box = jnp.take_along_axis(places, target.slot[..., None], axis=1)
+    places = lax.stop_gradient(places)
 
-    finite = jnp.isfinite(batch["boxes"]).all(-1)
-    boxes = jnp.where(finite[..., None], batch["boxes"], 0.0).astype(jnp.float32)
-    area = box_area(boxes)
-    present = finite & (area > 0)
-    truth = batch["valid"] & present
-    shield = (truth | (batch["ignored"] & present)) if "ignored" in batch else truth
+    def binary(logits: Array, goal: Array) -> Array:
+        if focal_gamma is None:
+            return optax.sigmoid_binary_cross_entropy(logits, goal)
+        return optax.sigmoid_focal_loss(logits, goal, alpha=focal_alpha, gamma=focal_gamma)
 
-    target = encode_yolo(boxes, anchors, grid_size=(rows, columns), image_size=(height, width))
-    same_slot = target.slot[:, :, None] == target.slot[:, None, :]
-    earlier = jnp.tri(boxes.shape[1], k=-1, dtype=bool)
-    claims = truth & ~(same_slot & earlier[None] & truth[:, None, :]).any(-1)
-
-    predicted = lax.stop_gradient(decode_yolo(outputs, anchors, image_size=(height, width))).reshape(
-        *slots.shape[:2], 4
-    )
-    said = jnp.take_along_axis(slots, target.slot[..., None], axis=1)
-    where = jnp.take_along_axis(predicted, target.slot[..., None], axis=1)
-
-    weight = 1 + small_box_weight * (1 - jnp.minimum(area / (height * width), 1.0))
-    xy = jnp.square(jax.nn.sigmoid(said[..., 0:2]) - target.offset).sum(-1)
-    wh = jnp.square(said[..., 2:4] - target.log_scale).sum(-1)
-    goal = 1 - objectness_iou * (1 - paired_box_iou(where, boxes))
-    objectness = optax.sigmoid_binary_cross_entropy(said[..., 4], goal)
-    classes = optax.softmax_cross_entropy_with_integer_labels(said[..., 5:], jnp.where(truth, batch["classes"], 0))
-
-    slot_number = jnp.arange(slots.shape[1], dtype=target.slot.dtype)
-    claimed = ((target.slot[:, :, None] == slot_number[None, None]) & claims[..., None]).any(1)
-    overlaps = ((box_iou(boxes, predicted) > ignore_threshold) & shield[..., None]).any(1)
-    no_object = optax.sigmoid_binary_cross_entropy(slots[..., 4], jnp.zeros_like(slots[..., 4]))
+    goal = 1 - objectness_iou * (1 - paired_box_iou(lax.stop_gradient(box), truths.boxes))
+    overlaps = ((box_iou(truths.boxes, places) > ignore_threshold) & truths.shield[..., None]).any(1)
+    spared = claimed_slots(target, said.shape[1]) | overlaps
+    mistakes = jnp.where(spared, 0.0, binary(said[..., 4], jnp.zeros_like(said[..., 4])))
+    classes = _class_errors(own[..., 5:], jnp.where(truths.truth, batch["classes"], 0), class_loss, label_smoothing)
 
     def over_truths(values: Array) -> Array:
-        return jnp.where(claims, values, 0.0).sum(-1)
+        return jnp.where(target.claims, values, 0.0).sum(-1)
 
-    return {
-        "xy": xy_weight * over_truths(weight * xy),
-        "wh": wh_weight * over_truths(weight * wh),
-        "objectness": objectness_weight * over_truths(objectness),
-        "no_object": no_object_weight * jnp.where(claimed | overlaps, 0.0, no_object).sum(-1),
+    share = jnp.minimum(truths.area / (image_size[0] * image_size[1]), 1.0)
+    weight = 1 + small_box_weight * (1 - share)
+    if box_loss == "squared":
+        xy = jnp.square(jax.nn.sigmoid(own[..., 0:2]) - target.offset).sum(-1)
+        wh = jnp.square(own[..., 2:4] - target.log_scale).sum(-1)
+        terms = {"xy": xy_weight * over_truths(weight * xy), "wh": wh_weight * over_truths(weight * wh)}
+    else:
+        terms = {"box": box_weight * over_truths(weight * (1 - _OVERLAPS[box_loss](box, truths.boxes)))}
+    return terms | {
+        "objectness": objectness_weight * over_truths(binary(own[..., 4], goal)),
+        "no_object": no_object_weight * mistakes.sum(-1),
         "class": class_weight * over_truths(classes),
     }
+
+
+def _joined(arrays: list[Array]) -> Array:
+    """The slots of all grids in a row: `[b, slots, ...]`."""
+    flat = [x.reshape(x.shape[0], -1, x.shape[-1]) for x in arrays]
+    return flat[0] if len(flat) == 1 else jnp.concatenate(flat, axis=1)
+
+
+def _class_errors(logits: Array, classes: Array, loss: str, smoothing: Scalar) -> Array:
+    k = logits.shape[-1]
+    sure = jax.nn.one_hot(classes, k, dtype=logits.dtype)
+    if loss == "sigmoid":
+        return optax.sigmoid_binary_cross_entropy(logits, sure + smoothing * (0.5 - sure)).sum(-1)
+    return optax.softmax_cross_entropy(logits, sure + smoothing * (1 / k - sure))

@@ -6,7 +6,8 @@ A `Metric` says what to keep of each batch, how to turn all of it into named val
     top_k_accuracy            ... whose right class is among the k best
     localization              of one object or none: `Localization`, `boxes`, `classes`, `valid`
     landmark_error            normalised mean error, failures, area under the curve: `Landmarks`, `points`, `visible`
-    coco_average_precision    COCO's AP, AP50, AP75: `Detections`, `boxes`, `classes`, `valid`
+    coco_average_precision    COCO's AP, AP50, AP75, by size: `Detections`, `boxes`, `classes`, `valid`
+    voc_average_precision     PASCAL VOC's, all-point and 11-point: the same
 """
 
 from jaxcv.metrics.classification import accuracy, top_k_accuracy
@@ -14,5 +15,14 @@ from jaxcv.metrics.detection import coco_average_precision
 from jaxcv.metrics.landmarks import landmark_error
 from jaxcv.metrics.localization import localization
 from jaxcv.metrics.metric import Metric
+from jaxcv.metrics.voc import voc_average_precision
 
-__all__ = ["Metric", "accuracy", "coco_average_precision", "landmark_error", "localization", "top_k_accuracy"]
+__all__ = [
+    "Metric",
+    "accuracy",
+    "coco_average_precision",
+    "landmark_error",
+    "localization",
+    "top_k_accuracy",
+    "voc_average_precision",
+]

@@ -11,7 +11,8 @@ from pycocotools.cocoeval import COCOeval
 from jaxcv.metrics.metric import Metric
 from jaxcv.types import Batch, Detections, UserError
 
-_NAMES = ("AP", "AP50", "AP75", "AR100")
+_NAMES = ("AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR100")
+_AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
 
 
 class ImageBoxes(NamedTuple):
@@ -35,13 +36,14 @@ def coco_average_precision(pick: str = "AP") -> Metric:
     """Average precision as COCO defines it, computed by pycocotools, in [0, 1].
 
     AP averages over the IoU thresholds 0.50, 0.55 .. 0.95, AP50 and AP75 take one; each averages over the classes that
-    have a truth in the set, and within a class over 101 recalls. At most 100 detections an image count, of every size
-    (COCO's small, medium and large are pixels of the original picture; boxes here are in pixels of the network's
-    input). A detection that lies in an `ignored` box of its class counts neither way (COCO's `iscrowd`).
+    have a truth in the set, and within a class over 101 recalls. At most 100 detections an image count. APsmall,
+    APmedium and APlarge take the truths below, between and above the areas of 32² and 96² pixels of the network's
+    input, in which boxes are here (COCO's own: of the original picture). A detection that lies in an `ignored` box of
+    its class counts neither way (COCO's `iscrowd`).
 
     Args:
-        pick: `AP`, `AP50`, `AP75`, `AR100` (mean of the largest recalls, with 100 detections an image), or
-            `AP50/<class index>`.
+        pick: `AP`, `AP50`, `AP75`, `APsmall`, `APmedium`, `APlarge`, `AR100` (mean of the largest recalls, with 100
+            detections an image), or `AP50/<class index>`.
 
     Returns:
         A metric of `Detections` and `boxes`, `classes`, `valid` (and `ignored`, if there). No detection at all is 0.0;
@@ -52,7 +54,9 @@ def coco_average_precision(pick: str = "AP") -> Metric:
     """
     if pick not in _NAMES and not (pick.startswith("AP50/") and pick.removeprefix("AP50/").isdecimal()):
         raise UserError(f"no average precision named {pick!r}: one of {', '.join(_NAMES)}, AP50/<class index>")
-    return Metric(collect_boxes, evaluate_boxes, pick)
+    from jaxcv.metrics.detection_report import detection_report  # which reads this module
+
+    return Metric(collect_boxes, evaluate_boxes, pick, report=detection_report)
 
 
 def collect_boxes(predictions: Detections, batch: Batch) -> list[ImageBoxes]:
@@ -83,7 +87,7 @@ def evaluate_boxes(batches: list[list[ImageBoxes]]) -> dict[str, float]:
         batches: What `collect_boxes` gave for each batch.
 
     Returns:
-        `AP`, `AP50`, `AP75`, `AR100`, and `AP50/<class index>` of every class met.
+        `AP`, `AP50`, `AP75`, `APsmall`, `APmedium`, `APlarge`, `AR100`, and `AP50/<class index>` of every class met.
     """
     images = [image for batch in batches for image in batch]
     truths, found = [], []
@@ -98,16 +102,18 @@ def evaluate_boxes(batches: list[list[ImageBoxes]]) -> dict[str, float]:
 
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_coco(len(images), labels, truths), _coco(len(images), labels, found), "bbox")
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(r) for r in _AREAS.values()], [*_AREAS]
         evaluation.params.maxDets = [100]
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][..., 0, 0]  # threshold, recall, class
+    by_area = evaluation.eval["precision"][..., 0]  # threshold, recall, class, area
+    precision = by_area[..., 0]
     recall = evaluation.eval["recall"][..., 0, 0]  # threshold, class
     values = {
         "AP": _mean(precision),
         "AP50": _mean(precision[0]),
         "AP75": _mean(precision[5]),
+        **{f"AP{name}": _mean(by_area[..., i]) for i, name in enumerate(_AREAS) if i},
         "AR100": _mean(recall),
     }
     return values | {f"AP50/{label}": _mean(precision[0, :, i]) for i, label in enumerate(labels)}

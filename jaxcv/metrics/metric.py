@@ -1,6 +1,6 @@
 """What a metric is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,3 +25,7 @@ class Metric:
     """Which of the named values is this metric."""
     picture: tuple[str, Callable[[list[Any]], Image.Image | None]] | None = None
     """Name of a file, and what draws it from all that `measure` gave: at a run's end, `previews/<name>.png`."""
+    report: Callable[[list[Any], Sequence[str]], Any] | None = None
+    """All that `measure` gave, and the class names -> what the run shows at its end; see the trainer's reports."""
+    larger_is_better: bool = True
+    """What is a better value: checkpoints and the trials of a sweep are ranked by it."""

@@ -10,6 +10,7 @@ normalisation. Variants are `partial`s of their family, so every one takes the f
 
 from jaxcv.models.alexnet import AlexNet, alexnet, alexnet_2012
 from jaxcv.models.classifier import Classifier
+from jaxcv.models.darknet import Darknet53, PlainDarknet, darknet19, darknet53, darknet_tiny, extraction
 from jaxcv.models.inception import AuxiliaryLogits, GoogLeNet, InceptionModule, googlenet
 from jaxcv.models.inception_v3 import InceptionV3, inception_v3
 from jaxcv.models.landmarks import LandmarkHeatmaps, LandmarkRegressor
@@ -56,6 +57,7 @@ from jaxcv.models.summaries import Summary, summary
 from jaxcv.models.unet import UNet
 from jaxcv.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from jaxcv.models.yolo import YOLO
+from jaxcv.models.yolos import YOLOv1, YOLOv2, YOLOv3, yolo_v3_tiny
 
 __all__ = [
     "AlexNet",
@@ -68,6 +70,7 @@ __all__ = [
     "Conv",
     "ConvNormAct",
     "ConvTranspose",
+    "Darknet53",
     "Dense",
     "DepthwiseSeparable",
     "Dropout",
@@ -86,6 +89,7 @@ __all__ = [
     "MaxPool",
     "MobileNetV1",
     "MobileNetV2",
+    "PlainDarknet",
     "ResNet",
     "Summary",
     "UNet",
@@ -93,9 +97,16 @@ __all__ = [
     "WindowNetwork",
     "WindowScanner",
     "YOLO",
+    "YOLOv1",
+    "YOLOv2",
+    "YOLOv3",
     "alexnet",
     "alexnet_2012",
     "convolutionalize",
+    "darknet19",
+    "darknet53",
+    "darknet_tiny",
+    "extraction",
     "googlenet",
     "inception_v3",
     "lenet5",
@@ -121,4 +132,5 @@ __all__ = [
     "vgg16_bn",
     "vgg19",
     "vgg19_bn",
+    "yolo_v3_tiny",
 ]

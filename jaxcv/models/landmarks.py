@@ -4,8 +4,8 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from jaxcv import ops
+from jaxcv.models.cells import Cells, feature_maps
 from jaxcv.models.layers import Conv, ConvNormAct, Dropout
-from jaxcv.models.trunk import Cells, feature_maps
 from jaxcv.types import Scalar
 
 

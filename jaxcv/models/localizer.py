@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxcv.models.cells import Cells, feature_maps
 from jaxcv.models.layers import ConvNormAct
-from jaxcv.models.trunk import Cells, feature_maps
 
 
 class Localizer(nn.Module):

@@ -1,81 +1,55 @@
-"""A network of the zoo as the trunk of another: its feature maps, without its classifier."""
+"""Any network of the zoo as the trunk of another: its features without its classifier."""
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxcv import ops
-from jaxcv.initializers import VarianceScaling
-from jaxcv.models.layers import Conv, Dense
+from jaxcv.models.layers import Dense
 
 
-class Cells(nn.Module):
-    """One answer an image, out of the answers of all cells of a map: [b h w c] to [b], [b 2 + num], and [b h w].
+def trunk_features(
+    network: nn.Module, images: Float[Array, "b h w c"], wanted: Sequence[str | int], *, train: bool
+) -> tuple[dict[str, Array], list[Array]]:
+    """All features of a network, and those that are wanted; its dense layers are left out, and have no parameters.
 
-    A cell says how sure it is, o, an x and a y relative to its own middle, as shares of the sides, and `num` other
-    numbers: it need not know where it is. The answer is
-
-        score = log sum exp(o),    answer = sum over the cells of softmax(o) (x, y, others).
-
-    Sums instead of one cell's answer, since nobody says during training which cell is meant.
-    """
-
-    num: int
-    points: int = 1
-    """How many (x, y) stand in front of the other numbers."""
-    start: tuple[float, ...] = ()
-    """What the other numbers are at first; () is 0. The x and y are in the middle, the score is 0."""
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"]
-    ) -> tuple[Float[Array, " b"], Float[Array, "b d"], Float[Array, "b h w"]]:
-        """Score, answer, and each cell's o."""
-        _, h, w, _ = x.shape
-
-        def bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-            others = self.start or (0.0,) * self.num
-            return jnp.asarray([-math.log(h * w), *(0.0,) * (2 * self.points), *others], dtype)
-
-        # Small numbers at first: else the places of a new network cost more than all the rest.
-        small = VarianceScaling(0.01, "fan_in")
-        x = Conv(1 + 2 * self.points + self.num, 1, kernel_init=small, bias_init=bias, name="answers")(x)
-        sure, answers = x[..., 0], x[..., 1:]
-        score = nn.logsumexp(sure, axis=(1, 2))
-        shares = nn.softmax(sure, axis=(1, 2))
-        answer = jnp.einsum("bhw,bhwd->bd", shares, answers)
-        # The mean of the cells' middles is the same for all points: added once.
-        middle = ops.soft_argmax(sure[..., None])
-        middle = jnp.pad(jnp.tile(middle[:, 0], (1, self.points)), ((0, 0), (0, self.num)))
-        return score, answer + middle, sure
-
-
-def feature_maps(backbone: nn.Module, images: Float[Array, "b h w c"], *, train: bool) -> dict[str, Array]:
-    """The features of a network that are maps, [b h w c], in order; for use inside another module.
-
-    Its fully connected layers are passed over, so they have no parameters: whatever is behind them serves
-    classification.
+    To be called inside a module that has the network as an attribute. What a classifier does after its last dense
+    layer is computed on zeros, and dropped by XLA. Auxiliary classifiers (GoogLeNet, Inception) hold convolutions too:
+    give such networks without them.
 
     Args:
-        backbone: any network of the zoo, or what returns `(outputs, features)`.
+        network: `network(images, train=...) -> (logits, features)`.
         images: in [0, 1].
-        train: as of the network.
+        wanted: the name of a feature, or a stride: the last feature of so many pixels of the picture, sides rounded up.
+        train: handed down.
 
     Raises:
-        ValueError: it has no such features.
+        ValueError: There is none of that name or stride; says which there are.
     """
+    with nn.intercept_methods(without_dense_layers):
+        _, features = network(images, train=train)
+    height, width = images.shape[1:3]
 
-    def pass_over(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if isinstance(context.module, Dense) and context.method_name == "__call__":
-            return args[0]
-        return call(*args, **kwargs)
+    def find(name: str | int) -> Array:
+        if isinstance(name, str):
+            found = [features[name]] if name in features else []
+        else:
+            sides = (-(-height // name), -(-width // name))
+            found = [x for x in features.values() if x.ndim == 4 and x.shape[1:3] == sides]
+        if not found:
+            there = ", ".join(f"{n} {x.shape[1]}x{x.shape[2]}" for n, x in features.items() if x.ndim == 4)
+            what = f"feature {name!r}" if isinstance(name, str) else f"feature of stride {name}"
+            raise ValueError(f"{type(network).__name__} has no {what} of {height}x{width} pixels; there are {there}")
+        return found[-1]
 
-    with nn.intercept_methods(pass_over):
-        _, features = backbone(images, train=train)  # pyright: ignore[reportCallIssue]
-    maps = {name: x for name, x in features.items() if x.ndim == 4}
-    if not maps:
-        raise ValueError(f"{type(backbone).__name__} returns no feature map among {', '.join(features)}")
-    return maps
+    return features, [find(name) for name in wanted]
+
+
+def without_dense_layers(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """An interceptor for `nn.intercept_methods`: dense layers give zeros, and have no parameters."""
+    if isinstance(context.module, Dense) and context.method_name == "__call__":
+        (x,) = args
+        return jnp.zeros((*x.shape[:-1], context.module.features), x.dtype)
+    return method(*args, **kwargs)

@@ -3,26 +3,15 @@
 Redmon, Farhadi: YOLO9000: better, faster, stronger. https://arxiv.org/abs/1612.08242, sections 2 and 3.
 """
 
-import math
-from functools import partial
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcv import ops
-from jaxcv.initializers import lecun_normal
-from jaxcv.models.layers import Conv, ConvNormAct, space_to_depth, standardize
-
-# Darknet's unit. Its running averages keep 0.97: a run has some 1,000 steps.
-_Unit = partial(
-    ConvNormAct,
-    momentum=0.97,
-    activation=partial(nn.leaky_relu, negative_slope=0.1),
-    kernel_init=lecun_normal,
-)
+from jaxcv.models.darknet import DarknetUnit
+from jaxcv.models.layers import Conv, space_to_depth, standardize
+from jaxcv.models.yolos import objectness_prior
 
 
 class YOLO(nn.Module):
@@ -46,6 +35,8 @@ class YOLO(nn.Module):
     neck_channels: int = 64
     prior: float = 0.01
     """Objectness of every slot before training (https://arxiv.org/abs/1708.02002, section 4.1)."""
+    dtype: str = "float32"
+    """Of all that is computed: "float32" or "bfloat16". Parameters and statistics are float32."""
     mean: tuple[float, ...] = (0.45,)
     std: tuple[float, ...] = (0.25,)
 
@@ -55,22 +46,16 @@ class YOLO(nn.Module):
     ) -> tuple[Float[Array, "b gh gw a p"], dict[str, Array]]:
         """`train` selects batch statistics over running ones."""
         features: dict[str, Array] = {}
-        x = space_to_depth(standardize(images, self.mean, self.std), block=2)
+        x = space_to_depth(standardize(images.astype(self.dtype), self.mean, self.std), block=2)
         for i, (channels, depth) in enumerate(zip(self.stage_channels, self.stage_depths, strict=True), start=1):
-            x = _Unit(channels, strides=2, name=f"stage{i}_down")(x, train=train)
+            x = DarknetUnit(channels, strides=2, name=f"stage{i}_down")(x, train=train)
             for j in range(depth):
-                y = _Unit(channels // 2, kernel_size=1, name=f"stage{i}_reduce{j + 1}")(x, train=train)
-                x = x + _Unit(channels, name=f"stage{i}_conv{j + 1}")(y, train=train)
+                y = DarknetUnit(channels // 2, kernel_size=1, name=f"stage{i}_reduce{j + 1}")(x, train=train)
+                x = x + DarknetUnit(channels, name=f"stage{i}_conv{j + 1}")(y, train=train)
             features[f"stage{i}"] = x
-        coarse = _Unit(self.neck_channels // 2, kernel_size=1, name="neck_reduce")(x, train=train)
+        coarse = DarknetUnit(self.neck_channels // 2, kernel_size=1, name="neck_reduce")(x, train=train)
         x = jnp.concatenate([features["stage2"], ops.upsample2x(coarse)], axis=-1)
-        x = features["neck"] = _Unit(self.neck_channels, name="neck")(x, train=train)
+        x = features["neck"] = DarknetUnit(self.neck_channels, name="neck")(x, train=train)
         a, depth = len(np.asarray(self.anchor_boxes)), 5 + self.num_classes
-
-        def bias(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-            """Objectness begins at `prior`: else the many empty slots drown everything at first."""
-            logit = math.log(self.prior / (1 - self.prior))
-            return jnp.zeros((a, depth), dtype).at[:, 4].set(logit).reshape(shape)
-
-        x = Conv(a * depth, 1, bias_init=bias, name="head")(x)
+        x = Conv(a * depth, 1, bias_init=objectness_prior(a, depth, self.prior), name="head")(x)
         return x.reshape(*x.shape[:3], a, depth), features

@@ -6,9 +6,11 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
 
     boxes      box_convert box_area box_iou paired_box_iou generalized_box_iou paired_generalized_box_iou
                clip_boxes_to_image encode_boxes decode_boxes largest_box
+    box_distances  distance_box_iou complete_box_iou paired_distance_box_iou paired_complete_box_iou
     anchors    kmeans_anchor_boxes match_anchor_boxes shape_iou
-    grids      decode_yolo encode_yolo
+    grids      decode_yolo encode_yolo decode_yolo_v1
     nms        nms batched_nms
+    soft_nms   soft_nms matrix_nms
     roi        roi_align
     features   gram_matrix
     distances  cosine_similarity paired_distances paired_squared_distances
@@ -25,6 +27,12 @@ is one. Images are NHWC, boxes xyxy; names are torchvision's where it has one.
 """
 
 from jaxcv.ops.anchors import AnchorBoxes, kmeans_anchor_boxes, match_anchor_boxes, shape_iou
+from jaxcv.ops.box_distances import (
+    complete_box_iou,
+    distance_box_iou,
+    paired_complete_box_iou,
+    paired_distance_box_iou,
+)
 from jaxcv.ops.boxes import (
     BoxFormat,
     box_area,
@@ -57,7 +65,7 @@ from jaxcv.ops.distances import (
     pairwise_squared_distances,
 )
 from jaxcv.ops.features import gram_matrix
-from jaxcv.ops.grids import GridTargets, decode_yolo, encode_yolo
+from jaxcv.ops.grids import GridTargets, YoloOutputs, decode_yolo, decode_yolo_v1, encode_yolo
 from jaxcv.ops.heatmaps import gaussian_heatmaps, soft_argmax
 from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
 from jaxcv.ops.nms import batched_nms, nms
@@ -65,6 +73,7 @@ from jaxcv.ops.normalization import batch_norm, local_response_norm
 from jaxcv.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from jaxcv.ops.roi import roi_align
 from jaxcv.ops.sliding import Scales, image_pyramid, pyramid_scales, sliding_windows, window_boxes
+from jaxcv.ops.soft_nms import matrix_nms, soft_nms
 from jaxcv.ops.warps import (
     Interpolation,
     affine_matrix,
@@ -85,6 +94,7 @@ __all__ = [
     "Interpolation",
     "Padding",
     "Scales",
+    "YoloOutputs",
     "adaptive_avg_pool2d",
     "adjust_colors",
     "adjust_hue",
@@ -100,6 +110,7 @@ __all__ = [
     "box_iou",
     "boxes_in_window",
     "clip_boxes_to_image",
+    "complete_box_iou",
     "conv2d",
     "conv_multiply_adds",
     "conv_output_size",
@@ -108,7 +119,9 @@ __all__ = [
     "cosine_similarity",
     "decode_boxes",
     "decode_yolo",
+    "decode_yolo_v1",
     "depthwise_conv2d",
+    "distance_box_iou",
     "elastic_limit",
     "elastic_places",
     "elastic_points",
@@ -124,9 +137,12 @@ __all__ = [
     "largest_box",
     "local_response_norm",
     "match_anchor_boxes",
+    "matrix_nms",
     "max_pool2d",
     "nms",
     "paired_box_iou",
+    "paired_complete_box_iou",
+    "paired_distance_box_iou",
     "paired_distances",
     "paired_generalized_box_iou",
     "paired_squared_distances",
@@ -139,6 +155,7 @@ __all__ = [
     "shape_iou",
     "sliding_windows",
     "soft_argmax",
+    "soft_nms",
     "to_float",
     "upsample2x",
     "warp",

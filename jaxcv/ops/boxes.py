@@ -221,7 +221,7 @@ def decode_boxes(
     return jnp.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=-1)
 
 
-def _overlap(a: Array, b: Array) -> tuple[Array, Array]:
+def overlap(a: Array, b: Array) -> tuple[Array, Array]:
     """Intersection and union of boxes that broadcast against each other, column by column: XLA fuses it to one loop."""
     width = jnp.maximum(jnp.minimum(a[..., 2], b[..., 2]) - jnp.maximum(a[..., 0], b[..., 0]), 0.0)
     height = jnp.maximum(jnp.minimum(a[..., 3], b[..., 3]) - jnp.maximum(a[..., 1], b[..., 1]), 0.0)
@@ -229,22 +229,22 @@ def _overlap(a: Array, b: Array) -> tuple[Array, Array]:
     return intersection, box_area(a) + box_area(b) - intersection
 
 
-def _ratio(numerator: Array, denominator: Array) -> Array:
+def ratio(numerator: Array, denominator: Array) -> Array:
     """The quotient of two areas, 0 where the lower one is empty; masked on both sides of the division for its slope."""
     fine = denominator > _SMALLEST_AREA
     return jnp.where(fine, numerator / jnp.where(fine, denominator, 1.0), 0.0)
 
 
 def _iou(a: Array, b: Array) -> Array:
-    return _ratio(*_overlap(a, b))
+    return ratio(*overlap(a, b))
 
 
 def _generalized_iou(a: Array, b: Array) -> Array:
-    intersection, union = _overlap(a, b)
+    intersection, union = overlap(a, b)
     width = jnp.maximum(jnp.maximum(a[..., 2], b[..., 2]) - jnp.minimum(a[..., 0], b[..., 0]), 0.0)
     height = jnp.maximum(jnp.maximum(a[..., 3], b[..., 3]) - jnp.minimum(a[..., 1], b[..., 1]), 0.0)
     hull = width * height
-    return _ratio(intersection, union) - _ratio(hull - union, hull)
+    return ratio(intersection, union) - ratio(hull - union, hull)
 
 
 def _centre_and_size(boxes: Array) -> tuple[Array, Array, Array, Array]:

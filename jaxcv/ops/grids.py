@@ -2,6 +2,7 @@
 
 A network of output `[gh, gw, a, 5 + k]` divides its input image into gh x gw cells with `a` anchor boxes each; a
 (cell, anchor box) pair is a slot. In a slot stand t_x, t_y, t_w, t_h, the objectness logit and `k` class logits.
+Networks with several grids (YOLOv3) return a tuple of such arrays, finest first.
 """
 
 import functools
@@ -12,10 +13,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxcv.ops.anchors import match_anchor_boxes
+from jaxcv.ops.anchors import AnchorBoxes, match_anchor_boxes
 
 _LARGEST_LOG_SCALE = math.log(1000 / 16)
 _SMALLEST_SIDE = 1e-6
+
+
+YoloOutputs = Float[Array, "b gh gw a d"] | tuple[Float[Array, "b _ _ _ d"], ...]
+"""What a network with anchor boxes says: one grid, or several, finest first."""
+
+
+def grids(outputs: YoloOutputs, anchor_boxes: AnchorBoxes) -> list[tuple[Array, Array]]:
+    """Each grid with the anchor boxes that are its own: as many as it has, one grid after the other.
+
+    Raises:
+        ValueError: There are more or fewer anchor boxes than the grids have.
+    """
+    every = outputs if isinstance(outputs, tuple) else (outputs,)
+    anchors, pairs, start = jnp.asarray(anchor_boxes, jnp.float32), [], 0
+    for grid in every:
+        pairs.append((grid, anchors[start : start + grid.shape[-2]]))
+        start += grid.shape[-2]
+    if start != len(anchors):
+        raise ValueError(f"{len(anchors)} anchor boxes for outputs with {start}")
+    return pairs
 
 
 class GridTargets(NamedTuple):
@@ -98,3 +119,35 @@ def encode_yolo(
     offset = jnp.clip(jnp.stack([x - column, y - row], axis=-1), 0.0, 1.0)
     chosen = jnp.maximum(anchor_boxes[anchor], _SMALLEST_SIDE)
     return GridTargets(cell * anchor_boxes.shape[0] + anchor, offset, jnp.log(sizes / chosen))
+
+
+@functools.partial(jax.jit, static_argnames=("num_boxes", "image_size"))
+def decode_yolo_v1(
+    outputs: Float[Array, "*b gh gw d"], *, num_boxes: int, image_size: tuple[int, int]
+) -> Float[Array, "*b gh gw num_boxes 4"]:
+    """The boxes in every cell of the first YOLO.
+
+    Centre = ((x, y) + cell) * stride; sides = those of the image times the squares of what the network says, which
+    predicts their roots.
+
+    Args:
+        outputs: `[..., gh, gw, 5 * num_boxes + k]`: for each box x, y (of the centre in the cell, in cells), the roots
+            of width and height (as shares of the image's), its confidence; then the k class scores of the cell.
+        num_boxes: Boxes in a cell.
+        image_size: (height, width) of the network's input in pixels.
+
+    Returns:
+        `[..., gh, gw, num_boxes, 4]` xyxy in pixels, not clipped to the image.
+
+    References:
+        Redmon et al., You Only Look Once, https://arxiv.org/abs/1506.02640, sections 2 and 2.2.
+    """
+    *batch, rows, columns, _ = outputs.shape
+    said = outputs[..., : 5 * num_boxes].reshape(*batch, rows, columns, num_boxes, 5)
+    lead = (1,) * len(batch)
+    row = jnp.arange(rows, dtype=outputs.dtype).reshape(*lead, rows, 1, 1)
+    column = jnp.arange(columns, dtype=outputs.dtype).reshape(*lead, 1, columns, 1)
+    x = (said[..., 0] + column) * (image_size[1] / columns)
+    y = (said[..., 1] + row) * (image_size[0] / rows)
+    half_w, half_h = (jnp.square(said[..., 2 + i]) * image_size[1 - i] / 2 for i in range(2))
+    return jnp.stack([x - half_w, y - half_h, x + half_w, y + half_h], axis=-1)

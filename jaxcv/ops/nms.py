@@ -6,6 +6,7 @@ O(n): no n x n matrix of overlaps is ever made. Indices have no slope, so nothin
 
 import functools
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +24,14 @@ _FEW = 8
 """Over classes, fewer outputs than this share of the boxes are found sooner best score first than class by class."""
 
 
-@functools.partial(jax.jit, static_argnames=("max_outputs",))
+@functools.partial(jax.jit, static_argnames=("criterion", "max_outputs"))
 def nms(
     boxes: Float[Array, "n 4"],
     scores: Float[Array, " n"],
     *,
     iou_threshold: Scalar = 0.5,
     score_threshold: Scalar = -math.inf,
+    criterion: Literal["iou", "diou"] = "iou",
     max_outputs: int | None = None,
 ) -> tuple[Int[Array, " kept"], Bool[Array, " kept"]]:
     """Keep the best box, drop those that overlap it too much, and so on while any remain.
@@ -37,8 +39,10 @@ def nms(
     Args:
         boxes: `[n, 4]` xyxy, any unit; `n` may be 0.
         scores: `[n]`, any scale. Among equals the lowest index goes first. NaN is never kept.
-        iou_threshold: A box is dropped if its IoU with a kept one exceeds this.
+        iou_threshold: A box is dropped if its IoU with a kept one exceeds this, in the precision of the boxes
+            (torchvision compares float32 with the threshold in double: an IoU of 3/10 exceeds 0.3 there).
         score_threshold: Only scores above this are looked at.
+        criterion: What is compared with the threshold: the IoU, or the IoU less how far apart the centres are.
         max_outputs: Length of the outputs; by default `n`. Much smaller than `n` is much faster.
 
     Returns:
@@ -46,12 +50,13 @@ def nms(
         valid: `[max_outputs]` bool.
 
     References:
-        torchvision's `nms`, whose order among equal scores is left open.
+        torchvision's `nms`, whose order among equal scores is left open; for `diou` Zheng et al., Distance-IoU Loss,
+        https://arxiv.org/abs/1911.08287, section 3.4.
     """
-    return _nms(boxes, scores, None, iou_threshold, score_threshold, max_outputs)
+    return _nms(boxes, scores, None, iou_threshold, score_threshold, max_outputs, criterion == "diou")
 
 
-@functools.partial(jax.jit, static_argnames=("max_outputs",))
+@functools.partial(jax.jit, static_argnames=("criterion", "max_outputs"))
 def batched_nms(
     boxes: Float[Array, "n 4"],
     scores: Float[Array, " n"],
@@ -59,6 +64,7 @@ def batched_nms(
     *,
     iou_threshold: Scalar = 0.5,
     score_threshold: Scalar = -math.inf,
+    criterion: Literal["iou", "diou"] = "iou",
     max_outputs: int | None = None,
 ) -> tuple[Int[Array, " kept"], Bool[Array, " kept"]]:
     """Non-maximum suppression within each class; boxes of different classes never drop each other.
@@ -72,6 +78,7 @@ def batched_nms(
         classes: `[n]` integers, any values.
         iou_threshold: A box is dropped if its IoU with a kept one of its class exceeds this.
         score_threshold: Only scores above this are looked at.
+        criterion: What is compared with the threshold: the IoU, or the IoU less how far apart the centres are.
         max_outputs: Length of the outputs over all classes; by default `n`. Much smaller than `n` is much faster.
 
     Returns:
@@ -81,7 +88,7 @@ def batched_nms(
     References:
         torchvision's `batched_nms`.
     """
-    return _nms(boxes, scores, classes, iou_threshold, score_threshold, max_outputs)
+    return _nms(boxes, scores, classes, iou_threshold, score_threshold, max_outputs, criterion == "diou")
 
 
 def _nms(
@@ -91,6 +98,7 @@ def _nms(
     iou_threshold: Scalar,
     score_threshold: Scalar,
     max_outputs: int | None,
+    distance: bool,
 ) -> tuple[Array, Array]:
     n = boxes.shape[0]
     length = n if max_outputs is None else max_outputs
@@ -104,13 +112,13 @@ def _nms(
     order = jnp.argsort(jnp.where(candidates, -scores, jnp.inf), stable=True).astype(jnp.int32)
     if classes is None or _FEW * length <= n:
         classes = None if classes is None else classes[order]
-        kept = _keep(min(length, n), False)(boxes[order], classes, count, iou_threshold)
+        kept = _keep(min(length, n), False, distance)(boxes[order], classes, count, iou_threshold)
     else:
         # One class after the other, so that a box meets no more than its class; what is no candidate goes last.
         last = jnp.iinfo(classes.dtype).max
         sorted_classes = jnp.where(jnp.arange(n) < count, classes[order], last)
         sorted_classes, ranks = lax.sort((sorted_classes, lax.iota(jnp.int32, n)), num_keys=1, is_stable=True)
-        kept = _keep(n, True)(boxes[order[ranks]], sorted_classes, count, iou_threshold)
+        kept = _keep(n, True, distance)(boxes[order[ranks]], sorted_classes, count, iou_threshold)
         # Back to the order of the scores.
         ranks = jnp.where(kept < n, ranks[jnp.minimum(kept, n - 1)], n)
         kept = _places(jnp.zeros(n, bool).at[ranks].set(True, mode="drop"), n)
@@ -119,7 +127,7 @@ def _nms(
     return jnp.where(valid, order[jnp.minimum(kept, n - 1)], 0), valid
 
 
-def _keep(limit: int, by_class: bool):
+def _keep(limit: int, by_class: bool, distance: bool):
     """The greedy selection over sorted boxes, one example at a time under vmap: a batched loop would wait for all.
 
     Blocks of boxes are looked at in turn: first against the boxes kept so far, then against each other.
@@ -132,7 +140,7 @@ def _keep(limit: int, by_class: bool):
         blocks = -(-n // _BLOCK)
         # What is compared, in columns: coordinates and areas [5, n], and classes [n] where they matter.
         every = _padded((_with_areas(boxes), classes), blocks * _BLOCK - n)
-        earlier = _overlaps_within_blocks(every, iou_threshold)
+        earlier = _overlaps_within_blocks(every, iou_threshold, distance)
         if blocks == 1:
             alive = _settle(jnp.arange(_BLOCK, dtype=jnp.int32) < count, earlier[0])
             return jnp.minimum(_places(alive, _BLOCK), n)[:limit]
@@ -151,7 +159,7 @@ def _keep(limit: int, by_class: bool):
             def drop(carry):
                 tile, alive = carry
                 theirs = _part(kept_ones, tile * _TILE, _TILE)
-                return tile + 1, alive & ~_overlap(_across(theirs), _along(mine), iou_threshold).any(0)
+                return tile + 1, alive & ~_overlap(_across(theirs), _along(mine), iou_threshold, distance).any(0)
 
             alive = start + jnp.arange(_BLOCK, dtype=jnp.int32) < count
             alive = lax.while_loop(lambda carry: carry[0] * _TILE < total, drop, (done, alive))[1]
@@ -201,15 +209,26 @@ def _along(ones):
     return jax.tree.map(lambda x: x[..., None, :], ones)
 
 
-def _overlap(a, b, iou_threshold):
+def _overlap(a, b, iou_threshold, distance):
     """Whether boxes are of one class and their IoU exceeds the threshold, in torchvision's operations and order."""
     (a, a_classes), (b, b_classes) = a, b
     width = _larger(_smaller(a[2], b[2]) - _larger(a[0], b[0]), 0.0)
     height = _larger(_smaller(a[3], b[3]) - _larger(a[1], b[1]), 0.0)
     intersection = width * height
     # No guard: 0 / 0 is NaN, and NaN exceeds nothing.
-    exceeds = intersection / (a[4] + b[4] - intersection) > iou_threshold
+    overlap = intersection / (a[4] + b[4] - intersection)
+    if distance:
+        overlap -= _distance(a, b)
+    exceeds = overlap > iou_threshold
     return exceeds if a_classes is None else exceeds & (a_classes == b_classes)
+
+
+def _distance(a, b):
+    """The squared distance of the centres over that of the hull's corners."""
+    x, y = (a[0] + a[2] - b[0] - b[2]) / 2, (a[1] + a[3] - b[1] - b[3]) / 2
+    width = _larger(a[2], b[2]) - _smaller(a[0], b[0])
+    height = _larger(a[3], b[3]) - _smaller(a[1], b[1])
+    return (x * x + y * y) / (width * width + height * height)
 
 
 # One instruction each, where jnp.minimum and maximum take three to pass on NaN; the area does that already.
@@ -221,7 +240,7 @@ def _larger(a, b):
     return jnp.where(a > b, a, b)
 
 
-def _overlaps_within_blocks(every, iou_threshold):
+def _overlaps_within_blocks(every, iou_threshold, distance):
     """Which earlier boxes of its block each box overlaps too much: bits, [blocks, _BLOCK / 32, _BLOCK] uint32."""
     words = _BLOCK // 32
     first = jax.tree.map(lambda x: x.reshape(*x.shape[:-1], -1, words, 32, 1), every)
@@ -229,7 +248,7 @@ def _overlaps_within_blocks(every, iou_threshold):
     place = jnp.arange(_BLOCK, dtype=jnp.int32)
     is_earlier = place.reshape(1, words, 32, 1) < place.reshape(1, 1, 1, _BLOCK)
     bits = jnp.where(is_earlier, _bits().reshape(1, 1, 32, 1), jnp.uint32(0))
-    return jnp.where(_overlap(first, second, iou_threshold), bits, jnp.uint32(0)).sum(2, dtype=jnp.uint32)
+    return jnp.where(_overlap(first, second, iou_threshold, distance), bits, jnp.uint32(0)).sum(2, dtype=jnp.uint32)
 
 
 def _settle(alive, earlier):

@@ -7,12 +7,14 @@ One function serves evaluation, previews, prediction from the command line, and 
     landmarks        2n numbers -> points
     localization     p_c, box and logits -> one box or none
     sliding_windows  logits of windows -> boxes, scores, classes
-    yolo             grid with anchor boxes -> boxes, scores, classes
+    yolo             grids with anchor boxes -> boxes, scores, classes
+    yolo_v1          the first YOLO's grid -> boxes, scores, classes
 """
 
 from jaxcv.predict.classification import classes
-from jaxcv.predict.detection import sliding_windows, yolo
+from jaxcv.predict.detection import yolo, yolo_v1
 from jaxcv.predict.landmarks import heatmaps, landmarks
 from jaxcv.predict.localization import localization
+from jaxcv.predict.windows import sliding_windows
 
-__all__ = ["classes", "heatmaps", "landmarks", "localization", "sliding_windows", "yolo"]
+__all__ = ["classes", "heatmaps", "landmarks", "localization", "sliding_windows", "yolo", "yolo_v1"]

@@ -1,40 +1,70 @@
 """Predictions of detectors: raw outputs to a fixed number of boxes per image."""
 
 import functools
-from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxcv.ops import AnchorBoxes, batched_nms, box_iou, clip_boxes_to_image, decode_yolo
+from jaxcv.ops import (
+    AnchorBoxes,
+    YoloOutputs,
+    batched_nms,
+    clip_boxes_to_image,
+    decode_yolo,
+    decode_yolo_v1,
+    matrix_nms,
+    nms,
+    soft_nms,
+)
+from jaxcv.ops.grids import grids
 from jaxcv.types import Detections, Scalar
 
+Suppression = Literal["greedy", "diou", "soft", "matrix"]
+"""`nms`; the same by IoU less the distance of the centres; `soft_nms`; `matrix_nms`, both `gaussian`."""
 
-@functools.partial(jax.jit, static_argnames=("image_size", "max_outputs", "max_candidates"))
+_STATIC = ("class_scores", "class_agnostic", "confidence", "image_size", "max_candidates", "max_outputs", "suppression")
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
 def yolo(
-    outputs: Float[Array, "b gh gw a d"],
+    outputs: YoloOutputs,
     *,
     anchor_boxes: AnchorBoxes,
     image_size: tuple[int, int],
-    score_threshold: Scalar = 0.05,
+    confidence: Literal["objectness", "class"] = "objectness",
+    class_scores: Literal["softmax", "sigmoid"] = "softmax",
+    score_threshold: Scalar = 0.6,
     iou_threshold: Scalar = 0.5,
+    suppression: Suppression = "greedy",
+    class_agnostic: bool = False,
     max_outputs: int = 100,
     max_candidates: int = 400,
 ) -> Detections:
     """Decode YOLO's outputs and keep the best boxes of each class.
 
-    The score of a class in a slot is objectness x class probability; every (slot, class) pair is a candidate, so one
-    slot may answer with two classes. Boxes are clipped to the image before they are compared.
+    By default the course's rule: a slot answers with its most probable class and the score p_c, its objectness; boxes
+    of p_c <= 0.6 are discarded; then, per class, the box of the largest p_c is kept and those with an IoU above 0.5
+    with it are dropped, while any remain. Average precision wants every answer, however doubtful: COCO's evaluation
+    takes `confidence="class", score_threshold=0.01`.
+
+    Boxes are clipped to the image before they are compared.
 
     Args:
-        outputs: `[b, gh, gw, a, 5 + k]`: t_x, t_y, t_w, t_h, objectness logit, class logits.
-        anchor_boxes: `[a, 2]` of (width, height) in pixels.
+        outputs: `[b, gh, gw, a, 5 + k]`: t_x, t_y, t_w, t_h, objectness logit, class logits; or a tuple of such grids,
+            finest first.
+        anchor_boxes: `[a, 2]` of (width, height) in pixels; of several grids one after the other.
         image_size: (height, width) of the network's input in pixels.
-        score_threshold: Scores up to this are dropped. Average precision wants it low; the course shows boxes above
-            0.6.
-        iou_threshold: Among boxes of a class, one that overlaps a better one by more is dropped.
+        confidence: The score: p_c alone, or p_c x class probability (v1's equation 1), where every (slot, class) pair
+            is a candidate, so that one slot may answer with two classes.
+        class_scores: Class probabilities, which add up to 1 (v2), or each for itself (v3).
+        score_threshold: Scores up to this are discarded.
+        iou_threshold: Among boxes of a class, one that overlaps a better one by more is dropped; not of `soft` and
+            `matrix`, which lower its score instead.
+        suppression: How; see `nms`, `soft_nms` and `matrix_nms`.
+        class_agnostic: Boxes of all classes drop each other.
         max_outputs: Boxes per image.
         max_candidates: Only so many of the best candidates reach the suppression.
 
@@ -42,108 +72,122 @@ def yolo(
         Detections of `max_outputs` rows per image, best first.
 
     References:
-        Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2.
+        Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2; YOLOv3,
+        https://arxiv.org/abs/1804.02767, section 2.
     """
-    outputs = outputs.astype(jnp.float32)
-    boxes = decode_yolo(outputs, jnp.asarray(anchor_boxes, jnp.float32), image_size=image_size)
-    boxes = clip_boxes_to_image(boxes, image_size=image_size)
-    scores = jax.nn.sigmoid(outputs[..., 4:5]) * jax.nn.softmax(outputs[..., 5:])
-    scores = jnp.where(scores > score_threshold, scores, 0.0)
-    b, k = scores.shape[0], scores.shape[-1]
-    kept = functools.partial(
-        _best,
-        iou_threshold=iou_threshold,
-        score_threshold=score_threshold,
-        max_outputs=max_outputs,
-        max_candidates=max_candidates,
-    )
-    return jax.vmap(kept)(boxes.reshape(b, -1, 4), scores.reshape(b, -1, k))
+    boxes, objectness, classes = [], [], []
+    for grid, anchors in grids(outputs, anchor_boxes):
+        grid = grid.astype(jnp.float32)
+        decoded = decode_yolo(grid, anchors, image_size=image_size)
+        boxes.append(decoded.reshape(grid.shape[0], -1, 4))
+        logits = grid[..., 5:]
+        probabilities = jax.nn.softmax(logits) if class_scores == "softmax" else jax.nn.sigmoid(logits)
+        objectness.append(jax.nn.sigmoid(grid[..., 4]).reshape(grid.shape[0], -1))
+        classes.append(probabilities.reshape(grid.shape[0], -1, logits.shape[-1]))
+    limits = (score_threshold, iou_threshold, suppression, class_agnostic, max_outputs, max_candidates)
+    every = [jnp.concatenate(parts, axis=1) for parts in (boxes, objectness, classes)]
+    return _best(every[0], every[1], every[2], _Rule(confidence, image_size, *limits))
 
 
-@functools.partial(jax.jit, static_argnames=("background", "max_outputs", "max_candidates"))
-def sliding_windows(
-    outputs: tuple[Float[Array, "b n k"], Float[Array, "n 4"]],
+@functools.partial(jax.jit, static_argnames=("num_boxes", *(name for name in _STATIC if name != "class_scores")))
+def yolo_v1(
+    outputs: Float[Array, "b gh gw d"],
     *,
-    background: int = 0,
-    score_threshold: Scalar = 0.5,
-    iou_threshold: Scalar = 0.3,
-    min_neighbors: Scalar = 0,
-    neighbor_iou: Scalar = 0.5,
+    num_boxes: int,
+    image_size: tuple[int, int],
+    confidence: Literal["objectness", "class"] = "objectness",
+    score_threshold: Scalar = 0.6,
+    iou_threshold: Scalar = 0.5,
+    suppression: Suppression = "greedy",
+    class_agnostic: bool = False,
     max_outputs: int = 100,
-    max_candidates: int = 1_000,
+    max_candidates: int = 400,
 ) -> Detections:
-    """The windows in which a classifier sees something, the best one of those that overlap.
-
-    The score of a window is the softmax probability of its class.
+    """The same for the outputs of the first YOLO, `num_boxes` boxes and one answer for the class in each cell.
 
     Args:
-        outputs: Logits `[b, n, k]` of every window, and the windows `[n, 4]` xyxy in pixels of the picture: what
-            `models.WindowScanner` gives, or a classifier's answers to the crops of `ops.sliding_windows` with their
-            boxes.
-        background: The class that stands for nothing; never found.
-        score_threshold: Probabilities up to this are dropped.
-        iou_threshold: Among windows of a class, one that overlaps a better one by more is dropped.
-        min_neighbors: A window is dropped before that unless so many others, of its class and above the threshold,
-            overlap it by `neighbor_iou` or more: around an object neighbouring windows agree, false alarms are alone.
-        neighbor_iou: IoU in (0, 1].
+        outputs: `[b, gh, gw, 5 * num_boxes + k]`; see `decode_yolo_v1`. Confidences and class scores are cut to [0, 1].
+        num_boxes: Boxes in a cell.
+        image_size: (height, width) of the network's input in pixels.
+        confidence: The score: the box's confidence, or that times the class score (equation 1).
+        score_threshold: Scores up to this are discarded.
+        iou_threshold: As in `yolo`.
+        suppression: As in `yolo`.
+        class_agnostic: As in `yolo`.
         max_outputs: Boxes per image.
-        max_candidates: Only so many of the best windows are looked at.
+        max_candidates: Only so many of the best candidates reach the suppression.
 
     Returns:
         Detections of `max_outputs` rows per image, best first.
 
     References:
-        Sermanet et al., OverFeat, https://arxiv.org/abs/1312.6229 (which merges boxes where this suppresses them).
-        Dalal, Triggs, Histograms of oriented gradients for human detection, CVPR 2005.
-        Rowley, Baluja, Kanade, Neural network-based face detection, 1998, section 3.1 (counting neighbours).
+        Redmon et al., You Only Look Once, https://arxiv.org/abs/1506.02640, sections 2 and 2.3.
     """
-    logits, boxes = outputs
-    scores = jax.nn.softmax(logits.astype(jnp.float32)).at[..., background].set(0.0)
-    kept = functools.partial(
-        _best,
-        iou_threshold=iou_threshold,
-        score_threshold=score_threshold,
-        max_outputs=max_outputs,
-        max_candidates=max_candidates,
-        agreed=functools.partial(_agreed, min_neighbors=min_neighbors, neighbor_iou=neighbor_iou),
+    outputs = outputs.astype(jnp.float32)
+    b = outputs.shape[0]
+    boxes = decode_yolo_v1(outputs, num_boxes=num_boxes, image_size=image_size)
+    said = outputs[..., : 5 * num_boxes].reshape(*outputs.shape[:3], num_boxes, 5)
+    classes = jnp.broadcast_to(
+        outputs[..., None, 5 * num_boxes :], (*said.shape[:4], outputs.shape[-1] - 5 * num_boxes)
     )
-    boxes = boxes.astype(jnp.float32)
-    return jax.vmap(lambda scores: kept(boxes, scores))(jnp.where(scores > score_threshold, scores, 0.0))
+    limits = (score_threshold, iou_threshold, suppression, class_agnostic, max_outputs, max_candidates)
+    objectness = jnp.clip(said[..., 4], 0.0, 1.0).reshape(b, -1)
+    classes = jnp.clip(classes, 0.0, 1.0).reshape(b, -1, classes.shape[-1])
+    return _best(boxes.reshape(b, -1, 4), objectness, classes, _Rule(confidence, image_size, *limits))
 
 
-def _agreed(boxes: Array, scores: Array, classes: Array, *, min_neighbors: Scalar, neighbor_iou: Scalar) -> Array:
-    """The scores [n], 0 of those that too few others agree with."""
-    found = scores > 0
-    alike = (box_iou(boxes, boxes) >= neighbor_iou) & (classes[:, None] == classes[None]) & found[None]
-    others = alike.sum(axis=1) - 1  # but itself
-    return jnp.where(others >= min_neighbors, scores, 0.0)
+class _Rule(NamedTuple):
+    """What is kept; see `yolo`."""
+
+    confidence: str
+    image_size: tuple[int, int]
+    score_threshold: Scalar
+    iou_threshold: Scalar
+    suppression: str
+    class_agnostic: bool
+    max_outputs: int
+    max_candidates: int
 
 
-def _best(
-    boxes: Array,
-    scores: Array,
-    *,
-    iou_threshold: Scalar,
-    score_threshold: Scalar,
-    max_outputs: int,
-    max_candidates: int,
-    agreed: Callable[[Array, Array, Array], Array] | None = None,
-) -> Detections:
-    """Of boxes [n 4] with a score for each class [n k], the best of each class that do not overlap."""
-    k = scores.shape[-1]
-    best, candidate = lax.top_k(scores.reshape(-1), min(max_candidates, scores.size))
-    box, label = boxes[candidate // k], candidate % k
-    if agreed is not None:
-        best = agreed(box, best, label)
-    index, valid = batched_nms(
-        box, best, label, iou_threshold=iou_threshold, score_threshold=score_threshold, max_outputs=max_outputs
-    )
-    if best.size == 0:
-        index = jnp.zeros_like(index)
-        box, best, label = jnp.zeros((1, 4)), jnp.zeros(1), jnp.zeros(1, label.dtype)
-    return Detections(
-        boxes=jnp.where(valid[:, None], box[index], 0.0),
-        scores=jnp.where(valid, best[index], 0.0),
-        classes=jnp.where(valid, label[index], -1),
-        valid=valid,
-    )
+def _best(boxes: Array, objectness: Array, classes: Array, rule: _Rule) -> Detections:
+    """Detections out of every slot's box [b n 4], objectness [b n] and class probabilities [b n k]."""
+    boxes = clip_boxes_to_image(boxes, image_size=rule.image_size)
+    k = classes.shape[-1]
+
+    def one(boxes: Array, objectness: Array, classes: Array) -> Detections:
+        if rule.confidence == "objectness":
+            scores = jnp.where(objectness > rule.score_threshold, objectness, 0.0)
+            best, slot = lax.top_k(scores, min(rule.max_candidates, scores.size))
+            label = classes[slot].argmax(-1)
+        else:
+            scores = objectness[:, None] * classes
+            scores = jnp.where(scores > rule.score_threshold, scores, 0.0)
+            # The best slots hold the best candidates: not all slots times classes need sorting.
+            _, slots = lax.top_k(scores.max(-1), min(rule.max_candidates, scores.shape[0]))
+            best, candidate = lax.top_k(scores[slots].reshape(-1), min(rule.max_candidates, slots.size * k))
+            slot, label = slots[candidate // k], candidate % k
+        box, label = boxes[slot], label.astype(jnp.int32)
+        by_class = None if rule.class_agnostic else label
+        if rule.suppression in ("greedy", "diou"):
+            limits = {"score_threshold": rule.score_threshold, "max_outputs": rule.max_outputs}
+            criterion = "iou" if rule.suppression == "greedy" else "diou"
+            if by_class is None:
+                index, valid = nms(box, best, iou_threshold=rule.iou_threshold, criterion=criterion, **limits)
+            else:
+                index, valid = batched_nms(
+                    box, best, by_class, iou_threshold=rule.iou_threshold, criterion=criterion, **limits
+                )
+            kept = best[index]
+        else:
+            soften = soft_nms if rule.suppression == "soft" else matrix_nms
+            index, kept, valid = soften(
+                box, best, classes=by_class, score_threshold=rule.score_threshold, max_outputs=rule.max_outputs
+            )
+        return Detections(
+            boxes=jnp.where(valid[:, None], box[index], 0.0),
+            scores=jnp.where(valid, kept, 0.0),
+            classes=jnp.where(valid, label[index], -1),
+            valid=valid,
+        )
+
+    return jax.vmap(one)(boxes, objectness, classes)

@@ -1,16 +1,19 @@
-"""The grammar of overrides: `lr=1e-3,1e-4 seed=0,1` is a grid of four trials.
+"""The grammar of overrides: `lr=1e-3,1e-4 seed=0,1` is a grid of four trials, `lr=log(1e-4,1e-1)` a range to search.
 
 A comma outside brackets and quotes separates alternatives; several names make the product. Values are Python literals
-checked against the annotation; where the annotation is `str`, the text stands for itself.
+checked against the annotation; where the annotation is `str`, the text stands for itself. `uniform(a,b)` and
+`log(a,b)` are ranges, both ends included, of integers where the annotation is `int`; `uniform(a,b,step)` has steps.
 """
 
 import ast
 import hashlib
 import itertools
+import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jaxcv.train.experiment import Hyperparameter, check_value
@@ -19,13 +22,34 @@ from jaxcv.types import UserError, unknown_name
 _LONGEST_NAME = 200  # of a folder; file systems allow 255 bytes
 
 
-def parse_overrides(tokens: Sequence[str], known: Mapping[str, Hyperparameter]) -> dict[str, list[Any]]:
-    """`name=value,...` tokens as alternatives by name, in the order of the signature.
+@dataclass(frozen=True)
+class Range:
+    """Values from `low` to `high`, both included."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    """Drawn evenly on a logarithmic scale."""
+    integer: bool = False
+    step: int | float | None = None
+    """Between neighbouring values; None: any value, of integers all."""
+
+    def __str__(self) -> str:
+        ends = [self.low, self.high, *([self.step] if self.step is not None else [])]
+        return f"{'log' if self.log else 'uniform'}({','.join(f'{end:g}' for end in ends)})"
+
+
+Space = Mapping[str, Sequence[Any] | Range]
+"""By name: alternatives, or a range."""
+
+
+def parse_overrides(tokens: Sequence[str], known: Mapping[str, Hyperparameter]) -> dict[str, list[Any] | Range]:
+    """`name=value,...` tokens as alternatives or a range by name, in the order of the signature.
 
     Raises:
         UserError: no `=`, an unknown or repeated name, or a value that does not fit its annotation.
     """
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[Any] | Range] = {}
     for token in tokens:
         name, equals, text = token.partition("=")
         if not equals:
@@ -34,9 +58,13 @@ def parse_overrides(tokens: Sequence[str], known: Mapping[str, Hyperparameter]) 
             raise UserError(unknown_name("hyperparameter", name, known))
         if name in found:
             raise UserError(f"{name} is given twice; alternatives are separated by commas: {name}=a,b")
-        found[name] = [_parse(part, known[name]) for part in split_alternatives(text)]
-        if len(set(map(repr, found[name]))) < len(found[name]):
+        if (searched := _parse_range(text, known[name])) is not None:
+            found[name] = searched
+            continue
+        values = [_parse(part, known[name]) for part in split_alternatives(text)]
+        if len(set(map(repr, values))) < len(values):
             raise UserError(f"{token}: the same value twice")
+        found[name] = values
     return {name: found[name] for name in known if name in found}
 
 
@@ -58,12 +86,49 @@ def split_alternatives(text: str) -> list[str]:
     return [*parts, text[start:]]
 
 
+def _options(h: Hyperparameter) -> tuple[Any, ...]:
+    union = typing.get_origin(h.annotation) in (typing.Union, types.UnionType)  # a tuple's arguments are its elements
+    return typing.get_args(h.annotation) if union else (h.annotation,)
+
+
+def _parse_range(text: str, h: Hyperparameter) -> Range | None:
+    """The range that `log(a,b)` or `uniform(a,b)` stands for; None for anything else."""
+    form = re.search(r"\b(log|uniform)\s*\(", text)
+    if form is None or str in _options(h):
+        return None
+
+    def refuse(why: str) -> typing.NoReturn:
+        raise UserError(f"{h.name}={text}: {why}; for example {h.name}=log(1e-4,1e-1) or {h.name}=uniform(0,1)")
+
+    whole = re.fullmatch(r"\s*(log|uniform)\s*\(([^()]*)\)\s*", text)
+    if whole is None:
+        refuse("a range stands alone")
+    integer = int in _options(h) and float not in _options(h)
+    if not integer and float not in _options(h):
+        refuse(f"a range is for numbers, and {h.name} is {h.type_name}")
+    try:
+        numbers = [ast.literal_eval(part.strip()) for part in whole[2].split(",")]
+    except (ValueError, SyntaxError):
+        refuse("the ends are numbers")
+    if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+        refuse("the ends are numbers")
+    if len(numbers) not in (2, 3):
+        refuse("a range has two ends")
+    if integer and not all(type(n) is int for n in numbers):
+        refuse(f"{h.name} is int, so its ends are too")
+    low, high, log = numbers[0], numbers[1], whole[1] == "log"
+    if not low < high:
+        refuse("the first end is below the second")
+    if log and low <= 0:
+        refuse("a logarithm needs ends above 0")
+    if len(numbers) == 3 and (log or numbers[2] <= 0):
+        refuse("log takes no step" if log else "a step is above 0")
+    return Range(low, high, log, integer, numbers[2] if len(numbers) == 3 else None)
+
+
 def _parse(text: str, h: Hyperparameter) -> Any:
     text = text.strip()
-    union = typing.get_origin(h.annotation) in (typing.Union, types.UnionType)  # a tuple's arguments are its elements
-    options = typing.get_args(h.annotation) if union else (h.annotation,)
-    if re.fullmatch(r"(log|uniform)\(.*\)", text) and str not in options:
-        raise UserError(f"{h.name}={text}: ranges cannot be searched yet; list the values: {h.name}=a,b,c")
+    options = _options(h)
     if bool in options and text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
@@ -78,9 +143,50 @@ def _parse(text: str, h: Hyperparameter) -> Any:
     return check_value(h, value)
 
 
-def trials(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """The product of all alternatives; the last name varies fastest. One empty trial where nothing is overridden."""
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+def trials(grid: Space) -> list[dict[str, Any]]:
+    """The product of all alternatives; the last name varies fastest. One empty trial where nothing is overridden.
+
+    Raises:
+        UserError: a range, which has no end of values.
+    """
+    lists: dict[str, Sequence[Any]] = {}
+    for name, values in grid.items():
+        if isinstance(values, Range):
+            raise UserError(f"{name}={values} is a range: list values, or search it with --trials N")
+        lists[name] = values
+    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+
+
+def own_trials(
+    sweep: Callable[[], Iterable[Mapping[str, Any]]], grid: Space, known: Mapping[str, Hyperparameter], file: str
+) -> list[dict[str, Any]]:
+    """The trials that an experiment file's own `sweep()` yields, each at every value of the command line.
+
+    Args:
+        sweep: yields overrides.
+        grid: of the command line; wins over what is yielded.
+        known: hyperparameters of the experiment.
+        file: for messages.
+
+    Raises:
+        UserError: what is yielded is no mapping, or has an unknown name or a value of the wrong type.
+    """
+    found = []
+    for number, yielded in enumerate(sweep(), start=1):
+        if not isinstance(yielded, Mapping):
+            raise UserError(f"{file}: sweep() yields {yielded!r} as trial {number}; expected a dict of hyperparameters")
+        for name in yielded:
+            if name not in known:
+                raise UserError(f"{file}: sweep(), trial {number}: {unknown_name('hyperparameter', name, known)}")
+        checked = {name: check_value(known[name], value) for name, value in yielded.items()}
+        for typed in trials(grid):
+            merged = {**checked, **typed}
+            trial = {name: merged[name] for name in known if name in merged}
+            if trial not in found:
+                found.append(trial)
+    if not found:
+        raise UserError(f"{file}: sweep() yields no trial")
+    return found
 
 
 def folder_name(overrides: Mapping[str, Any]) -> str:

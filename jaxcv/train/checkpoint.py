@@ -7,6 +7,7 @@ array files themselves carry no check sum: a flipped bit would otherwise be rest
 import copy
 import functools
 import logging
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,22 @@ def managers() -> Any:
     return checkpoint_managers
 
 
+_saving = threading.Lock()
+"""Orbax numbers the operations of a process and waits for them by number: two runs at once would wait for ever."""
 _WORST = -1e300  # ranks a checkpoint that was not evaluated; JSON has no -inf
 
 
 class DamagedCheckpoint(Exception):
     """A checkpoint that cannot be read back as it was written."""
+
+
+class Snapshot:
+    """State and position at one step, copied: the loop may go on and overwrite its donated buffers."""
+
+    def __init__(self, state: Any, position: dict[str, Any], *, rank: float | None = None):
+        """As `Checkpoints.save`."""
+        self.step, self.rank, self.position = int(state.step), rank, copy.deepcopy(position)
+        self.arrays = {name: np.array(leaf) for name, leaf in _leaves(state)}
 
 
 class Checkpoints:
@@ -75,18 +87,23 @@ class Checkpoints:
             position: of the data, and whatever else is needed to go on.
             rank: of the evaluation made at this step, larger is better.
         """
-        # Copies of our own: the loop goes on, and overwrites donated buffers, while orbax is still reading.
-        position = copy.deepcopy(position)
-        arrays = {name: np.array(leaf) for name, leaf in _leaves(state)}
+        self.write(Snapshot(state, position, rank=rank))
+
+    def write(self, snapshot: "Snapshot") -> None:
+        """Start writing what was copied before."""
+        arrays, position, rank = snapshot.arrays, snapshot.position, snapshot.rank
         table = {n: [list(a.shape), str(a.dtype), zlib.crc32(a.tobytes())] for n, a in arrays.items()}
-        self._manager.save(
-            int(state.step),
-            args=ocp().args.Composite(
-                state=ocp().args.StandardSave({name: a for name, a in arrays.items() if a.size}),
-                position=ocp().args.JsonSave({"position": position, "arrays": table}),
-            ),
-            metrics={"rank": _WORST if rank is None else rank},
-        )
+        with _saving:
+            self._manager.save(
+                snapshot.step,
+                args=ocp().args.Composite(
+                    state=ocp().args.StandardSave({name: a for name, a in arrays.items() if a.size}),
+                    position=ocp().args.JsonSave({"position": position, "arrays": table}),
+                ),
+                metrics={"rank": _WORST if rank is None else rank},
+            )
+            if threading.current_thread() is not threading.main_thread():  # one of several runs in this process
+                self._manager.wait_until_finished()
 
     def wait(self) -> None:
         """Until everything saved is on disk."""

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcv.train.experiment import Experiment
 from jaxcv.train.state import TrainState
 from jaxcv.train.step import Program
 from jaxcv.types import Batch, UserError
@@ -17,7 +18,9 @@ class NonFinite(UserError):
     """Training stopped at a loss or gradient that is not finite."""
 
 
-def diagnose(program: Program, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch) -> str:
+def diagnose(
+    program: Program, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch, *, variant: str | None = None
+) -> str:
     """Name what is not finite in the step from `state` on `batch`: the first of these that is found.
 
     A parameter, the input, a layer's output, a loss term (each with the first example concerned), a gradient.
@@ -25,7 +28,8 @@ def diagnose(program: Program, hyperparameters: Mapping[str, Any], state: TrainS
     for name, leaf in _named(state.params):
         if not np.isfinite(leaf).all():
             return f"parameter {name} was not finite before the step"
-    batch, outputs, features, terms, grads = jax.jit(program.intermediates)(hyperparameters, state, batch)
+    intermediates = program.jitted_intermediates
+    batch, outputs, features, terms, grads = intermediates(hyperparameters, state, batch, variant=variant)
     stages = [(f"input {n}", batch[n]) for n in program.at(hyperparameters).inputs]
     stages += [(f"layer {n}", f) for n, f in features.items()]
     stages += [(f"output {n}".rstrip(), o) for n, o in _named(outputs)]
@@ -61,3 +65,19 @@ def _bad_rows(array: Any) -> np.ndarray:
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return np.zeros(0, int)
     return np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+
+
+def not_finite(
+    folder: Path, shared: Program, setup: Experiment, hyperparameters: Mapping[str, Any], state: TrainState
+) -> NonFinite:
+    """The error to stop a run with; what it needs to be understood is saved in the run's folder.
+
+    The state has not changed since the step that went wrong, so that step can be looked into.
+    """
+    batch = setup.train_data.batch(int(state.step))
+    path = save_evidence(folder, state, batch)
+    culprit = diagnose(shared, hyperparameters, state, batch, variant=setup.variant(int(state.step)))
+    return NonFinite(
+        f"{folder}: loss or gradient not finite at step {int(state.step) + 1}: {culprit}. State, key and batch are "
+        f"in {path}; a smaller learning rate or gradient clipping is the usual remedy"
+    )

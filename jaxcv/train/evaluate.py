@@ -22,6 +22,7 @@ def evaluate(
     *,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     outcomes: list[Outcomes | Picture] | None = None,
+    reports: list[Any] | None = None,
 ) -> tuple[dict[str, float], list[tuple[Batch, Any]]]:
     """Loss, terms and metrics over all examples of `data`; and the first batches with their predictions.
 
@@ -35,6 +36,7 @@ def evaluate(
         data: one pass of it is made.
         on_batch: called after each batch with the number done and the total.
         outcomes: what `report` needs is put into this list.
+        reports: what the metrics have to show beyond their numbers is put into this list.
     """
     sums: dict[str, np.ndarray] = {}
     measured: dict[Any, list[Any]] = {metric.measure: [] for metric in experiment.metrics.values()}
@@ -68,6 +70,11 @@ def evaluate(
         for (name, draw), measure in named.items():
             if (picture := draw(measured[measure])) is not None:
                 outcomes.append(Picture(name, picture))
+    if reports is not None:
+        makers = {
+            (m.measure, m.report): m for m in experiment.metrics.values() if getattr(m, "report", None) is not None
+        }
+        reports += [m.report(measured[m.measure], data.class_names) for m in makers.values()]
     return values, shown
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+import numpy as np
 import optax
 
 from jaxcv.types import Batch, Batches, Scalar, UserError, unknown_name
@@ -36,12 +37,16 @@ class Experiment:
     """Updates of the parameters."""
     seed: Scalar = 0
     """Of parameters, dropout and augmentation; the data has its own."""
-    augment: Callable[[Any, Batch], Batch] | None = None
-    """`augment(key, batch) -> batch`, on the device, training only; the image arrives as float32 in [0, 1]."""
+    augment: Callable[[Any, Batch], Batch] | Mapping[str, Callable[[Any, Batch], Batch]] | None = None
+    """`augment(key, batch) -> batch`, on the device, training only; the image arrives as float32 in [0, 1]. Several by
+    name, such as one for each size of the picture, take turns of `turn` steps in an order that `seed` decides, each
+    with a compiled step of its own."""
+    turn: int = 10
+    """Steps before another of several augmentations is drawn."""
     predict: Callable[[Any], Any] | None = None
     """`predict(outputs) -> predictions` (`Detections`, `Classes`, ...), fixed shapes."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """Name in the log to `jaxcv.metrics.Metric`. The first one ranks checkpoints and trials; larger is better."""
+    """Name in the log to `jaxcv.metrics.Metric`. The first one ranks checkpoints and trials, in its own direction."""
     inputs: tuple[str, ...] = ("image",)
     """Fields of the batch that the model is fed, in order."""
     initial: Callable[[Any], tuple[Any, Any]] | None = None
@@ -61,6 +66,25 @@ class Experiment:
     previews: int = 8
     """Test images drawn with predictions beside the truth at every evaluation."""
 
+    @property
+    def variants(self) -> tuple[str | None, ...]:
+        """Names of the augmentations that take turns; None alone where there are not several."""
+        return tuple(self.augment) if isinstance(self.augment, Mapping) else (None,)
+
+    def variant(self, step: int) -> str | None:
+        """Whose turn it is at the update after `step` updates: a function of the step and the seed alone."""
+        names = self.variants
+        if len(names) == 1:
+            return names[0]
+        drawn = np.random.default_rng([int(self.seed) % 2**64, step // self.turn]).random()
+        return names[int(drawn * len(names))]
+
+    def augmentation(self, variant: str | None) -> Callable[[Any, Batch], Batch] | None:
+        """The augmentation of a name; None: the first, or the only one."""
+        if not isinstance(self.augment, Mapping):
+            return self.augment
+        return self.augment[next(iter(self.augment)) if variant is None else variant]
+
     def interval(self, what: str) -> int:
         """Steps between two of `what`: "log", "evaluate" or "checkpoint"."""
         chosen = getattr(self, f"{what}_every")
@@ -68,6 +92,15 @@ class Experiment:
             return max(1, chosen)
         share = {"log": min(50, self.steps // 100), "evaluate": self.steps // 5, "checkpoint": self.steps // 20}
         return max(1, share[what])
+
+    @property
+    def ranked_by(self) -> str:
+        """The test value that ranks checkpoints and trials: the first metric, else the loss."""
+        return next(iter(self.metrics), "loss")
+
+    def larger_is_better(self, name: str) -> bool:
+        """Of a test value: a metric knows itself, losses and their terms are better when smaller."""
+        return name in self.metrics and getattr(self.metrics[name], "larger_is_better", True)
 
 
 ExperimentFunction = Callable[..., Experiment]

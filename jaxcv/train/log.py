@@ -3,10 +3,9 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from jaxcv.train.run import read_records
 
@@ -34,9 +33,13 @@ class Records:
         os.fsync(self._file.fileno())
         self._events.scalars(step, split, values)
 
-    def picture(self, step: int, image: np.ndarray) -> None:
-        """A preview [h w 3] uint8 for TensorBoard."""
-        self._events.picture(step, image)
+    def picture(self, step: int, png: bytes, size: tuple[int, int]) -> None:
+        """A preview for TensorBoard, width and height in pixels."""
+        self._events.picture(step, png, size)
+
+    def hyperparameters(self, values: Mapping[str, Any]) -> None:
+        """All values, for TensorBoard's page of hyperparameters; once a run."""
+        self._events.hyperparameters(values)
 
     def close(self) -> None:
         """Close both files."""
@@ -68,9 +71,23 @@ class Events:
         for name, value in values.items():
             self._open().add_scalar(f"{split}/{name}", value, step)
 
-    def picture(self, step: int, image: np.ndarray) -> None:
+    def picture(self, step: int, png: bytes, size: tuple[int, int]) -> None:
         """The preview sheet of this step."""
-        self._open().add_image("previews", image, step, dataformats="HWC")
+        writer = self._open().file_writer  # whose add_image would compress the pixels a second time
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+        image = Summary.Image(height=size[1], width=size[0], colorspace=3, encoded_image_string=png)
+        writer.add_summary(Summary(value=[Summary.Value(tag="previews", image=image)]), step)
+
+    def hyperparameters(self, values: Mapping[str, Any]) -> None:
+        """What the run was asked for; the page finds its results in the curves."""
+        writer = self._open().file_writer
+        from tensorboardX.summary import hparams
+
+        plain = {n: v if isinstance(v, bool | int | float | str) else str(v) for n, v in values.items()}
+        _, session, end = hparams(plain, {})
+        writer.add_summary(session)
+        writer.add_summary(end)
 
     def close(self) -> None:
         """Write what is pending."""

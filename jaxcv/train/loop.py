@@ -7,11 +7,10 @@ and ends with the bytes of a run that was never interrupted.
 
 import contextlib
 import gc
+import io
 import itertools
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,19 +24,22 @@ from jaxcv.train import parts, preview, sharding
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.clock import Clock
 from jaxcv.train.console import Reporter
-from jaxcv.train.diagnose import NonFinite, diagnose, save_evidence
+from jaxcv.train.detection_report import write_detection_report
+from jaxcv.train.diagnose import not_finite
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
+from jaxcv.train.lanes import Lanes, LanesBroken
 from jaxcv.train.log import Records
 from jaxcv.train.programs import program
 from jaxcv.train.report import Outcomes, Picture, write_report
-from jaxcv.train.run import Run, is_finished, open_run
-from jaxcv.train.state import TrainState
-from jaxcv.train.step import Program
+from jaxcv.train.run import Run, is_finished, open_run, read_records, values_of
+from jaxcv.train.saving import Saver
+from jaxcv.train.signals import Preempted, stop_signals
 
+Watch = Callable[[int, Mapping[str, Any]], bool]
+"""`(step, test values) -> whether to stop`; a value that was not finite may be None."""
 
-class Preempted(Exception):
-    """Asked to stop by a signal; a checkpoint of the last step is on disk."""
+_SHORT_RUNS_SPACING = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,16 @@ class Result:
     folder: Path
     values: dict[str, Any]
     steps: int
-    train: dict[str, float] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
     """The last training record."""
-    test: dict[str, float] = field(default_factory=dict)
-    """The last evaluation."""
+    test: dict[str, Any] = field(default_factory=dict)
+    """The last evaluation; None: a value that was not finite."""
     traces: int = 0
     """How often the step was traced for this run."""
     skipped: bool = False
     """It had been finished before."""
+    stopped_at: int | None = None
+    """The step at which its watcher stopped it."""
 
 
 def fit(
@@ -64,6 +68,10 @@ def fit(
     *,
     fresh: bool = False,
     reporter: Reporter | None = None,
+    watch: Watch | None = None,
+    short: bool = False,
+    patience: float = 0.0,
+    lanes: Lanes | None = None,
 ) -> Result:
     """Train to the last step, from wherever an earlier run in the same folder stopped.
 
@@ -73,6 +81,11 @@ def fit(
         workdir: the folder of this run alone; made if need be.
         fresh: begin anew, moving an earlier run aside.
         reporter: what is shown meanwhile; default is a bar on a terminal and lines elsewhere.
+        watch: called with step and values after every evaluation, those before a restart included; if it says True,
+            the run stops there, with a checkpoint.
+        short: one of many short runs: checkpoints keep some seconds' distance, pictures are drawn at the end alone.
+        patience: seconds to wait for another process that trains in the folder.
+        lanes: of the program, in which the steps are taken together with other runs'; this thread has entered them.
 
     Returns:
         The last records. A finished run is not trained again.
@@ -88,13 +101,14 @@ def fit(
     if fresh or not is_finished(workdir):
         for data in (setup.train_data, setup.test_data):
             data.check()
-    with open_run(workdir, experiment, values, fresh=fresh) as run:
+    with open_run(workdir, experiment, values, fresh=fresh, patience=patience) as run:
         if run.finished:
+            _replay(run, setup.steps, watch)
             reporter.say(f"{run.folder}: finished before, nothing to do (--fresh trains it again)")
             return _result(run, setup, skipped=True)
         try:
-            _train(run, experiment, setup, values, reporter)
-        except (Preempted, KeyboardInterrupt):
+            _train(run, experiment, setup, values, reporter, watch, short, lanes)
+        except (Preempted, KeyboardInterrupt, LanesBroken):
             raise
         except BaseException as error:
             run.update(status="failed", error=f"{type(error).__name__}: {error}"[:2000])
@@ -103,11 +117,20 @@ def fit(
 
 
 def _train(
-    run: Run, experiment: ExperimentFunction, setup: Experiment, values: Mapping[str, Any], reporter: Reporter
+    run: Run,
+    experiment: ExperimentFunction,
+    setup: Experiment,
+    values: Mapping[str, Any],
+    reporter: Reporter,
+    watch: Watch | None,
+    short: bool,
+    lanes: Lanes | None,
 ) -> None:
     runtime.enable_compile_cache()
     shared = program(experiment, values)
-    shared.load_ahead()
+    if lanes is None:
+        for variant in setup.variants:
+            shared.load_ahead(variant)
     hyperparameters = shared.hyperparameters(values)
     for name, reason in shared.reasons.items():
         reporter.say(f"{name} is a constant of the compiled step: it {reason}")
@@ -120,6 +143,7 @@ def _train(
         # The state and the place in the data: from the newest checkpoint, else from the beginning.
         batches = iter(setup.train_data)
         checkpoints = stack.enter_context(Checkpoints(run.folder / "checkpoints"))
+        saver = Saver(checkpoints, spacing=_SHORT_RUNS_SPACING if short else 0.0)
         pending: list[dict[str, Any]] = []  # logs of the steps since the last record
         if (restored := checkpoints.restore_newest(shared.state_spec(values))) is not None:
             state, position, complaints = restored
@@ -135,28 +159,37 @@ def _train(
                 (run.folder / "initial.txt").write_text("\n".join(report.lines()) + "\n", encoding="utf-8")
         reporter.say(parts.describe(state.params, setup.trainable))
         rows = setup.train_data.spec["image"].shape[0]
-        state = sharding.replicate(state, rows)
+        place = sharding.put if lanes is None else lambda batch: batch
+        if lanes is None:
+            state = sharding.replicate(state, rows)
         start = int(state.step)
         records = Records(run.folder, step=start)
         stack.callback(records.close)
-        if start == setup.steps:  # killed between the last checkpoint and the word "finished"
-            run.update(status="finished")
+        if start == 0:
+            records.hyperparameters(values)
+        stopped = _replay(run, start, watch)
+        if start == setup.steps or stopped:  # killed between the last checkpoint and the word
+            run.update(status="finished" if start == setup.steps else "stopped")
             return
 
         with ThreadPoolExecutor(1) as pool:  # the first batch is read while the step compiles
             first = pool.submit(next, batches)
-            train_step = shared.compile_step(values)
+            if lanes is None:
+                train_steps = {variant: shared.compile_step(values, variant) for variant in setup.variants}
+            else:
+                train_steps = dict.fromkeys(setup.variants, lanes.step)
             ahead = itertools.chain([first.result()], batches)
         run.update(traces=run.facts["traces"] + shared.report_traces())
         seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())
         reporter.say(f"{run.folder}: {rows} examples a step; compiling took: {seconds}")
-        stop = stack.enter_context(_stop_signals())
+        stop = stack.enter_context(stop_signals())
         stack.enter_context(reporter.training(run.folder.name, setup.steps, start))
         clock = Clock(rows, setup.steps, start)
 
         for step in range(start + 1, setup.steps + 1):
             # 1. The update. Nothing is waited for.
-            state, logs = train_step(hyperparameters, state, sharding.put(next(ahead)))
+            train_step = train_steps[setup.variant(step - 1)]
+            state, logs = train_step(hyperparameters, state, place(next(ahead)))
             pending.append(logs)
             if step == start + 1:
                 jax.block_until_ready(logs)
@@ -175,7 +208,7 @@ def _train(
             # 2. From here on the host looks at numbers. Nothing after a loss that is not finite is kept.
             pending = _as_floats(pending)
             if not all(logs["finite"] for logs in pending):
-                raise _not_finite(run, shared, setup, hyperparameters, state)
+                raise not_finite(run.folder, shared, setup, hyperparameters, state)
 
             # 3. The record of the steps since the last one.
             if logs_now:
@@ -186,72 +219,79 @@ def _train(
                 reporter.step(step, setup.steps, means, speed, eta)
 
             # 4. The evaluation, with its pictures; the last one also with its report.
-            rank = None
+            rank, ends_now = None, step == setup.steps
             if evaluates_now:
                 outcomes: list[Outcomes | Picture] | None = [] if step == setup.steps else None
+                reports: list[Any] | None = [] if step == setup.steps else None
                 with clock.pause(), reporter.counting("evaluating") as count:
                     began = time.monotonic()
-                    test = _evaluate_and_draw(run, shared, setup, hyperparameters, state, records, count, outcomes)
+                    test, shown = evaluate(
+                        shared,
+                        setup,
+                        hyperparameters,
+                        state.evaluation_variables,
+                        setup.test_data,
+                        on_batch=count,
+                        outcomes=outcomes,
+                        reports=reports,
+                    )
                     took = time.monotonic() - began
                     records.write(step, "test", test, time={"seconds": round(took, 3)})
                     reporter.evaluated(step, test, took)
+                    ends_now |= watch is not None and watch(step, test)
+                    if ends_now or not short:
+                        _draw_previews(run, setup, step, shown, records)
                     if outcomes:
                         write_report(outcomes, setup.test_data.class_names, run.folder, reporter)
+                    for report in reports or ():
+                        write_detection_report(report, setup.test_data, run.folder, reporter)
                     rank = _rank(setup, test)
 
             # 5. The checkpoint, now that everything it stands for is on disk.
             if saves_now or stops_now:
                 with clock.pause():
-                    checkpoints.save(state, {"data": batches.get_state(), "pending": pending}, rank=rank)
+                    position = {"data": batches.get_state(), "pending": pending}
+                    saver.save(state, position, rank=rank, must=ends_now or stops_now)
                     clock.checkpoint_made()
+            if ends_now:
+                break
             if stops_now:
-                checkpoints.wait()
+                saver.wait()
                 raise Preempted(f"{run.folder}: stopped at step {step} of {setup.steps}; the same command goes on")
-    run.update(status="finished")  # the checkpoints are closed by now: the last one is on disk
+    # The checkpoints are closed by now: the last one is on disk.
+    run.update(status="finished" if step == setup.steps else "stopped")
 
 
 def _as_floats(logs: list[dict[str, Any]]) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in entry.items()} for entry in jax.device_get(logs)]
 
 
-def _evaluate_and_draw(
-    run: Run,
-    shared: Program,
-    setup: Experiment,
-    hyperparameters: Mapping[str, Any],
-    state: TrainState,
-    records: Records,
-    count: Callable[[int, int], None],
-    outcomes: list[Outcomes | Picture] | None,
-) -> dict[str, float]:
-    variables, data = state.evaluation_variables, setup.test_data
-    values, shown = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, outcomes=outcomes)
-    page = preview.sheet(shown, data.class_names, count=setup.previews)
+def _draw_previews(run: Run, setup: Experiment, step: int, shown: list[Any], records: Records) -> None:
+    page = preview.sheet(shown, setup.test_data.class_names, count=setup.previews)
     if page is not None:
+        png = io.BytesIO()
+        page.save(png, "PNG")
         folder = run.folder / "previews"
         folder.mkdir(exist_ok=True)
-        page.save(folder / f"step_{int(state.step):07}.png")
-        records.picture(int(state.step), np.asarray(page))
-    return values
+        (folder / f"step_{step:07}.png").write_bytes(png.getvalue())
+        records.picture(step, png.getvalue(), page.size)
 
 
-def _not_finite(
-    run: Run, shared: Program, setup: Experiment, hyperparameters: Mapping[str, Any], state: TrainState
-) -> NonFinite:
-    """The state has not changed since the step that went wrong, so that step can be looked into."""
-    batch = setup.train_data.batch(int(state.step))
-    path = save_evidence(run.folder, state, batch)
-    culprit = diagnose(shared, hyperparameters, state, batch)
-    return NonFinite(
-        f"{run.folder}: loss or gradient not finite at step {int(state.step) + 1}: {culprit}. State, key and batch are "
-        f"in {path}; a smaller learning rate or gradient clipping is the usual remedy"
-    )
+def _replay(run: Run, step: int, watch: Watch | None) -> bool:
+    """Tell the watcher of the evaluations up to a step that are on record; its verdict on the last of them."""
+    stop = False
+    if watch is None:
+        return False
+    for record in read_records(run.folder / "metrics.jsonl"):
+        if record["split"] == "test" and record["step"] <= step:
+            stop = watch(record["step"], values_of(record))
+    return stop
 
 
 def _rank(setup: Experiment, test: Mapping[str, float]) -> float | None:
-    """What checkpoints are compared by: the first metric, else the loss turned round."""
-    value = test[next(iter(setup.metrics))] if setup.metrics else -test["loss"]
-    return value if np.isfinite(value) else None
+    """What checkpoints are compared by, turned so that larger is better."""
+    value = test[setup.ranked_by]
+    return (value if setup.larger_is_better(setup.ranked_by) else -value) if np.isfinite(value) else None
 
 
 def _result(run: Run, setup: Experiment, *, skipped: bool = False) -> Result:
@@ -260,29 +300,9 @@ def _result(run: Run, setup: Experiment, *, skipped: bool = False) -> Result:
         folder=run.folder,
         values=run.facts["values"],
         steps=setup.steps,
-        train={n: v for n, v in records["train"].items() if n not in ("step", "split", "time")},
-        test={n: v for n, v in records["test"].items() if n not in ("step", "split", "time")},
+        train=values_of(records["train"]),
+        test=values_of(records["test"]),
         traces=run.facts["traces"],
         skipped=skipped,
+        stopped_at=records["test"].get("step") if run.facts["status"] == "stopped" else None,
     )
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and the first SIGINT set; a second SIGINT interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(number: int, _: object) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -82,7 +82,7 @@ def _try_tracing(experiment: ExperimentFunction, values: Mapping[str, Any], name
     def attempt(static: dict[str, str]) -> tuple[Program, Exception | None]:
         trial = _build(experiment, values, static)
         try:
-            trial.trace_step(values)
+            trial.trace_step(values, experiment(**values).variants[0])
         except _STEERING_ERRORS as error:
             return trial, error
         return trial, None

@@ -1,8 +1,8 @@
 """What a run shows at its end beyond its metrics, by the type of its predictions.
 
 For `Classes`: how often each class is right, and what it is taken for instead, as a table on the terminal,
-`per_class.csv` and `previews/confusion.png` in the run's folder. Beside it
-the pictures that metrics draw. The same outcomes give the same bytes.
+`per_class.csv` and `previews/confusion.png` in the run's folder; and the pictures that metrics draw. The same outcomes
+give the same bytes.
 """
 
 import csv
@@ -114,7 +114,7 @@ def write_report(
     for picture in (x for x in outcomes if isinstance(x, Picture)):
         if folder is not None:
             files.append(folder / "previews" / f"{picture.name}{suffix}.png")
-            _replace(files[-1], _png(picture.image))
+            replace_file(files[-1], _png(picture.image))
             reporter.say(f"{picture.name}: {files[-1]}")
     outcomes = [x for x in outcomes if isinstance(x, Outcomes)]
     return files + (_write_classes(outcomes, class_names, folder, reporter, suffix) if outcomes else [])
@@ -134,8 +134,8 @@ def _write_classes(
     files = []
     if folder is not None:
         files = [folder / f"per_class{suffix}.csv", folder / "previews" / f"confusion{suffix}.png"]
-        _replace(files[0], _csv(rows))
-        _replace(files[1], _png(confusion.draw(every.truth, every.found, names)))
+        replace_file(files[0], _csv(rows))
+        replace_file(files[1], _png(confusion.draw(every.truth, every.found, names)))
     if not reporter.quiet:
         _print(every, rows, files, reporter)
     return files
@@ -179,7 +179,7 @@ def _csv(rows: Sequence[ClassRow]) -> bytes:
     return file.getvalue().encode()
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole: a kill leaves the old one or the new one."""
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")

@@ -11,13 +11,16 @@ predictions/      pictures drawn by --predict
 """
 
 import contextlib
+import datetime
 import difflib
+import functools
 import importlib.metadata
 import inspect
 import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +61,12 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(
-    folder: str | Path, experiment: ExperimentFunction, values: Mapping[str, Any], *, fresh: bool = False
+    folder: str | Path,
+    experiment: ExperimentFunction,
+    values: Mapping[str, Any],
+    *,
+    fresh: bool = False,
+    patience: float = 0.0,
 ) -> Iterator[Run]:
     """The run in `folder`: a new one, or the one that was begun there with the same source and values.
 
@@ -67,19 +75,20 @@ def open_run(
         experiment: its function; the file it stands in is stored.
         values: all hyperparameters, resolved.
         fresh: move an earlier run aside (to `folder~1`, `folder~2`, ...) and begin anew.
+        patience: seconds to wait for another process that works there.
 
     Raises:
         UserError: another process works there, the folder holds something else, or source or values differ.
     """
     folder = Path(folder)
     if fresh and folder.exists():
-        with _lock(folder / ".lock"):
+        with _lock(folder / ".lock", patience):
             aside = (folder.with_name(f"{folder.name}~{i}") for i in range(1, 10_000))
             folder.rename(next(path for path in aside if not path.exists()))
     elif folder.exists() and not (folder / "run.json").exists() and not set(os.listdir(folder)) <= _NO_RUN:
         raise UserError(f"{folder} exists but holds no run: choose another --workdir")
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder / ".lock"):
+    with _lock(folder / ".lock", patience):
         now = {
             "status": "running",
             "values": _jsonable(values),
@@ -87,7 +96,7 @@ def open_run(
             "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
             **_source(experiment),
             "traces": 0,
-            "time": {},
+            "time": {"begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")},
         }
         try:
             before = json.loads((folder / "run.json").read_text())
@@ -111,6 +120,14 @@ def is_finished(folder: str | Path) -> bool:
         return json.loads((Path(folder) / "run.json").read_text())["status"] == "finished"
     except (OSError, ValueError, KeyError):
         return False
+
+
+def begun(folder: str | Path) -> str | None:
+    """When the run in `folder` was begun, ISO 8601 in UTC; None where there is none."""
+    try:
+        return json.loads((Path(folder) / "run.json").read_text())["time"]["begun"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _refuse_difference(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -141,6 +158,7 @@ def _source(experiment: ExperimentFunction) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _commit(folder: Path) -> str | None:
     try:
         command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
@@ -151,6 +169,11 @@ def _commit(folder: Path) -> str | None:
 
 def versions() -> dict[str, str]:
     """Python's and the installed packages' versions."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -163,7 +186,7 @@ def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, patience: float) -> Iterator[None]:
     """Held by the process: released by its end, however it ends."""
     try:
         import fcntl
@@ -171,10 +194,15 @@ def _lock(path: Path) -> Iterator[None]:
         yield
         return
     with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{path.parent}: another process is training there") from None
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() >= deadline:
+                    raise UserError(f"{path.parent}: another process is training there") from None
+                time.sleep(0.1)
         yield
 
 
@@ -187,6 +215,11 @@ def write_json(path: Path, content: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def values_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record measured, without what it says of itself; None where the value was not finite."""
+    return {name: value for name, value in record.items() if name not in ("step", "split", "time")}
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ one compiled program serves every value.
 """
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,7 +50,8 @@ class Program:
     """Tracing, lowering and compiling (or loading from the cache), by function."""
     _traced: dict[Any, Any] = field(default_factory=dict)
     _compiled: dict[Any, Any] = field(default_factory=dict)
-    _loading: Future[Any] | None = None
+    _loading: dict[str | None, Future[Any]] = field(default_factory=dict)
+    _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)  # runs in lanes compile once
 
     def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs of the compiled functions, out of all values; what is missing is at its default."""
@@ -59,6 +61,12 @@ class Program:
     def at(self, hyperparameters: Mapping[str, Any]) -> Experiment:
         """The experiment at the given (traced or concrete) hyperparameters."""
         return self.experiment(**self.static, **hyperparameters)
+
+    @property
+    def variants(self) -> tuple[str | None, ...]:
+        """Names of the augmentations that take turns, each with a step of its own; None alone where there is one."""
+        known = hyperparameters(self.experiment)
+        return self.at({name: known[name].default for name in self.traced}).variants
 
     # The three pure functions. They may be traced by anybody: vmapped over hyperparameters, differentiated, scanned.
 
@@ -82,11 +90,14 @@ class Program:
         )
 
     def step(
-        self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch
+        self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch, *, variant: str | None = None
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One update. Logs: `loss`, every term under its name, `grad_norm`, `finite`."""
+        """One update. Logs: `loss`, every term under its name, `grad_norm`, `finite`.
+
+        `variant`: which of several augmentations; each makes a program of its own. None: the first, or the only one.
+        """
         self.traces += 1
-        experiment, batch, objective = self._objective(hyperparameters, state, batch)
+        experiment, batch, objective = self._objective(hyperparameters, state, batch, variant)
 
         trained, frozen = parts.split(state.params, experiment.trainable)
         (loss, (terms, collections, _)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
@@ -111,24 +122,34 @@ class Program:
         new = jax.tree.map(partial(_select, finite), proposed, state).replace(finite=finite)
         return new, {"loss": loss, **terms, "grad_norm": grad_norm, "finite": finite}
 
-    def intermediates(self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch) -> tuple[Any, ...]:
+    def intermediates(
+        self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch, *, variant: str | None = None
+    ) -> tuple[Any, ...]:
         """What `step` computes on its way: the augmented batch, outputs, features, unreduced terms, gradients."""
-        experiment, batch, objective = self._objective(hyperparameters, state, batch)
+        experiment, batch, objective = self._objective(hyperparameters, state, batch, variant)
         trained, _ = parts.split(state.params, experiment.trainable)
         (_, (_, _, (outputs, features))), grads = jax.value_and_grad(objective, has_aux=True)(trained)
         return batch, outputs, features, dict(experiment.loss(outputs, batch)), grads
 
+    @cached_property
+    def jitted_intermediates(self) -> Callable[..., tuple[Any, ...]]:
+        """`intermediates`, compiled once for all runs of a sweep that go wrong."""
+        return jax.jit(self.intermediates, static_argnames="variant")
+
     def _objective(
-        self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch
+        self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch, variant: str | None
     ) -> tuple[Experiment, Batch, Callable[[Any], Any]]:
         """The experiment, the augmented batch, and the loss on it as a function of the trained parameters."""
         experiment = self.at(hyperparameters)
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         batch = _to_device_floats(batch)
-        if experiment.augment is not None:
+        augment = experiment.augmentation(variant)
+        if augment is not None:
             # Always true, but XLA cannot know: else it fuses the augmentation into its consumers, and on CPU (where
             # `optimization_barrier` is dropped before fusion) computes it anew in the first layer's weight gradient.
-            batch = jax.lax.cond(state.step >= 0, experiment.augment, lambda _, batch: batch, augment_key, batch)
+            shapes = jax.eval_shape(augment, augment_key, batch)
+            nothing = lambda *_: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)  # noqa: E731
+            batch = jax.lax.cond(state.step >= 0, augment, nothing, augment_key, batch)
 
         _, frozen = parts.split(state.params, experiment.trainable)
 
@@ -198,21 +219,28 @@ class Program:
         return fingerprint(self.experiment, setup, self.static, self.traced)
 
     def trace(self, name: str, *args: Any) -> Any:
-        """A function ("init", "step", "evaluate" or "infer") traced for arguments like `args`, arrays or specs."""
+        """A function traced for arguments like `args`, arrays or specs.
+
+        "init", "step", "evaluate", "infer", or "step NAME": the step with the augmentation of that name.
+        """
         key = (name, *_kinds(args))
         if key not in self._traced:
             start = time.perf_counter()
-            donate = {"donate_argnums": 1} if name == "step" else {}
+            kind, _, variant = name.partition(" ")
+            donate = {"donate_argnums": 1} if kind == "step" else {}
+            function = partial(getattr(self, kind), variant=variant) if variant else getattr(self, kind)
             options = runtime.compiler_options()
-            jitted = jax.jit(
-                getattr(self, name), compiler_options=options, **donate, **sharding.of_function(name, args)
-            )
+            jitted = jax.jit(function, compiler_options=options, **donate, **sharding.of_function(kind, args))
             self._traced[key] = jitted.trace(*args)
             self._count_time(name, start)
         return self._traced[key]
 
     def compile(self, name: str, *args: Any) -> Any:
         """The function `name` compiled, or loaded from the cache, for arguments like `args`."""
+        with self._lock:
+            return self._compile(name, args)
+
+    def _compile(self, name: str, args: tuple[Any, ...]) -> Any:
         key = (name, *_kinds(args))
         if key not in self._compiled:
             start = time.perf_counter()
@@ -226,33 +254,34 @@ class Program:
                 self._count_time(name, start)
         return self._compiled[key]
 
-    def compile_step(self, values: Mapping[str, Any]) -> Any:
+    def compile_step(self, values: Mapping[str, Any], variant: str | None = None) -> Any:
         """The training step compiled, or loaded from the cache, for the batches of the experiment at `values`."""
-        if "step" not in self._compiled:
+        name = _step_name(variant)
+        if name not in self._compiled:
             start = time.perf_counter()
-            compiled = self.load_ahead().result()
-            self._count_time("step", start)
+            compiled = self.load_ahead(variant).result()
+            self._count_time(name, start)
             if compiled is None:
-                traced = self.trace_step(values)
+                traced = self.trace_step(values, variant)
                 start = time.perf_counter()
-                compiled = runtime.compile_or_load(traced, self._alias("step"))
-                self._count_time("step", start)
-            self._compiled["step"] = compiled
-        return self._compiled["step"]
+                compiled = runtime.compile_or_load(traced, self._alias(name))
+                self._count_time(name, start)
+            self._compiled[name] = compiled
+        return self._compiled[name]
 
-    def load_ahead(self) -> Future[Any]:
+    def load_ahead(self, variant: str | None = None) -> Future[Any]:
         """Begin to load the training step, if it was kept; `compile_step` waits for it."""
-        if self._loading is None:
-            alias = self._alias("step")
+        if variant not in self._loading:
+            alias = self._alias(_step_name(variant))
             with ThreadPoolExecutor(1) as pool:
-                self._loading = pool.submit(self._load, alias, touch=True)
+                self._loading[variant] = pool.submit(self._load, alias, touch=True)
                 pool.shutdown(wait=False)
-        return self._loading
+        return self._loading[variant]
 
-    def trace_step(self, values: Mapping[str, Any]) -> Any:
+    def trace_step(self, values: Mapping[str, Any], variant: str | None = None) -> Any:
         """The training step traced from shapes alone."""
         batch = dict(self.experiment(**resolve(self.experiment, values)).train_data.spec)
-        return self.trace("step", self.hyperparameters(values), self.state_spec(values), batch)
+        return self.trace(_step_name(variant), self.hyperparameters(values), self.state_spec(values), batch)
 
     def state_spec(self, values: Mapping[str, Any]) -> TrainState:
         """Shapes and dtypes of the state, without computing it."""
@@ -272,6 +301,10 @@ class Program:
 
     def _count_time(self, name: str, start: float) -> None:
         self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _step_name(variant: str | None) -> str:
+    return "step" if variant is None else f"step {variant}"
 
 
 def _kinds(args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
     load save                                   files: .npz .safetensors .h5 .pth, no pickled code is ever run
     from_torchvision from_timm from_keras       tensors by their names -> variables of the network of that name
+    from_darknet write_darknet                  Darknet's `.weights`, which has an order in place of names
     match Report                                the same for any of our networks, with an account of every tensor
     network                                     the network of a name with the fields that a file asks for
     pretrained                                  `Experiment.initial`: start a run from a file or a published set
@@ -11,6 +12,7 @@
 Nothing is ever loaded by half: what is missing, left over or of another shape is refused by name.
 """
 
+from jaxcv.weights.darknet import write_darknet
 from jaxcv.weights.matching import Report, match
 
 try:  # TEMPORARY
@@ -18,12 +20,13 @@ try:  # TEMPORARY
     from jaxcv.weights.published import fetch
 except ImportError:
     pass
-from jaxcv.weights.start import extractor, from_keras, from_timm, from_torchvision, network, pretrained
+from jaxcv.weights.start import extractor, from_darknet, from_keras, from_timm, from_torchvision, network, pretrained
 
 __all__ = [
     "Report",
     "extractor",
     "fetch",
+    "from_darknet",
     "from_keras",
     "from_timm",
     "from_torchvision",
@@ -32,4 +35,5 @@ __all__ = [
     "network",
     "pretrained",
     "save",
+    "write_darknet",
 ]

@@ -54,7 +54,8 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
         elif head[8:9] == b"{" or path.suffix == ".safetensors":
             tensors = _from_safetensors(path)
         else:
-            raise DataError(_what_it_is(head), file=path)
+            what = "Darknet's: it has no names; weights.from_darknet(model, FILE) reads it"
+            raise DataError(what if path.suffix == ".weights" else _what_it_is(head), file=path)
         if not tensors:
             raise DataError("holds no arrays", file=path)
         return {name: _checked(path, name, tensor) for name, tensor in tensors.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from jaxcv import models
 from jaxcv.initializers import initialize
 from jaxcv.types import UserError, unknown_name
 from jaxcv.weights import names
+from jaxcv.weights.darknet import is_darknet, read_darknet
 from jaxcv.weights.formats import load
-from jaxcv.weights.matching import Report, match
+from jaxcv.weights.matching import Entry, Report, match
 
 
 def _googlenet(tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,6 +69,24 @@ def from_keras(name: str, tensors: Mapping[str, np.ndarray], **options: Any) -> 
     return _from("keras", name, tensors, options)
 
 
+def from_darknet(model: Any, path: str | Path, *, image_size: int = 224) -> dict[str, Any]:
+    """Variables of a network from Darknet's `.weights` file of it.
+
+    Args:
+        model: such as `models.YOLOv3(...)`, `models.YOLOv2(..., darknet_order=True)` or `models.darknet53()`.
+        path: the file; see `jaxcv.weights.darknet`.
+        image_size: any that the network takes.
+
+    Returns:
+        Linen variables.
+
+    Raises:
+        UserError: a network or file that does not fit.
+    """
+    tensors = read_darknet(path, model, partial(shapes, image_size=image_size))
+    return match(model, shapes(model, image_size), tensors, scheme="jaxcv", file=str(path))[0]
+
+
 def _from(scheme: str, name: str, tensors: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     tensors = {key: np.asarray(tensor) for key, tensor in tensors.items()}
     model = _build(name, tensors, options)
@@ -108,24 +127,28 @@ def shapes(model: Any, image_size: int = 224) -> dict[str, Any]:
 
 
 def pretrained(
-    source: str | Path, model: Any, *, skip: str = "", new_head: bool = False
+    source: str | Path, model: Any, *, skip: str = "", new_head: bool = False, within: str = ""
 ) -> Callable[[Any], tuple[dict[str, Any], Report]]:
     """What `Experiment.initial` takes: a function from fresh variables to those of a file, and the account of it.
 
     Args:
         source: a file that `load` reads, with names of any scheme known for the network (the one that fits best is
-            taken), or the name of published weights that `fetch` knows.
-        model: the experiment's network.
+            taken); one of Darknet's, `.weights`; or the name of published weights that `fetch` knows.
+        model: the experiment's network, or the one `within` it.
         skip: pattern over module paths that keep their fresh values, such as `head`.
         new_head: where the file's `head` has another number of classes, start a new one at zero instead of refusing.
             At zero (as in https://arxiv.org/abs/1912.11370) what a small set leaves undecided stays out of the logits.
+        within: only that part of the experiment's network is `model`, without its dense layers, such as `backbone`
+            (detectors over any trunk); all else keeps its fresh values.
 
     Returns:
         `variables -> (variables, report)`. The file is read when that is called.
     """
 
     def initial(variables: Any) -> tuple[dict[str, Any], Report]:
-        tensors = _tensors(str(source))
+        tensors = _darknet(str(source), model) if is_darknet(source) else _tensors(str(source))
+        if within:
+            return _put_within(within, model, variables, tensors, skip, str(source))
         if not new_head or _classes(model, tensors) in (None, model.num_classes):
             return match(model, variables, tensors, skip=skip, file=str(source))
         pattern = f"{skip}|head" if skip else "head"
@@ -137,10 +160,41 @@ def pretrained(
     return initial
 
 
+def _put_within(
+    part: str, model: Any, variables: Any, tensors: Mapping[str, Any], skip: str, file: str
+) -> tuple[dict[str, Any], Report]:
+    """The variables with the values of a classifier's tensors in one part, which has no dense layers."""
+    ours = {collection: tree[part] for collection, tree in variables.items() if part in tree}
+    whole = shapes(model)
+    lacking = [name for name in whole["params"] if name not in ours["params"]]
+    both = {collection: {**tree, **ours.get(collection, {})} for collection, tree in whole.items()}
+    found, report = match(model, both, tensors, skip="|".join([skip] * bool(skip) + lacking), file=file)
+    entries = []
+    for entry in report.entries:
+        collection, _, rest = entry.path.partition("/")
+        if not entry.path:
+            entries.append(entry)
+        elif rest.split("/")[0] not in lacking:
+            entries.append(replace(entry, path=f"{collection}/{part}/{rest}"))
+    result = {}
+    for collection, tree in variables.items():
+        kept = {name: found[collection][name] for name in tree.get(part, {})}
+        result[collection] = {**tree, part: kept} if part in tree else tree
+        for keys, leaf in jax.tree_util.tree_leaves_with_path({name: x for name, x in tree.items() if name != part}):
+            path = "/".join([collection, *(key.key for key in keys)])
+            entries.append(Entry(path, "", "left to chance", np.shape(leaf)))
+    return result, Report(report.scheme, tuple(entries))
+
+
 def _classes(model: Any, tensors: Mapping[str, Any]) -> int | None:
     """Number of classes of the tensors' head, whatever it is called there; None where none is found."""
     heads = [f"{function('head')}{end}" for function in names.of(model).values() for end in (".bias", "/bias")]
     return next((len(tensors[head]) for head in [*heads, "params/head/bias"] if head in tensors), None)
+
+
+@cache
+def _darknet(source: str, model: Any) -> dict[str, np.ndarray]:
+    return read_darknet(source, model, shapes)
 
 
 @cache

@@ -89,3 +89,18 @@ def test_everything_at_once_stays_a_picture():
     assert np.isfinite(out).all() and out.min() >= 0 and out.max() <= 1
     np.testing.assert_array_equal(out, augment(0, batch, **options)["image"])
     assert np.abs(out - augment(1, batch, **options)["image"]).max() > 0.1
+
+
+def test_both_pictures_of_a_pair_change_each_in_its_own_way():
+    image = jnp.asarray(np.random.default_rng(9).random((6, 16, 20, 3)), jnp.float32)
+    pair = {"image": image, "other": image, "same": jnp.ones(6, bool)}
+    changed = jax.jit(lambda batch, options: images(jax.random.key(1), batch, **options))
+    still = changed(pair, {"flip": 0.0, "shift": 0.0, "color": 0.0})
+    for name in ("image", "other"):
+        np.testing.assert_allclose(still[name], image, atol=1e-5)
+    out = changed(pair, {"flip": 0.5, "shift": 0.2, "color": 0.3})
+    alone = changed({"image": image}, {"flip": 0.5, "shift": 0.2, "color": 0.3})
+    np.testing.assert_array_equal(out["image"], alone["image"])
+    assert (np.abs(out["other"] - image).max((1, 2, 3)) > 0.1).all()
+    assert (np.abs(out["other"] - out["image"]).max((1, 2, 3)) > 0.1).all()
+    np.testing.assert_array_equal(out["same"], pair["same"])

@@ -1,5 +1,6 @@
 """The same bytes however the batch is spread over devices; several hosts are several devices."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxcv import augment
+from jaxcv.data import detection_data
 
 B, SIDE = 8, 64
 
@@ -32,6 +34,9 @@ def some_batch():
 def one(key, batch):
     """What an experiment does."""
     return augment.detection(key, batch, flip=0.5, crop=0.3, color=0.2, rotate=10.0)
+
+
+ONE = jax.jit(one)
 
 
 def everything(key, batch):
@@ -62,6 +67,40 @@ def compare(function, *counts):
 def test_two_devices_give_the_bytes_of_one():
     assert len(jax.devices()) > 1
     compare(one, 1, 2)
+
+
+@pytest.mark.parametrize(("hosts", "threads"), [(1, 3), (2, 0), (2, 2), (4, 1)])
+def test_augmented_examples_have_the_same_bytes_whatever_the_threads_hosts_and_start(hosts, threads, monkeypatch):
+    """Each host reads its rows with threads of its own, stops and goes on; the step augments what they read."""
+    whole = detection_data("digits", image_size=SIDE)[0].batches(B, seed=3, num_threads=0)
+    expected = [augmented(1, step, whole.batch(step)) for step in range(3)]
+    monkeypatch.setattr(jax, "process_count", lambda: hosts)
+    parts = []
+    for host in range(hosts):
+        monkeypatch.setattr(jax, "process_index", lambda host=host: host)
+        first = iter(detection_data("digits", image_size=SIDE)[0].batches(B, seed=3, num_threads=threads))
+        read = [next(first) for _ in range(1 + host % 2)]
+        resumed = iter(detection_data("digits", image_size=SIDE)[0].batches(B, seed=3, num_threads=threads))
+        resumed.set_state(json.loads(json.dumps(first.get_state())))
+        parts.append([*read, *(next(resumed) for _ in range(3 - len(read)))])
+        first.close()
+        resumed.close()
+    monkeypatch.undo()
+    for step, rows in enumerate(zip(*parts, strict=True)):
+        batch = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
+        jax.tree.map(np.testing.assert_array_equal, expected[step], augmented(min(hosts, 2), step, batch))
+
+
+def augmented(devices, step, batch):
+    """What the training step makes of a batch, spread over devices."""
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
+    rows = jax.device_put(
+        {**batch, "image": batch["image"] / np.float32(255)}, NamedSharding(mesh, PartitionSpec("data"))
+    )
+    key = jax.device_put(jax.random.fold_in(jax.random.key(1), step), NamedSharding(mesh, PartitionSpec()))
+    out = jax.tree.map(np.asarray, ONE(key, rows))
+    assert np.abs(out["image"] - np.asarray(rows["image"])).max() > 0.1
+    return out
 
 
 @pytest.mark.slow

@@ -125,7 +125,7 @@ PICKLES = {
     "other length": (cifar_pickle(PIXELS, [0, 1]), "2 labels for 4 pictures; fetch it again"),
     "no labels": (cifar_pickle(PIXELS, [], key=b"names"), "labels is missing, expected a list of numbers"),
     "label": (cifar_pickle(PIXELS, [0, 1, 2, 10]), "label 10 of picture 3, expected 0 to 9"),
-    "negative": (cifar_pickle(PIXELS, [0, 1, 2, -1]), "labels is a list, expected a list of numbers"),
+    "negative": (cifar_pickle(PIXELS, [0, 1, 2, -1]), "labels is .*, expected a list of numbers"),
     "no picture": (cifar_pickle(PIXELS[:0], []), "labels is missing|holds no picture"),
 }
 

@@ -163,14 +163,14 @@ def test_a_palette_and_the_first_picture_of_an_animation(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), r": no class folders in it; the folder holds nothing$"),
-        (("a.png", "b.png"), r": no class folders in it; the folder holds a.png, b.png$"),
+        ((), r": no class folders in it, one for each class; it holds nothing$"),
+        (("a.png", "b.png"), r": no class folders in it, one for each class; it holds a.png, b.png$"),
         (("train/ant/a.png",), r": a folder train, but none for testing: add one of val, .* data=folder:.*/train$"),
         (("val/ant/a.png", "test/ant/a.png"), r": class folders in val, test, but there is no folder train$"),
         (("train/a.png", "val/ant/b.png"), r": no class folders in train: a picture's class is the name"),
         (("train/a.png", "test/b.png"), r": no class folders in test: "),
         (("train/ant/a.png", "val/b.png"), r": no class folders in val: "),
-        (("train/ant/a.png", "train/bee/", "val/ant/b.png"), r"train/bee: no picture in this class folder: add some"),
+        (("train/ant/a.png", "train/bee/", "val/ant/b.png"), r"train/bee: no picture in this class folder; add some"),
         (("ant/", "bee/a.png"), r"/ant: no picture in this class folder"),
         (
             ("set/train/ant/a.png",),
@@ -182,7 +182,7 @@ def test_a_palette_and_the_first_picture_of_an_animation(tmp_path):
             r"val/aunt: class 'aunt' is not in the training split; did you mean 'a",
         ),
         (("train/ant/a.png", "val/bee/b.png"), r"val/bee: class 'bee' is not in the training split; it has ant$"),
-        (("ant/a.png", "bee/a.png"), r": no image is left for test$"),
+        (("ant/a.png", "bee/a.png"), r": no image is left for test; add some$"),
     ],
 )
 def test_what_cannot_be_read_as_class_folders_is_named(tmp_path, names, message):

@@ -174,7 +174,7 @@ def test_faults(tmp_path):
     refuses(r"label/b\.png: image is truncated", tmp_path)
     assert len(open_set(tmp_path, on_error="skip")[0]) == 1
     Image.fromarray(np.full((20, 40), 300, np.uint16)).save(tmp_path / "train/label/b.png")
-    refuses(r"label/b\.png: label 300, expected at most 255", tmp_path)
+    refuses(r"label/b\.png: label 300, expected 0 to 255", tmp_path)
     (tmp_path / "data.yaml").write_text("names: {999: a}")
     refuses("class 999: 'a', expected a number from 0 to 255 and a name", tmp_path)
 

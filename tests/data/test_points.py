@@ -240,7 +240,10 @@ def test_coco_key_points(coco):
 
 
 KEYPOINTS = {
-    "short": ([1, 2, 2] * 2, "keypoints is a list, expected a list of x, y and a flag 0, 1 or 2 for each of 3 points"),
+    "short": (
+        [1, 2, 2] * 2,
+        r"keypoints is \[1, 2, 2, 1, 2, 2\], expected a list of x, y and a flag 0, 1 or 2 for each of 3 points",
+    ),
     "flag": ([1, 2, 3] * 3, "keypoints is a list, expected a list of x, y and a flag"),
     "text": ("1 2 3", "keypoints is '1 2 3', expected a list"),
     "nan": ([1, float("nan"), 2] * 3, "y of point 0 is nan, not a finite number"),

@@ -204,7 +204,7 @@ FAULTS_OF_AN_ANNOTATION = {
     "cut off": ("</annotation>", "", r"a0\.xml:2\d: broken XML: no element found"),
     "zero size": ("<width>40</width>", "<width>0</width>", r"a0\.xml:3: image size 0x20, expected at least 1x1"),
     "no name": ("<name>cell</name>", "", r"a0\.xml:4: <object> has no <name>"),
-    "empty name": ("<name>cell</name>", "<name> </name>", r"a0\.xml:5: <name> is empty, expected a class"),
+    "empty name": ("<name>cell</name>", "<name> </name>", r"a0\.xml:5: the name of a class is '', expected a text"),
     "no coordinate": ("<ymin>1</ymin>", "", r"a0\.xml:7: <bndbox> has no <ymin>"),
     "not a number": ("<xmin>1</xmin>", "<xmin>l</xmin>", r"a0\.xml:8: <xmin> is 'l', expected a number"),
     "not finite": ("<xmin>1</xmin>", "<xmin>nan</xmin>", r"a0\.xml:8: <xmin> is 'nan', expected a number"),
@@ -341,7 +341,7 @@ def test_a_class_outside_the_list(folder):
     folder.refuses(message)
     folder.refuses(r"class 'a' is listed twice", classes=("a", "b", "a"))
     (folder.root / "classes.txt").write_text("\n")
-    folder.refuses(r"classes\.txt: the class list is empty")
+    folder.refuses(r"classes\.txt: no class is listed, expected a name")
 
 
 def test_a_class_only_the_test_split_has(folder):

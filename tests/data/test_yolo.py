@@ -142,7 +142,7 @@ def test_a_faulty_line_is_refused_or_skipped(folder, fault):
 
 YAMLS = {
     "broken": ("names: [cell", r"data\.yaml:\d: broken YAML: "),
-    "list": ("- a\n- b", r"data\.yaml: holds a list where keys with values are expected"),
+    "list": ("- a\n- b", r"data\.yaml: holds \['a', 'b'\] where keys with values are expected"),
     "python": (
         "names: !!python/object/apply:os.system [ls]\ntrain: images/train",
         r"data\.yaml:1: broken YAML: could not",
@@ -154,13 +154,13 @@ YAMLS = {
     "deep": ("names: " + "[" * 600, r"data\.yaml: YAML that cannot be read: "),
     "no names": ("names: 5\ntrain: images/train", "names is 5, expected a list of class names"),
     "empty": ("names: {}\ntrain: images/train", "names is a mapping, expected a list of class names"),
-    "nested": ("names: [[a]]\ntrain: images/train", "names: 0: a list, expected a number and a class name"),
+    "nested": ("names: [[a]]\ntrain: images/train", r"names: 0: \['a'\], expected a number and a class name"),
     "key": ("names: {a: b}\ntrain: images/train", "names: 'a': 'b', expected a number and a class name"),
     "twice": ("names: [a, a]\ntrain: images/train\nval: images/val", "class 'a' is listed twice"),
     "count": ("names: [a]\nnc: 2\ntrain: images/train", "nc is 2, but names has 1; correct one of them"),
     "nowhere": ("names: [a]\ntrain: elsewhere", "train is 'elsewhere', and no images are there; name their folder"),
     "away": ("names: [a]\ntrain: /etc", "train is '/etc', and no images are there"),
-    "number": ("names: [a]\ntrain: [5]", "5 where a folder of images is expected"),
+    "number": ("names: [a]\ntrain: [5]", "train or val is 5, expected a folder of images"),
     "list away": ("names: [a]\ntrain: list.txt", r"list\.txt:1: /etc/passwd is missing, or lies outside"),
 }
 
@@ -226,6 +226,7 @@ def test_real_coco128(real_data):
             "train: 2 images without a box",
             "train: 2 images without a label file taken as empty (000000000250, 000000000508)",
             "train: 2 label files without an image left out (000000000656, 000000000659)",
+            "train: 12 objects in them (000000000656, 000000000659)",
         ]
     assert test.batches(8).check(thorough=True)[0] == "test: 26 images, 192 boxes (0 to 59 each)"
     grey = [e.image.name for e in examples(test)].index("000000000086.jpg")

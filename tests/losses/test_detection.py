@@ -1,5 +1,6 @@
 import functools
 import inspect
+from typing import Any
 
 import hypothesis
 import jax
@@ -17,9 +18,9 @@ ANCHORS = np.asarray([[16.0, 16.0], [32.0, 8.0]], np.float32)
 DEFAULTS = {
     name: option.default
     for name, option in inspect.signature(losses.yolo).parameters.items()
-    if option.default is not inspect.Parameter.empty
+    if isinstance(option.default, float)
 }
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "xy_weight": 5.0,
     "wh_weight": 3.0,
     "objectness_weight": 2.0,
@@ -31,14 +32,15 @@ OPTIONS = {
 }
 
 
-@jax.jit
-def compiled(outputs, batch, options):
-    return losses.yolo(outputs, batch, anchor_boxes=ANCHORS, **options)
+@functools.partial(jax.jit, static_argnames=("box_loss", "class_loss"))
+def compiled(outputs, batch, options, **choices):
+    return losses.yolo(outputs, batch, anchor_boxes=ANCHORS, **options, **choices)
 
 
 def yolo(outputs, batch, **options):
-    """Every option traced, so that one program serves all values."""
-    return compiled(outputs, batch, DEFAULTS | options)
+    """Every number traced, so that one program serves all values."""
+    choices = {name: options.pop(name) for name in ("box_loss", "class_loss") if name in options}
+    return compiled(outputs, batch, DEFAULTS | options, **choices)
 
 
 def one_image(boxes, classes=None, *, rows=4, size=64, **more):

@@ -41,7 +41,9 @@ def values(*pairs):
 
 def test_perfect():
     result = values((found([(A, 0, 0.9), (B, 3, 0.8)]), batch([(A, 0), (B, 3)])))
-    assert set(result) == {"AP", "AP50", "AP75", "AR100", "AP50/0", "AP50/3"}
+    sizes = {"APsmall", "APmedium", "APlarge"}
+    assert set(result) == {"AP", "AP50", "AP75", "AR100", "AP50/0", "AP50/3"} | sizes
+    assert np.isnan(result.pop("APmedium")) and np.isnan(result.pop("APlarge"))
     for name, value in result.items():
         assert value == pytest.approx(1.0), name
         assert type(value) is float
@@ -96,7 +98,7 @@ def test_the_batches_do_not_matter():
         guesses.append([(b + random.normal(0, 2, 4), label, random.random()) for b, label in images[-1]])
     whole = values((found(*guesses), batch(*images)))
     parts = values(*((found(*guesses[i : i + 5]), batch(*images[i : i + 5])) for i in range(0, 12, 5)))
-    assert whole == parts and 0.1 < whole["AP"] < 0.9
+    assert repr(whole) == repr(parts) and 0.1 < whole["AP"] < 0.9
 
 
 def test_nothing_is_printed(capsys):
@@ -109,5 +111,46 @@ def test_one_evaluation_serves_all_names():
     assert (a.measure, a.reduce) == (b.measure, b.reduce) and a != b and b.pick == "AP75"
     assert coco_average_precision("AP50/3").pick == "AP50/3"
     for wrong in ("mAP", "AP50/", "AP50/cat"):
-        with pytest.raises(UserError, match="one of AP, AP50, AP75, AR100"):
+        with pytest.raises(UserError, match="one of AP, AP50, AP75, APsmall, APmedium, APlarge, AR100"):
             coco_average_precision(wrong)
+
+
+def test_equals_pycocotools_on_random_detections():
+    """Its own evaluation at its own settings, of boxes that overlap truths well, badly and not at all."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    random = np.random.default_rng(4)
+    images, guesses, truths, detections = [], [], [], []
+    for image in range(40):
+        count = int(random.integers(0, 5))
+        corners = random.uniform(0, 300, (count, 2))
+        boxes = np.concatenate([corners, corners + random.uniform(8, 160, (count, 2))], 1).astype(np.float32)
+        labels, crowd = random.integers(0, 3, count), random.random(count) < 0.1
+        images.append([(b, int(k), *(["ignored"] * int(c))) for b, k, c in zip(boxes, labels, crowd, strict=True)])
+        found_boxes = np.concatenate([boxes + random.normal(0, 8, boxes.shape), boxes[:1] + 3]).astype(np.float32)
+        found_boxes[:, 2:] = np.maximum(found_boxes[:, 2:], found_boxes[:, :2] + 1)
+        found_labels = np.where(random.random(len(found_boxes)) < 0.8, [*labels, *labels[:1]], 1)
+        scores = random.random(len(found_boxes)).round(2).astype(np.float32)
+        guesses.append(list(zip(found_boxes, found_labels.tolist(), scores.tolist(), strict=True)))
+        for box, label, c in zip(boxes.astype(float), labels, crowd, strict=True):
+            x, y, w, h = box[0], box[1], box[2] - box[0], box[3] - box[1]
+            entry = {"image_id": image, "category_id": int(label), "bbox": [x, y, w, h], "area": w * h}
+            truths.append(entry | {"id": len(truths) + 1, "iscrowd": int(c)})
+        for box, label, score in zip(found_boxes.astype(float), found_labels, scores, strict=True):
+            bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+            detections.append({"image_id": image, "category_id": int(label), "bbox": bbox, "score": float(score)})
+    ours = values((found(*guesses), batch(*images)))
+    coco = COCO()
+    listed = {"images": [{"id": i} for i in range(40)], "categories": [{"id": i} for i in range(3)]}
+    coco.dataset = {**listed, "annotations": truths}  # pyright: ignore[reportAttributeAccessIssue]
+    coco.createIndex()
+    loaded = coco.loadRes(detections)  # pyright: ignore[reportArgumentType]
+    theirs = COCOeval(coco, loaded, "bbox")
+    theirs.evaluate()
+    theirs.accumulate()
+    theirs.summarize()
+    names = {"AP": 0, "AP50": 1, "AP75": 2, "APsmall": 3, "APmedium": 4, "APlarge": 5, "AR100": 8}
+    for name, place in names.items():
+        assert ours[name] == pytest.approx(theirs.stats[place], abs=1e-9), name
+        assert 0.01 < ours[name] < 0.95

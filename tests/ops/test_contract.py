@@ -42,6 +42,7 @@ CALLS = {
     "box_iou": ([_boxes(2), _boxes(2, n=3)], {}),
     "boxes_in_window": ([_boxes(2, 3), WINDOWS], {"size": (4, 6)}),
     "clip_boxes_to_image": ([_boxes(2)], {"image_size": (30.0, 30.0)}),
+    "complete_box_iou": ([_boxes(2), _boxes(2, n=3)], {}),
     "conv2d": (
         [IMAGES, _random(2, 3, 2, 1, 6)],
         {"strides": (1, 2), "padding": "same", "dilation": 2, "feature_group_count": 3},
@@ -50,7 +51,9 @@ CALLS = {
     "cosine_similarity": ([_random(2, 5, 3, low=-1), _random(2, 5, 3)], {}),
     "decode_boxes": ([_random(2, 5, 4, low=-1), _boxes(2)], {"weights": (10.0, 10.0, 5.0, 5.0)}),
     "decode_yolo": ([_random(2, 2, 3, 2, 7, low=-1), np.stack([ANCHORS] * 2)], {"image_size": (32, 48)}),
+    "decode_yolo_v1": ([_random(2, 2, 3, 13)], {"num_boxes": 2, "image_size": (32, 48)}),
     "depthwise_conv2d": ([IMAGES, _random(2, 3, 3, 1, 3)], {"padding": 1}),
+    "distance_box_iou": ([_boxes(2), _boxes(2, n=3)], {}),
     "elastic_places": ([_random(2, 3, 5, 5, 2, low=-1)], {"size": (4, 6)}),
     "elastic_points": ([_random(2, 5, 2, high=6), CONTROL], {"image_size": (4, 6)}),
     "encode_boxes": ([_boxes(2), _boxes(2) + 1], {}),
@@ -65,9 +68,12 @@ CALLS = {
     "largest_box": ([_boxes(2, 3), _random(2, 3, 5) > 0.4], {}),
     "local_response_norm": ([_random(2, 3, 4, 6, 7, low=-1)], {"size": 3, "alpha": 0.5}),
     "match_anchor_boxes": ([_random(2, 5, 2, high=30), np.stack([ANCHORS] * 2)], {}),
+    "matrix_nms": ([_boxes(2), _random(2, 5)], {"max_outputs": 3}),
     "max_pool2d": ([IMAGES], {"window": 3, "strides": 2, "padding": "same"}),
     "nms": ([_boxes(2), _random(2, 5)], {"iou_threshold": 0.3, "score_threshold": 0.1, "max_outputs": 3}),
     "paired_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
+    "paired_complete_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
+    "paired_distance_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
     "paired_distances": ([_random(2, 5, 3, low=-1), _random(2, 5, 3)], {}),
     "paired_generalized_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
     "paired_squared_distances": ([_random(2, 5, 3, low=-1), _random(2, 5, 3)], {}),
@@ -79,6 +85,7 @@ CALLS = {
     "shape_iou": ([_random(2, 5, 2, high=30), np.stack([ANCHORS] * 2)], {}),
     "soft_argmax": ([_random(2, 3, 5, 4, 2, low=-3, high=3)], {}),
     "sliding_windows": ([IMAGES], {"window": (2, 3), "strides": (1, 2), "scales": (1.0, 0.8)}),
+    "soft_nms": ([_boxes(2), _random(2, 5)], {"max_outputs": 3}),
     "to_float": ([(255 * IMAGES).astype(np.uint8)], {}),
     "upsample2x": ([IMAGES], {}),
     "warp": ([IMAGES, _random(2, 3, 5, 4, 2, low=-1, high=7)], {"fill": 0.5}),
@@ -106,7 +113,7 @@ def test_jit_is_eager_and_vmap_is_a_loop(name):
     alone = [op(*(array[i] for array in arrays), **options) for i in range(2)]
     together = jax.jit(jax.vmap(lambda *rows: op(*rows, **options)))(*arrays)
     _close(together, jax.tree.map(lambda *rows: np.stack(rows), *alone))
-    if name in ("batched_nms", "kmeans_anchor_boxes", "nms"):
+    if name in ("batched_nms", "kmeans_anchor_boxes", "matrix_nms", "nms", "soft_nms"):
         return  # loops of compiled steps, dispatched one by one, take seconds; their tests hold them to the definition
     with jax.disable_jit():
         _close(op(*(array[0] for array in arrays), **options), alone[0])

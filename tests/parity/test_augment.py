@@ -128,6 +128,20 @@ def test_resized_crop(window):
     np.testing.assert_allclose(found, expected, atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    "factors", [(1.3, 1.0, 1.0), (1.0, 0.4, 1.0), (1.0, 1.2, 1.0), (1.0, 1.0, 0.0), (0.9, 1.2, 0.7)]
+)
+def test_brightness_contrast_saturation(factors):
+    """Of a picture that none of them drives out of [0, 1]: theirs are cut after each, and weigh red by 0.2989."""
+    image = 0.35 + 0.3 * picture(12)
+    ours = ops.adjust_colors(jnp.asarray(image), *(jnp.asarray([factor], jnp.float32) for factor in factors))
+    expected = to_torch(image)
+    for factor, adjust in zip(factors, (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation), strict=True):
+        expected = adjust(expected, factor)
+    assert 0 < expected.min() and expected.max() < 1
+    np.testing.assert_allclose(ours, to_numpy(expected), atol=1e-4)
+
+
 @pytest.mark.parametrize("shift", [-0.5, -0.2, 0.05, 0.37, 0.5])
 def test_hue(shift):
     image = picture(5)
@@ -149,6 +163,22 @@ def test_elastic_pictures():
     inner = within(places, 0.51)
     np.testing.assert_allclose(ours[inner], to_numpy(expected)[inner], atol=1e-4)
     assert inner.mean() > 0.8 and np.abs(displacement).max() > 0.05
+
+
+def test_elastic_masks():
+    mask = np.random.default_rng(17).integers(0, 20, (1, H, W)).astype(np.uint8)
+    limit = ops.elastic_limit(image_size=(H, W), cells=4)
+    control = np.random.default_rng(18).uniform(-limit, limit, (1, 7, 7, 2)).astype(np.float32)
+    batch = {"image": jnp.asarray(picture()), "mask": jnp.asarray(mask)}
+    still = jnp.asarray([[[1.0, 0, 0], [0, 1, 0]]])
+    ours = np.asarray(move(jnp.zeros((1, 1)), batch, still, control=jnp.asarray(control))["mask"])
+    places = np.asarray(ops.elastic_places(jnp.asarray(control), size=(H, W)))
+    y, x = np.mgrid[:H, :W] + 0.5
+    displacement = (places - np.stack([x, y], -1)[None]) * [2 / W, 2 / H]
+    expected = F.elastic(tv_tensors.Mask(torch.from_numpy(mask)), torch.from_numpy(displacement.astype(np.float32)))
+    sure = within(places, 0.01) & ((places % 1 > 1e-3) & (places % 1 < 1 - 1e-3)).all(-1)
+    np.testing.assert_array_equal(ours[sure], expected.numpy()[sure])
+    assert sure.mean() > 0.8
 
 
 # dm-pix counts places from the centre of the first pixel, rows first, one picture at a time.
@@ -197,3 +227,55 @@ def test_rotate_of_pix(pix):
         # Anticlockwise to the eye.
         expected = pix.rotate(jnp.asarray(image[0]), angle=-np.deg2rad(25.0), order=1, mode="nearest")
     np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+def test_colors_of_pix(pix):
+    """Where theirs mean the same: brightness is added there, contrast is from each channel's mean.
+
+    Their saturation is that of HSV, ours torchvision's, the distance from grey: they agree on what changes nothing.
+    """
+    grey = 0.35 + 0.3 * picture(13, c=1)
+    one, factor = jnp.ones(1), jnp.asarray([1.3], jnp.float32)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        contrast = pix.adjust_contrast(jnp.asarray(grey[0]), 1.3)
+        brightness = pix.adjust_brightness(jnp.full((4, 4, 3), 0.5), 0.15)
+        saturation = pix.adjust_saturation(jnp.asarray(picture(13)[0]), 1.0)
+    np.testing.assert_allclose(ops.adjust_colors(jnp.asarray(grey), one, factor, one)[0], contrast, atol=1e-6)
+    np.testing.assert_allclose(
+        ops.adjust_colors(jnp.full((1, 4, 4, 3), 0.5), factor, one, one)[0], brightness, atol=1e-6
+    )
+    np.testing.assert_allclose(ops.adjust_colors(jnp.asarray(picture(13)), one, one, one)[0], saturation, atol=1e-5)
+
+
+def test_elastic_deformation_of_pix(pix):
+    """Their smoothed noise, drawn anew from their key, through our resampling."""
+    image, key, alpha, sigma = picture(14), jax.random.key(3), 30.0, 5.0
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        expected = pix.elastic_deformation(key, jnp.asarray(image[0]), alpha, sigma)
+        size = ((sigma - 0.8) / 0.3 + 1) / 0.5 + 1
+        noise = [jax.random.uniform(k, (H, W, 1)) * 2 - 1 for k in jax.random.split(key)]
+        rows, columns = (np.asarray(pix.gaussian_blur(n, sigma, size) * alpha)[..., 0] for n in noise)
+    y, x = np.mgrid[:H, :W] + 0.5
+    places = np.stack([x + columns, y + rows], -1).astype(np.float32)[None]
+    assert np.abs(places[0] - np.stack([x, y], -1)).max() > 2
+    np.testing.assert_allclose(ops.warp(jnp.asarray(image), jnp.asarray(places))[0], expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("size", [(20, 30), (H, 10), (12, W)])
+def test_crops_of_pix(pix, size):
+    image = picture(15)
+    top, left = (H // 2 - size[0] // 2, W // 2 - size[1] // 2)
+    window = jnp.asarray([[left, top, left + size[1], top + size[0]]], jnp.float32)
+    expected = pix.center_crop(jnp.asarray(image[0]), *size)
+    np.testing.assert_allclose(ops.resized_crop(jnp.asarray(image), window, size=size)[0], expected, atol=1e-6)
+    ours = np.asarray(augment.crop(jax.random.key(0), {"image": jnp.asarray(image)}, size=size)["image"])[0]
+    shown = np.lib.stride_tricks.sliding_window_view(image[0], (*size, 3))
+    theirs = pix.random_crop(jax.random.key(1), jnp.asarray(image[0]), (*size, 3))
+    for cut in (ours, np.asarray(theirs)):
+        assert (shown == cut).all((-3, -2, -1)).any(), "whole pixels of the picture"
+
+
+def test_a_larger_crop_pads_as_pix_does(pix):
+    image = picture(16)
+    ours = augment.crop(jax.random.key(0), {"image": jnp.asarray(image)}, size=(H + 8, W + 4))["image"][0]
+    np.testing.assert_array_equal(ours, pix.pad_to_size(jnp.asarray(image[0]), H + 8, W + 4))

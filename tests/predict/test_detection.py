@@ -48,6 +48,91 @@ def test_overlap_counts_within_a_class_only():
     np.testing.assert_allclose(found.boxes[0, 0], found.boxes[0, 1], atol=1e-4)
 
 
+def test_by_default_the_courses_rule():
+    """p_c <= 0.6 is discarded, the class does not weigh in, an IoU above 0.5 with a better box of the class drops."""
+    boxes = [[20.0, 20.0, 36.0, 36.0], [70.0, 40.0, 86.0, 56.0], [5.0, 45.0, 21.0, 61.0]]
+    outputs = np.asarray(say(boxes, [1, 0, 2], np.log([0.9 / 0.1, 0.61 / 0.39, 0.59 / 0.41]))).copy()
+    outputs[..., 5:] /= 40  # class probabilities of 0.58 at most
+    found = predict.yolo(jnp.asarray(outputs), anchor_boxes=ANCHORS, image_size=SIZE, max_outputs=4)
+    assert found.classes.tolist() == [[1, 0, -1, -1]]
+    np.testing.assert_allclose(found.scores[0, :2], [0.9, 0.61], rtol=1e-5)
+    # The same box again, worse, from the other anchor box of the cell: dropped, or kept as another class.
+    first = outputs[0, 0, 0, 0]
+    outputs[0, 0, 0, 1] = [*first[:2], np.log(16 / 32), np.log(16 / 8), np.log(0.8 / 0.2), *first[5:]]
+    options = {"anchor_boxes": ANCHORS, "image_size": SIZE, "max_outputs": 4}
+    assert predict.yolo(jnp.asarray(outputs), **options).classes.tolist() == [[1, 0, -1, -1]]
+    outputs[0, 0, 0, 1, 5:] = [0, 0, 1]
+    assert predict.yolo(jnp.asarray(outputs), **options).classes.tolist() == [[1, 2, 0, -1]]
+    agnostic = predict.yolo(jnp.asarray(outputs), **options, class_agnostic=True)
+    assert agnostic.classes.tolist() == [[1, 0, -1, -1]]
+
+
+def test_two_objects_in_one_cell():
+    """Both centres in the first cell of 3 x 3, a tall and a wide anchor box: the course's example."""
+    anchors = np.asarray([[10.0, 30.0], [30.0, 10.0]], np.float32)
+    boxes = jnp.asarray([[11.0, 1.0, 21.0, 31.0], [1.0, 11.0, 31.0, 21.0]])
+    target = encode_yolo(boxes, jnp.asarray(anchors), grid_size=(3, 3), image_size=(96, 96))
+    assert target.slot.tolist() == [0, 1]
+    said = np.full((18, 8), -20, np.float32)
+    for row in range(2):
+        offset = np.asarray(target.offset[row])
+        said[row] = [*np.log(offset / (1 - offset)), *target.log_scale[row], 3 - row, *(40 * np.eye(3)[row])]
+    found = predict.yolo(jnp.asarray(said.reshape(1, 3, 3, 2, 8)), anchor_boxes=anchors, image_size=(96, 96))
+    assert found.valid.sum() == 2 and found.classes[0, :2].tolist() == [0, 1]
+    np.testing.assert_allclose(found.boxes[0, :2], boxes, atol=1e-3)
+
+
+def test_three_hundred_objects():
+    boxes = np.asarray([[16 * c + 2, 16 * r + 2, 16 * c + 14, 16 * r + 14] for r in range(15) for c in range(20)])
+    target = encode_yolo(
+        jnp.asarray(boxes, jnp.float32), jnp.asarray(ANCHORS), grid_size=(15, 20), image_size=(240, 320)
+    )
+    said = np.full((600, 8), -20, np.float32)
+    for row, slot in enumerate(np.asarray(target.slot)):
+        said[slot] = [0, 0, *target.log_scale[row], 3, *(40 * np.eye(3)[row % 3])]
+    outputs = jnp.asarray(said.reshape(1, 15, 20, 2, 8))
+    found = predict.yolo(outputs, anchor_boxes=ANCHORS, image_size=(240, 320), max_outputs=300)
+    assert found.valid.all()
+    there = np.asarray(found.boxes[0])
+    np.testing.assert_allclose(there[np.lexsort((there[:, 0], there[:, 1].round()))], boxes, atol=1e-3)
+
+
+def test_several_grids_are_one():
+    """Two anchor boxes on one grid, or one on each of two equal grids."""
+    outputs = jnp.asarray(np.random.default_rng(3).normal(size=(2, 2, 3, 2, 8)), jnp.float32)
+    options = {"anchor_boxes": ANCHORS, "image_size": SIZE, "confidence": "class", "score_threshold": 0.1}
+    one = predict.yolo(outputs, **options, class_scores="sigmoid")
+    two = predict.yolo((outputs[..., :1, :], outputs[..., 1:, :]), **options, class_scores="sigmoid")
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert 5 < one.valid.sum() < 200
+    with pytest.raises(ValueError, match="2 anchor boxes for outputs with 1"):
+        predict.yolo((outputs[..., :1, :],), **options)
+
+
+@pytest.mark.parametrize("suppression", ["diou", "soft", "matrix"])
+def test_other_suppressions_keep_apart_what_is_apart(suppression):
+    boxes = [[5.0, 7.0, 25.0, 20.0], [60.0, 40.0, 90.0, 50.0]]
+    options = {"anchor_boxes": ANCHORS, "image_size": SIZE, "max_outputs": 5}
+    found = predict.yolo(say(boxes, [2, 0], [3.0, 1.0]), **options, suppression=suppression)
+    expected = predict.yolo(say(boxes, [2, 0], [3.0, 1.0]), **options)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
+
+
+def test_the_first_yolo_by_hand():
+    """On 2 x 2 cells of 32 pixels, two boxes a cell: one of 16 x 32 around (40, 16), and a worse one on it."""
+    said = np.zeros((1, 2, 2, 13), np.float32)
+    said[0, 0, 1, :10] = [0.25, 0.5, 0.5, 2**-0.5, 0.9, 0.25, 0.5, 0.5, 0.5, 0.8]
+    said[0, 0, 1, 10:] = [0.1, 0.8, 0.1]
+    options = {"num_boxes": 2, "image_size": (64, 64), "max_outputs": 3}
+    found = predict.yolo_v1(jnp.asarray(said), **options)
+    np.testing.assert_allclose(found.boxes[0, 0], [32, 0, 48, 32], atol=1e-5)
+    assert found.classes.tolist() == [[1, 1, -1]]  # an IoU of exactly one half does not drop
+    np.testing.assert_allclose(found.scores[0, :2], [0.9, 0.8], rtol=1e-6)
+    product = predict.yolo_v1(jnp.asarray(said), **options, confidence="class", iou_threshold=0.4)
+    assert product.valid.tolist() == [[True, False, False]]
+    np.testing.assert_allclose(product.scores[0, 0], 0.72, rtol=1e-6)
+
+
 def test_boxes_are_clipped_to_the_image():
     found = predict.yolo(say([[80.0, 50.0, 110.0, 70.0]], [0]), anchor_boxes=ANCHORS, image_size=SIZE, max_outputs=1)
     np.testing.assert_allclose(found.boxes[0, 0, 2:], [96, 64], atol=1e-4)
@@ -70,7 +155,12 @@ def test_agrees_with_the_definition(max_outputs):
     """Random outputs against a loop in numpy over classes, scores and boxes."""
     outputs = np.random.default_rng(0).normal(size=(2, 2, 3, 2, 8)).astype(np.float32)
     found = predict.yolo(
-        jnp.asarray(outputs), anchor_boxes=ANCHORS, image_size=SIZE, score_threshold=0.15, max_outputs=max_outputs
+        jnp.asarray(outputs),
+        anchor_boxes=ANCHORS,
+        image_size=SIZE,
+        confidence="class",
+        score_threshold=0.15,
+        max_outputs=max_outputs,
     )
     for n in range(2):
         candidates = []
@@ -101,7 +191,8 @@ def iou(a, b):
 
 def test_only_the_best_candidates_compete():
     outputs = jnp.asarray(np.random.default_rng(1).normal(size=(1, 2, 3, 2, 8)), jnp.float32)
-    options = {"anchor_boxes": ANCHORS, "image_size": SIZE, "score_threshold": 0.0, "iou_threshold": 1.0}
+    options = {"anchor_boxes": ANCHORS, "image_size": SIZE, "iou_threshold": 1.0}
+    options |= {"confidence": "class", "score_threshold": 0.0}
     every = predict.yolo(outputs, **options, max_outputs=36)
     few = predict.yolo(outputs, **options, max_outputs=36, max_candidates=5)
     assert every.valid.sum() == 36 and few.valid.sum() == 5

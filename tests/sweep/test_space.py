@@ -1,6 +1,6 @@
 import pytest
 
-from jaxcv.sweep import folder_name, parse_overrides, trials
+from jaxcv.sweep import Range, folder_name, parse_overrides, trials
 from jaxcv.sweep.space import split_alternatives
 from jaxcv.train import hyperparameters
 from jaxcv.types import UserError
@@ -37,6 +37,7 @@ KNOWN = hyperparameters(experiment)  # pyright: ignore[reportArgumentType]
 )
 def test_values_are_typed_literals(token, values):
     (found,) = parse_overrides([token], KNOWN).values()
+    assert isinstance(found, list)
     assert found == values
     assert [type(v) for v in found] == [type(v) for v in values]
 
@@ -54,7 +55,14 @@ def test_values_are_typed_literals(token, values):
         (["names=a"], "names=a: expected tuple[str, ...]"),
         (["lr=1", "lr=2"], "lr is given twice"),
         (["lr=1,1.0"], "same value twice"),
-        (["lr=log(1e-5,1e-2)"], "ranges cannot be searched yet"),
+        (["lr=log(0,1)"], "lr=log(0,1): a logarithm needs ends above 0"),
+        (["lr=log(1,1e-1)"], "the first end is below the second"),
+        (["lr=uniform(0,1),2"], "a range stands alone"),
+        (["lr=uniform(a,1)"], "the ends are numbers"),
+        (["lr=log(1,2,3)"], "log takes no step"),
+        (["lr=uniform(1)"], "a range has two ends"),
+        (["batch_size=uniform(1,2.5)"], "batch_size is int, so its ends are too"),
+        (["mirror=uniform(0,1)"], "a range is for numbers, and mirror is bool"),
         (["verbose"], "expected name=value"),
     ],
 )
@@ -88,3 +96,23 @@ def test_folder_names_are_readable_and_never_shared():
     long = folder_name({"channels": tuple(range(200))})
     assert len(long) < 255
     assert long != folder_name({"channels": tuple(range(201))})
+
+
+@pytest.mark.parametrize(
+    ("token", "range_"),
+    [
+        ("lr=log(1e-4,1e-1)", Range(1e-4, 1e-1, log=True)),
+        ("lr= uniform( -1, 2.5 )", Range(-1, 2.5)),
+        ("lr=uniform(0,1,0.25)", Range(0, 1, step=0.25)),
+        ("batch_size=log(8,512)", Range(8, 512, log=True, integer=True)),
+        ("size=uniform(32,64,8)", Range(32, 64, integer=True, step=8)),
+    ],
+)
+def test_ranges(token, range_):
+    assert list(parse_overrides([token], KNOWN).values()) == [range_]
+
+
+def test_a_range_is_text_where_text_is_wanted_and_no_grid():
+    assert parse_overrides(["data=log(1,2)"], KNOWN) == {"data": ["log(1,2)"]}
+    with pytest.raises(UserError, match="lr=log.0.001,0.1. is a range: list values, or search it with --trials N"):
+        trials(parse_overrides(["lr=log(1e-3,1e-1)"], KNOWN))

@@ -244,8 +244,8 @@ def test_a_resumed_run_writes_the_same_files(tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGTERM)
             return original(*arguments, **options)
 
-        original = loop._evaluate_and_draw
-        patch.setattr(loop, "_evaluate_and_draw", stop)
+        original = loop.evaluate
+        patch.setattr(loop, "evaluate", stop)
         with pytest.raises(Preempted, match="stopped at step 3"):
             fit(problems.experiment, values, tmp_path / "run")
     assert not (tmp_path / "run/per_class.csv").exists()

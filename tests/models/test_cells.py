@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcv.models.trunk import Cells
+from jaxcv.models.cells import Cells
 
 
 def test_cells_by_hand():

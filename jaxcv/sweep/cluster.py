@@ -1,0 +1,185 @@
+"""Trials as tasks on a Ray cluster, whose nodes share the folder of the runs.
+
+The driver claims trials and hands each to a task; the task signs for it and trains it as every engine does. When a node
+dies, Ray starts the task again on another one: it finds in the ledger who had the trial before, and goes on from the
+checkpoint in the run's folder.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jaxcv import runtime
+from jaxcv.sweep import owner
+from jaxcv.sweep.command import Sweep, open_work
+from jaxcv.sweep.ledger import Claim
+from jaxcv.sweep.live import SweepReporter
+from jaxcv.sweep.trial import Work, run_trial
+from jaxcv.sweep.watching import Watching
+from jaxcv.train.console import Reporter
+from jaxcv.types import UserError
+
+_POLL = 0.3
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a node needs to run trials of a sweep."""
+
+    sweep: Sweep
+    """Without its experiment, which every process loads from the file."""
+    load: Callable[[Path], Any]
+    """Gives the experiment of a file."""
+    tune: bool = True
+
+
+def run_ray(
+    work: Work,
+    show: SweepReporter,
+    *,
+    task: Task,
+    address: str | None = None,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+    fail_fast: bool = False,
+) -> None:
+    """Run all trials on a Ray cluster.
+
+    Args:
+        work: the sweep; its storage must be within reach of every node, as its folder must.
+        show: what a person sees.
+        task: how a node runs trials.
+        address: of the cluster's head, as `HOST:PORT` or "auto"; None: a cluster of this machine alone.
+        num_cpus: cores that a trial takes.
+        num_gpus: GPUs that a trial takes.
+        fail_fast: end all at the first failure.
+
+    Raises:
+        UserError: Ray is not installed, there is no cluster at the address, no node can ever take a trial, or, with
+            `fail_fast`, a trial failed.
+    """
+    ray = _ray()
+    begun = _connect(ray, address)
+    remote = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=-1)(_run)
+    mine, watching = owner.this_process(), Watching(work.ledger, show)
+    flying: dict[Any, Claim] = {}
+    beaten = time.monotonic()
+    try:
+        while True:
+            room = _slots(ray, num_cpus, num_gpus)
+            if room == 0 and not flying:
+                raise UserError(
+                    f"no node of the cluster has {num_cpus:g} CPUs and {num_gpus:g} GPUs: give --num-cpus, --num-gpus"
+                )
+            while len(flying) < room and (claim := work.ledger.claim(where="the driver")) is not None:
+                flying[remote.remote(task, claim, mine)] = claim
+            done, _ = ray.wait(list(flying), timeout=_POLL) if flying else ([], [])
+            for reference in done:
+                _collect(ray, work, flying.pop(reference), reference)
+            if time.monotonic() - beaten > owner.BEAT:
+                _beat(work, mine, flying)
+                beaten = time.monotonic()
+            watching.look()
+            if fail_fast and watching.failed():
+                raise UserError(watching.failed()[0].error)
+            if watching.over:
+                return
+            if not flying:
+                time.sleep(_POLL)  # the rest is in other launchers' hands
+    finally:
+        for reference in flying:
+            ray.cancel(reference)  # as Ctrl-C: the trial is given back with a checkpoint
+        if flying:
+            ray.wait(list(flying), num_returns=len(flying), timeout=60)
+        if begun:
+            ray.shutdown()
+
+
+def _run(task: Task, claim: Claim, driver: Mapping[str, Any]) -> None:
+    """The task: one trial in a process of some node."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    node = ray.get_runtime_context().get_node_id()[:8]
+    work = _open(_key(task), task)
+    where = f"{work.where}/{node}"
+    holder = work.ledger.storage.get_trial(claim.id).user_attrs.get("owner")
+    if holder is not None and holder["token"] != driver["token"]:  # somebody signed for it before: he is dead
+        claim = replace(claim, before=holder)
+    work.ledger.sign(claim, where)
+    run_trial(replace(work, where=where), claim, Reporter(quiet=True))
+
+
+_works: dict[str, Work] = {}
+
+
+def _open(key: str, task: Task) -> Work:
+    """The sweep as this process sees it: opened once, so that its trials share compiled programs."""
+    if key not in _works:
+        if task.tune:
+            runtime.tune()
+        runtime.enable_compile_cache()
+        experiment = _experiment(task.load, task.sweep.file)
+        _works[key] = open_work(replace(task.sweep, experiment=experiment))
+    return _works[key]
+
+
+def _key(task: Task) -> str:
+    return repr(
+        (task.sweep.file, task.sweep.root, task.sweep.storage, task.sweep.search.digest, task.sweep.search.count)
+    )
+
+
+@functools.cache
+def _experiment(load: Callable[[Path], Any], file: Path) -> Any:
+    return load(file)
+
+
+def _collect(ray: Any, work: Work, claim: Claim, reference: Any) -> None:
+    """Look at how a task ended; what it could not write down itself is written down here."""
+    try:
+        ray.get(reference)
+    except ray.exceptions.TaskCancelledError:
+        pass
+    except Exception as error:  # the task's own, or Ray's
+        cause = getattr(error, "cause", None) or error
+        lines = str(cause).strip().splitlines() or [""]
+        if not work.ledger.storage.get_trial(claim.id).state.is_finished():
+            work.ledger.fail(claim, f"{type(cause).__name__}: {lines[-1]}")
+
+
+def _beat(work: Work, mine: Mapping[str, Any], flying: Mapping[Any, Claim]) -> None:
+    """Tasks that wait for a node have no heartbeat of their own."""
+    for claim in flying.values():
+        holder = work.ledger.storage.get_trial(claim.id).user_attrs.get("owner")
+        if holder is not None and holder["token"] == mine["token"]:
+            work.ledger.storage.set_trial_user_attr(claim.id, "heartbeat", time.time())
+
+
+def _slots(ray: Any, num_cpus: float, num_gpus: float) -> int:
+    """How many trials the cluster takes at once."""
+    wanted = {kind: number for kind, number in (("CPU", num_cpus), ("GPU", num_gpus)) if number > 0}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(int(min((has.get(k, 0.0) / n for k, n in wanted.items()), default=1.0)) for has in nodes)
+
+
+def _connect(ray: Any, address: str | None) -> bool:
+    """Connect unless this process is; whether it was not."""
+    if ray.is_initialized():
+        return False
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise UserError(f"--address {address}: {lines[0]}") from error
+    return True
+
+
+def _ray() -> Any:
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError("--engine ray needs Ray: pip install 'jaxcv-research[ray]'") from error
+    return ray

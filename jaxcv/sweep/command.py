@@ -1,0 +1,238 @@
+"""A whole sweep: what to run, the plan, the ledger, the engine, the report."""
+
+import datetime
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jaxcv.sweep import outcomes, pictures, storages
+from jaxcv.sweep.engine import work_off
+from jaxcv.sweep.lanes import choose_width, work_off_in_lanes
+from jaxcv.sweep.ledger import Claim, Ledger
+from jaxcv.sweep.live import SweepReporter, results_table
+from jaxcv.sweep.plan import Plan, plan
+from jaxcv.sweep.pruning import Pruning
+from jaxcv.sweep.search import Search
+from jaxcv.sweep.trial import Work
+from jaxcv.train import Result, fit, hyperparameters, resolve
+from jaxcv.train.console import Reporter
+from jaxcv.train.experiment import Experiment, ExperimentFunction
+from jaxcv.types import UserError, unknown_name
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything that a sweep was asked to be."""
+
+    experiment: ExperimentFunction
+    file: Path
+    """Of the experiment, as a person types it."""
+    search: Search
+    root: Path
+    """Folder of the run folders."""
+    metric: str | None = None
+    """Name of the test value that trials are compared by; None: the experiment's own."""
+    storage: str | None = None
+    """URL of an Optuna storage; None: a SQLite file in `root`."""
+    prune: str | None = None
+    """One of `jaxcv.sweep.pruning.KINDS`."""
+    fail_fast: bool = False
+    train: Callable[..., Result] = fit
+
+
+def open_work(sweep: Sweep, *, fresh: bool = False) -> Work:
+    """The sweep's ledger, and what is needed to run its trials.
+
+    Args:
+        sweep: what was asked for.
+        fresh: begin the whole sweep anew; the earlier study is moved aside, and so is every run when its turn comes.
+
+    Raises:
+        UserError: an unknown metric or pruner, a storage that does not open.
+    """
+    setup = _first_setup(sweep)
+    metric = sweep.metric or setup.ranked_by
+    if metric != "loss" and metric not in setup.metrics:
+        raise UserError(f"--metric: {unknown_name('test value', metric, [*setup.metrics, 'loss'])}")
+    suffix = "".join(f"-{word}" for word in (sweep.metric, sweep.prune) if word)
+    name = f"sweep-{sweep.search.digest}{suffix}"
+    if fresh:
+        storages.move_study_aside(sweep.root, name, sweep.storage)
+    ledger = Ledger(sweep.search, sweep.root, storage=sweep.storage, name=name, maximize=setup.larger_is_better(metric))
+    if fresh:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        ledger.study.set_user_attr("fresh_since", now)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is experimental
+        ledger.study.set_metric_names([metric])
+    interval = setup.interval("evaluate")
+    pruning = Pruning(sweep.prune, ledger, first=interval, steps=setup.steps) if sweep.prune else None
+    fresh_since = ledger.study.user_attrs.get("fresh_since")
+    return Work(sweep.experiment, ledger, metric, pruning, fresh_since, train=sweep.train)
+
+
+def run(
+    sweep: Sweep,
+    reporter: Reporter,
+    *,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    engine: Callable[[Work, SweepReporter], None] | None = None,
+    width: int | None = 1,
+) -> list[outcomes.Row]:
+    """Run all trials and report; returns them, the best first.
+
+    Args:
+        sweep: what was asked for.
+        reporter: what is shown.
+        fresh: as `open_work`.
+        retry_failed: run trials that failed once more.
+        engine: runs the trials; None: this process does.
+        width: of this process, trials at a time in lanes; None: a probe decides.
+
+    Raises:
+        UserError: settings are refused; with `fail_fast`, the first trial that fails.
+    """
+    planned = make_plan(sweep)
+    reporter.say("\n".join(plan_lines(sweep, planned)))
+    work = open_work(sweep, fresh=fresh)
+    ledger = work.ledger
+    if retry_failed:
+        reporter.say(f"{ledger.retry_failed()} failed trials run once more")
+    show = SweepReporter(reporter, work.metric, len(ledger.trials()))
+    work = replace(work, announce=show.announce)
+    _tell_what_is_there(ledger, show)
+
+    def on_begin(claim: Claim) -> None:
+        show.begin(claim)
+        show.update(outcomes.rows(ledger))
+
+    def on_end(claim: Claim, error: Exception | None) -> None:
+        found = outcomes.rows(ledger)
+        show.update(found)
+        done = sum(row.ended for row in found)
+        show.end(next(row for row in found if row.number == claim.number), done)
+
+    left = sum(not trial.state.is_finished() for trial in ledger.trials())
+    if any(len(shared.variants) > 1 for shared, _ in planned.groups):
+        if width is not None and width > 1:
+            raise UserError(f"--lanes {width}: a trial here has several steps that take turns, and lanes share but one")
+        width = 1
+    if engine is None and width is None:
+        width = choose_width(work, planned.groups, left, reporter.say) if left > 1 else 1
+    width = min(width or 1, max(left, 1))
+    with show.living():
+        if engine is not None:
+            engine(work, show)
+        elif width > 1:
+            work_off_in_lanes(work, show, width=width, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
+        else:
+            work_off(work, show, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
+    found = outcomes.rows(ledger)
+    if moved := [row for row in found if row.starts]:
+        places = [f"{row.number} ({_way(row)})" for row in moved]
+        reporter.say(f"taken up again after their process ended: trials {', '.join(places)}")
+    report(sweep, work, found, reporter)
+    ledger.close()
+    return found
+
+
+def run_worker(sweep: Sweep, reporter: Reporter) -> None:
+    """Run trials of a sweep that another process reports."""
+    work = replace(open_work(sweep), announce=reporter.say)
+    work_off(work, Reporter(quiet=True), fail_fast=sweep.fail_fast)
+    work.ledger.close()
+
+
+def make_plan(sweep: Sweep) -> Plan:
+    """Which programs the sweep needs."""
+    count = sweep.search.count if sweep.search.learns else None
+    return plan(sweep.experiment, sweep.search.representatives(), count=count)
+
+
+def plan_lines(sweep: Sweep, planned: Plan) -> list[str]:
+    """The plan, and how it is searched."""
+    search, lines = sweep.search, planned.lines()
+    if search.kind != "grid":
+        space = ", ".join(f"{name}={_shown(values)}" for name, values in search.space.items())
+        lines.append(f"search: {search.kind}, sampler seed {search.seed}, over {space}")
+    return lines
+
+
+def report(sweep: Sweep, work: Work, found: Sequence[outcomes.Row], reporter: Reporter) -> tuple[Path, Path]:
+    """Print the table, best first; write it with its picture beside the run folders; print what to type next.
+
+    Returns:
+        The paths of table and picture.
+    """
+    ledger = work.ledger
+    if not reporter.quiet:
+        title = f"{len(found)} trials, best {work.metric} first"
+        reporter.console.print(results_table(found, work.metric, title))
+    table = ledger.root / f"{ledger.name}.csv"
+    outcomes.write_csv(found, work.metric, table)
+    picture = pictures.draw(ledger, found, work.metric, table.with_suffix(".png"))
+    reporter.say(f"table: {table}   picture: {picture}")
+    if found and found[0].state == "finished":
+        known = hyperparameters(sweep.experiment)
+        place = [] if ledger.root.parent == Path("runs") else ["--workdir", str(ledger.root.parent)]
+        again = outcomes.command(sweep.file, found[0].overrides, known, *place)
+        reporter.say(f"best, trial {found[0].number}: {again}")
+    for line in dashboard_commands(ledger):
+        reporter.say(line)
+    return table, picture
+
+
+def dashboard_commands(ledger: Ledger) -> list[str]:
+    """What to type to look at the sweep in a browser."""
+    url = ledger.url.removeprefix("journal:")
+    return [
+        f"hyperparameters and curves: tensorboard --logdir {ledger.root}",
+        f"the study: optuna-dashboard {storages.hide_password(url)}",
+    ]
+
+
+def refuse_failures(found: Sequence[outcomes.Row]) -> None:
+    """Raise if trials failed.
+
+    Raises:
+        UserError: how many, and the first one's reason.
+    """
+    failed = [row for row in found if row.state == "failed"]
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(found)} trials failed, the first with: {failed[0].error} "
+            "(--retry-failed runs them once more)"
+        )
+
+
+def _first_setup(sweep: Sweep) -> Experiment:
+    """Of the first trial that has one."""
+    first: Exception | None = None
+    for trial in sweep.search.representatives():
+        try:
+            return sweep.experiment(**resolve(sweep.experiment, trial))
+        except Exception as error:  # the experiment's own, of whatever kind
+            first = first or error
+    raise first or UserError("no trial")
+
+
+def _tell_what_is_there(ledger: Ledger, show: SweepReporter) -> None:
+    trials = ledger.trials()
+    over = sum(trial.state.is_finished() for trial in trials)
+    if over:
+        show.announce(f"{ledger.name}: {over} of {len(trials)} trials have ended before")
+    show.update(outcomes.rows(ledger))
+
+
+def _way(row: outcomes.Row) -> str:
+    """Where a trial has been, and at which steps it moved."""
+    hosts = {start["host"] for start in row.starts} | {start["from"] for start in row.starts}
+    steps = [f"step {start['step']}" + (f" on {start['host']}" if len(hosts) > 1 else "") for start in row.starts]
+    return ("at " if len(hosts) == 1 else f"{row.starts[0]['from']}, then from ") + ", ".join(steps)
+
+
+def _shown(values: Any) -> str:
+    return ",".join(map(str, values)) if isinstance(values, Sequence) else str(values)

@@ -1,0 +1,120 @@
+"""Several processes on this machine, each a launcher of its own on the same ledger, the cores divided between them."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxcv import runtime
+from jaxcv.sweep.live import SweepReporter
+from jaxcv.sweep.trial import Work
+from jaxcv.sweep.watching import Watching
+from jaxcv.train.loop import Preempted
+from jaxcv.types import UserError
+
+_POLL = 0.3
+_GRACE = 60.0
+"""Seconds for a process to write its checkpoint after it was asked to stop."""
+_CORES, _PARENT = "JAXCV_CORES", "JAXCV_PARENT"
+
+
+def run_jobs(work: Work, show: SweepReporter, *, count: int, command: Sequence[str], fail_fast: bool = False) -> None:
+    """Start `count` workers and watch them to the end; one that is killed is started again.
+
+    Args:
+        work: the sweep.
+        show: what a person sees.
+        count: of processes.
+        command: that starts one worker.
+        fail_fast: end all at the first failure.
+
+    Raises:
+        UserError: a worker refused its work, or, with `fail_fast`, a trial failed.
+        Preempted: the workers were asked to stop.
+    """
+    watching, processes, deaths = Watching(work.ledger, show), {}, 0
+    logs = [work.ledger.root / f"{work.ledger.name}-worker{number}.log" for number in range(count)]
+    shares = divide_cores(sorted(os.sched_getaffinity(0)), count) if hasattr(os, "sched_getaffinity") else [[]] * count
+    try:
+        for number in range(count):
+            processes[number] = _start(command, shares[number], logs[number])
+        while processes:
+            time.sleep(_POLL)
+            if watching.look():
+                deaths = 0
+            for number, process in list(processes.items()):
+                code = process.poll()
+                if code is None:
+                    continue
+                del processes[number]
+                if code == 75:
+                    raise Preempted(f"{work.ledger.name}: worker {number} was stopped; the same command goes on")
+                if code > 0:
+                    watching.look()
+                    failed = watching.failed()
+                    raise UserError(failed[0].error if fail_fast and failed else _last_line(logs[number], code))
+                if code < 0:
+                    deaths += 1
+                    if deaths > 5 * count:
+                        raise UserError(f"workers are killed again and again: {logs[number]}")
+                    show.warn(f"worker {number} ended by {_name(-code)}; another takes its place")
+                    processes[number] = _start(command, shares[number], logs[number])
+    finally:
+        _stop(list(processes.values()))
+    watching.look()
+
+
+def divide_cores(cores: Sequence[int], count: int) -> list[list[int]]:
+    """Cores for each of `count` processes: disjoint while there are enough, at least one each."""
+    if count >= len(cores):
+        return [[cores[number % len(cores)]] for number in range(count)]
+    ends = [len(cores) * number // count for number in range(count + 1)]
+    return [list(cores[low:high]) for low, high in zip(ends, ends[1:], strict=False)]
+
+
+def become_worker() -> None:
+    """What a worker does before anything else: keep to its cores, and end when its parent does."""
+    os.environ.pop("LD_PRELOAD", None)
+    if cores := os.environ.pop(_CORES, ""):
+        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+    parent = int(os.environ.pop(_PARENT, "0"))
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, of Linux
+    if parent and os.getppid() != parent:
+        raise SystemExit(75)
+
+
+def _start(command: Sequence[str], cores: Sequence[int], log: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, _CORES: ",".join(map(str, cores)), _PARENT: str(os.getpid())}
+    if "--no-tune" not in command and (library := runtime.preload()) is not None:
+        environment["LD_PRELOAD"] = library
+    with open(log, "ab") as file:
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _GRACE
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_line(log: Path, code: int) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f"{log}: a worker ended with code {code}: {lines[-1].removeprefix('error: ') if lines else 'no word'}"

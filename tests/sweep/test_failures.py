@@ -1,0 +1,97 @@
+"""A trial that raises, one that becomes NaN, one that runs out of memory: said at once, and the others finish."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import problems
+import pytest
+from pretending import QUIET, pretended
+from rich.console import Console
+
+from jaxcv.sweep import command, make_search, outcomes
+from jaxcv.sweep.command import Sweep
+from jaxcv.sweep.engine import work_off
+from jaxcv.train import Experiment, Result
+from jaxcv.train.console import Reporter
+from jaxcv.train.diagnose import NonFinite
+from jaxcv.types import UserError
+
+
+def experiment(*, fault: str = "none", lr: float = 1e-2, steps: int = 4) -> Experiment:
+    """The small problem with a fault of choice."""
+    setup = problems.experiment(lr=lr, steps=steps, log_every=2, evaluate_every=4, checkpoint_every=4)
+    if fault == "raises":
+        raise RuntimeError("the disk with the pictures is gone\nand more about that")
+    if fault == "nan":
+        return replace(setup, optimizer=optax.sgd(1e38), ema=None)
+
+    def loss(outputs, batch):
+        terms = problems.cross_entropy(outputs, batch)
+        if fault == "memory":
+            wide = jnp.tile(jax.lax.stop_gradient(terms["cross_entropy"]), 2**18)
+            terms["hoard"] = jnp.sort(wide[:, None] + wide[None])[0, :8]  # a table of 17 TB
+        return terms
+
+    return replace(setup, loss=loss)
+
+
+def run(folder, faults, **options):
+    console = Console(file=io.StringIO(), width=2000)
+    trials = [{"fault": fault, "lr": (10 - place) / 1000} for place, fault in enumerate(faults)]
+    asked = Sweep(experiment, Path("faulty.py"), make_search({}, own=trials), folder, **options)
+    try:
+        result: Any = command.run(asked, Reporter(console))
+    except UserError as error:
+        result = error
+    assert isinstance(console.file, io.StringIO)
+    return result, console.file.getvalue()
+
+
+def test_each_failure_is_said_at_once_with_folder_and_reason_and_the_others_finish(tmp_path):
+    rows, said = run(tmp_path, ["none", "raises", "nan", "memory", "none"])
+    assert [(row.overrides["fault"], row.state) for row in rows] == [
+        ("none", "finished"), ("none", "finished"), ("raises", "failed"), ("nan", "failed"), ("memory", "failed"),
+    ]  # fmt: skip
+    reasons = {row.overrides["fault"]: row.error for row in rows}
+    assert reasons["raises"] == "RuntimeError: the disk with the pictures is gone"
+    assert "not finite at step" in reasons["nan"] and "nonfinite.npz" in reasons["nan"]
+    assert "RESOURCE_EXHAUSTED" in reasons["memory"] or "memory" in reasons["memory"].lower()
+    lines = said.splitlines()
+    for fault in ("raises", "nan", "memory"):
+        place = next(i for i, line in enumerate(lines) if "failed: " in line and f"fault={fault}" in line)
+        later = next(i for i, line in enumerate(lines) if line.startswith("trial 4 "))
+        assert place < later, "at once"
+        assert str(tmp_path / f"fault={fault},lr=") in lines[place]
+        assert reasons[fault] in lines[place]
+    for fault in ("nan", "memory"):
+        (folder,) = tmp_path.glob(f"fault={fault},*")
+        assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+    assert "RESOURCE_EXHAUSTED" in (folder / "traceback.txt").read_text()
+    with pytest.raises(UserError, match="3 of 5 trials failed, the first with: RuntimeError: the disk"):
+        command.refuse_failures(rows)
+
+
+def test_fail_fast_stops_at_the_first(tmp_path):
+    error, said = run(tmp_path, ["none", "nan", "raises", "none"], fail_fast=True)
+    assert isinstance(error, NonFinite)
+    assert "trial 1 (2/4) failed" in said and "trial 2" not in said
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["fault=nan,lr=0.009", "fault=none,lr=0.01"]
+
+
+def test_a_value_that_is_not_finite_is_a_failure(tmp_path):
+    """Of a metric that the test set does not define."""
+
+    def undefined(experiment, overrides, folder, **_):
+        return Result(folder, dict(overrides), 1, test={"accuracy": None})
+
+    work = pretended(tmp_path, ["lr=1e-2,1e-3"], undefined)
+    work_off(work, QUIET)
+    failed = outcomes.rows(work.ledger)
+    assert [row.state for row in failed] == ["failed"] * 2
+    assert failed[0].error == "no value: its last evaluation gave no finite accuracy"

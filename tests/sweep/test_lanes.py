@@ -1,0 +1,73 @@
+"""Sweeps whose trials run side by side in lanes."""
+
+import numpy as np
+import problems
+import pytest
+from pretending import KNOWN
+
+from jaxcv.sweep import command, lanes, make_search, outcomes, parse_overrides
+from jaxcv.sweep.command import Sweep, open_work
+from jaxcv.sweep.engine import work_off
+from jaxcv.sweep.lanes import choose_width, work_off_in_lanes
+from jaxcv.sweep.live import SweepReporter
+from jaxcv.train.console import Reporter
+from jaxcv.train.lanes import Lanes
+from jaxcv.train.run import read_records
+
+WORDS = ["steps=8", "log_every=1", "evaluate_every=4", "checkpoint_every=8"]
+
+
+def sweep(root, *tokens):
+    space = parse_overrides([*WORDS, *tokens], KNOWN)
+    asked = Sweep(problems.experiment, root / "problems.py", make_search(space), root)
+    work = open_work(asked)
+    return asked, work, SweepReporter(Reporter(quiet=True), "accuracy", work.ledger.search.count)
+
+
+def test_a_sweep_in_lanes_has_the_curves_of_one_trial_after_another(tmp_path):
+    """Eight trials of two groups, three at a time; two become NaN, and the others do not notice."""
+    tokens = ["lr=1e-1,1e-2,1e38,1e-4", "batch_size=4,8"]
+    _, alone, show = sweep(tmp_path / "alone", *tokens)
+    work_off(alone, show)
+    _, work, show = sweep(tmp_path / "lanes", *tokens)
+    work_off_in_lanes(work, show, width=3)
+    wanted, found = outcomes.rows(alone.ledger), outcomes.rows(work.ledger)
+    states = {row.number: row.state for row in found}
+    assert states == {row.number: row.state for row in wanted}
+    assert sorted(states.values()) == ["failed"] * 2 + ["finished"] * 6
+    for row in found:
+        curves = [
+            [r["loss"] for r in read_records(tmp_path / kind / row.folder.name / "metrics.jsonl") if "grad_norm" in r]
+            for kind in ("alone", "lanes")
+            if row.folder
+        ]
+        np.testing.assert_allclose(*curves, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_that_is_too_wide_is_taken_one_by_one(tmp_path, monkeypatch):
+    def fails(*_):
+        raise MemoryError("out of it")
+
+    monkeypatch.setattr(Lanes, "_program", fails)
+    asked, work, show = sweep(tmp_path, "lr=1e-1,1e-2,1e-3")
+    said = []
+    monkeypatch.setattr(show, "announce", said.append)
+    work_off_in_lanes(work, show, width=3)
+    assert [row.state for row in outcomes.rows(work.ledger)] == ["finished"] * 3
+    assert any("lanes: the step of 3 at once failed (MemoryError: out of it)" in line for line in said)
+
+
+@pytest.mark.parametrize(("together", "width", "part"), [(0.5, 6, "6 at a time"), (1.6, 1, "one after another")])
+def test_the_probe_decides_and_prints_its_figures(tmp_path, monkeypatch, together, width, part):
+    monkeypatch.setattr(lanes.jax, "devices", lambda: ["one"])
+    monkeypatch.setattr(lanes, "_time_alone", lambda shared, values: 1.0)
+    monkeypatch.setattr(lanes, "_time_lanes", lambda shared, values, width: together)
+    notes = {}
+    monkeypatch.setattr(lanes.runtime, "read_note", notes.get)
+    monkeypatch.setattr(lanes.runtime, "keep_note", notes.__setitem__)
+    asked, work, _ = sweep(tmp_path, "lr=1e-1,1e-2,1e-3", "seed=0,1")
+    groups, said = command.make_plan(asked).groups, []
+    assert choose_width(work, groups, 2, said.append) == 1 and "no probe" in said[-1], "not worth it"
+    monkeypatch.setattr(lanes, "_WORTH_A_PROBE", 10.0)
+    assert choose_width(work, groups, 6, said.append) == width
+    assert f"takes 1000.00 ms alone, {together * 1e3:.2f} ms as one of 6 lanes: {part}" in said[-1]
