@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from jaxcv.launch import main
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
@@ -24,8 +26,9 @@ def test_the_summary_is_the_course_table(capsys):
     assert capsys.readouterr().out.splitlines()[-1].split() == ["LeNet", "62,006", "651,720"]
 
 
-def test_the_single_op_prints_what_it_says(capsys):
-    exec(BLOCKS[2], {})
-    wanted = re.search(r"print\(.*\)  # (.*)", BLOCKS[2])
+@pytest.mark.parametrize("block", BLOCKS[2:4])
+def test_it_prints_what_it_says(block, capsys):
+    exec(block, {})
+    wanted = re.search(r"print\(.*\)  # (.*)", block)
     assert wanted
     assert capsys.readouterr().out.strip() == wanted.group(1)

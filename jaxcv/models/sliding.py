@@ -20,23 +20,17 @@ windows are as large as what those really see. LeNet has no padding anyway.
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from jaxcv import ops
-from jaxcv.models.layers import AvgPool, BatchNorm, Conv, ConvNormAct, Dense, Dropout, Flatten, MaxPool
-from jaxcv.models.lenet import ConnectedConv
-
-Side = int | tuple[int, int]
-_ANYWHERE = (BatchNorm, ConvNormAct, Dense, Dropout)
-"""Layers that treat every place alike, or are made of such that are looked at themselves."""
+from jaxcv.models.sliding_layers import Pass, Side, shape_of
+from jaxcv.ops.conv import pair
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class WindowNetwork:
             (n - w) // s * s + seen
             for n, w, s, seen in zip(images.shape[1:3], self.window, self.strides, self.seen, strict=True)
         ]
-        with nn.intercept_methods(_Pass(self.strides)):
+        with nn.intercept_methods(Pass(self.strides)):
             found: Any = self.model.apply(variables, images[:, : reach[0], : reach[1]], train=False)
         return found
 
@@ -109,9 +103,9 @@ def convolutionalize(
         ValueError: If a layer is padded, or looks at neighbouring pixels in a way not known here, or the window does
             not fit the network.
     """
-    shape = _shape(model, variables)
+    shape = shape_of(model, variables)
     own = math.prod(s[0] for _, s in shape.layers), math.prod(s[1] for _, s in shape.layers)
-    strides = own if strides is None else _pair(strides)
+    strides = own if strides is None else pair(strides)
     if min(strides) < 1:
         raise ValueError(f"strides={strides}: windows are at least one pixel apart")
     kernel = _leaf(variables, shape.dense)
@@ -123,7 +117,7 @@ def convolutionalize(
         if side * side != cells:
             raise ValueError(f"{'/'.join(shape.dense)} reads {cells} places, which is no square: say window=")
         window = shape.window((side, side))
-    window = _pair(window)
+    window = pair(window)
     places = shape.map_of(window)
     if shape.side is None and math.prod(places) != cells:
         raise ValueError(
@@ -176,197 +170,10 @@ class WindowScanner(nn.Module):
         return (jnp.concatenate(logits, axis=1), boxes), {}
 
 
-@dataclass
-class _Shape:
-    """What matters of a network's form to its windows."""
-
-    layers: list[tuple[tuple[int, int], tuple[int, int]]]
-    """(window, strides) of every layer that looks at neighbours."""
-    side: int | None = None
-    channels: int = 0
-    dense: tuple[str, ...] = ()
-    """Path of the first fully connected layer's kernel."""
-
-    def window(self, places: tuple[int, int]) -> tuple[int, int]:
-        """The smallest window that gives a map of so many places."""
-        for f, s in reversed(self.layers):
-            places = (places[0] - 1) * s[0] + f[0], (places[1] - 1) * s[1] + f[1]
-        return places
-
-    def map_of(self, window: tuple[int, int]) -> tuple[int, int]:
-        """Places of the map that a window gives."""
-        sides = window
-        for f, s in self.layers:
-            if min(sides[0] - f[0], sides[1] - f[1]) < 0:
-                raise ValueError(f"a window of {window[0]}x{window[1]} pixels is too small for the network")
-            sides = (sides[0] - f[0]) // s[0] + 1, (sides[1] - f[1]) // s[1] + 1
-        return sides
-
-
-def _shape(model: nn.Module, variables: Mapping[str, Any]) -> _Shape:
-    """Run the network over shapes alone and note what its layers look at."""
-    found = _Shape([])
-
-    def note(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        module = context.module
-        if context.method_name != "__call__" or not module.path or isinstance(module, Dropout):
-            return method(*args, **kwargs)
-        if found.dense:
-            return jnp.zeros((1, module.features), args[0].dtype) if isinstance(module, Dense) else args[0]
-        if isinstance(module, Flatten):
-            if found.channels:
-                raise ValueError(f"{'/'.join(module.path)}: a second Flatten")
-            found.side, found.channels = module.side, args[0].shape[-1]
-            return args[0][:, 0, 0]
-        if isinstance(module, Dense):
-            if not found.channels:
-                raise ValueError(f"{'/'.join(module.path)}: a fully connected layer must come after a `Flatten` layer")
-            found.dense = ("params", *module.path, "kernel")
-            return jnp.zeros((1, module.features), args[0].dtype)
-        if (seen := _looks_at(module)) is not None:
-            found.layers.append(seen[:2])
-        if isinstance(module, Conv):
-            return jnp.zeros((*args[0].shape[:3], module.features), args[0].dtype)
-        return args[0] if isinstance(module, MaxPool | AvgPool) else method(*args, **kwargs)
-
-    with nn.intercept_methods(note):
-        jax.eval_shape(
-            lambda v: model.apply(v, jnp.zeros((1, 64, 64, 1)), train=False), jax.tree.map(lambda x: x, dict(variables))
-        )
-    if not found.dense:
-        raise ValueError(f"{type(model).__name__} has no fully connected layer after a `Flatten` layer")
-    return found
-
-
-def _looks_at(module: nn.Module) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None:
-    """(reach, strides, dilation) of a layer that looks at neighbours; None for one that does not.
-
-    Raises:
-        ValueError: It is padded, or of an unknown kind.
-    """
-    if isinstance(module, _ANYWHERE):
-        return None
-    name = "/".join(module.path)
-    if isinstance(module, ConnectedConv):
-        size, strides, dilation = _pair(module.kernel_size), (1, 1), _pair(module.dilation)
-    elif isinstance(module, Conv):
-        size, dilation = _pair(module.kernel_size), _pair(module.dilation)
-        strides = _pair(module.strides)
-    elif isinstance(module, MaxPool | AvgPool):
-        size, dilation = _pair(module.window), (1, 1)
-        strides = size if module.strides is None else _pair(module.strides)
-        if isinstance(module, MaxPool) and module.ceil_mode:
-            raise ValueError(f"{name} rounds its sides up: a window's last places would depend on what is beyond it")
-    else:
-        raise ValueError(f"{name} is a {type(module).__name__}, of which it is not known what it sees of a window")
-    if getattr(module, "padding", "valid") not in ("valid", 0, ((0, 0), (0, 0))):
-        raise ValueError(
-            f"{name} is padded ({module.padding!r}): a crop sees zeros around it where the picture goes on, so no pass "
-            'over the picture can equal it; build the network with padding="valid", which has the same parameters'
-        )
-    reach = (size[0] - 1) * dilation[0] + 1, (size[1] - 1) * dilation[1] + 1
-    return reach, strides, dilation
-
-
-class _Pass:
-    """An interceptor of one pass: runs every layer on the grid of places that some window reads."""
-
-    def __init__(self, strides: tuple[int, int]):
-        self.wanted = strides
-        self.own = (1, 1)
-        """Distance in pixels between the layer's inputs as the classifier reads them from one window."""
-
-    def __call__(self, method: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        module = context.module
-        if context.method_name != "__call__" or not module.path:
-            return method(*args, **kwargs)
-        if isinstance(module, Flatten):
-            return args[0]
-        x = args[0]
-        if isinstance(module, Dense):
-            kernel: Any = module.get_variable("params", "kernel")
-            if kernel.ndim == 2:
-                return method(*args, **kwargs)
-            y = self._first_dense(x, kernel.astype(x.dtype))
-            bias: Any = module.get_variable("params", "bias") if module.use_bias else jnp.zeros(1)
-            return y + bias.astype(x.dtype).reshape(1, 1, 1, -1)
-        if (seen := _looks_at(module)) is None:
-            return method(*args, **kwargs)
-        _, strides, dilation = seen
-        # The map's places are `grid` pixels apart: all that windows `wanted` apart read, and no others.
-        grid = self._grid(self.own)
-        apart = self.own[0] // grid[0], self.own[1] // grid[1]
-        self.own = self.own[0] * strides[0], self.own[1] * strides[1]
-        new = self._grid(self.own)
-        steps = new[0] // grid[0], new[1] // grid[1]
-        if isinstance(module, Conv | ConnectedConv):
-            spread = dilation[0] * apart[0], dilation[1] * apart[1]
-            more: dict[str, Any] = {"strides": steps} if isinstance(module, Conv) else {}
-            params = {"params": module.variables["params"]}
-            if steps == (1, 1) and dilation == (1, 1):
-                return _by_phases(lambda x: module.clone(parent=None, **more).apply(params, x), x, apart)
-            return module.clone(dilation=spread, parent=None, **more).apply(params, x)
-        if isinstance(module, MaxPool):
-            return _pooled(x, jnp.maximum, _pair(module.window), steps, apart)
-        window = _pair(module.window)
-        y = _pooled(x, jnp.add, window, steps, apart) / math.prod(window)
-        if not module.coefficients:
-            return y
-        scale, bias = (jnp.asarray(module.get_variable("params", name), x.dtype) for name in ("scale", "bias"))
-        return y * scale.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
-
-    def _grid(self, own: tuple[int, int]) -> tuple[int, int]:
-        return math.gcd(own[0], self.wanted[0]), math.gcd(own[1], self.wanted[1])
-
-    def _first_dense(self, x: Array, kernel: Array) -> Array:
-        grid = self._grid(self.own)
-        apart = self.own[0] // grid[0], self.own[1] // grid[1]
-        steps = self.wanted[0] // grid[0], self.wanted[1] // grid[1]
-        # One matrix product: the filters are far larger than the map.
-        rows, columns = (n - (f - 1) * d for n, f, d in zip(x.shape[1:3], kernel.shape, apart, strict=False))
-        places = [
-            x[:, i : i + rows : steps[0], j : j + columns : steps[1]]
-            for i in range(0, kernel.shape[0] * apart[0], apart[0])
-            for j in range(0, kernel.shape[1] * apart[1], apart[1])
-        ]
-        return jnp.concatenate(places, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
-
-
-def _by_phases(convolve: Callable[[Array], Any], x: Array, apart: tuple[int, int]) -> Array:
-    """A convolution whose inputs are `apart`, as one of neighbours over each of the maps that make up this one.
-
-    Neighbours can be convolved by the faster forms of `jaxcv.ops.conv_forms`.
-    """
-    if apart == (1, 1):
-        return convolve(x)
-    (b, h, w, c), (r, s) = x.shape, apart
-    rows, columns = -(-h // r), -(-w // s)
-    x = jnp.pad(x, ((0, 0), (0, rows * r - h), (0, columns * s - w), (0, 0)))
-    x = x.reshape(b, rows, r, columns, s, c).transpose(2, 4, 0, 1, 3, 5).reshape(r * s * b, rows, columns, c)
-    y = convolve(x)
-    lost = (rows - y.shape[1]) * r, (columns - y.shape[2]) * s
-    y = y.reshape(r, s, b, *y.shape[1:]).transpose(2, 3, 0, 4, 1, 5)
-    y = y.reshape(b, y.shape[1] * r, y.shape[3] * s, -1)
-    return y[:, : h - lost[0], : w - lost[1]]
-
-
-def _pooled(x: Array, join: Any, window: tuple[int, int], steps: tuple[int, int], apart: tuple[int, int]) -> Array:
-    """`join` over a window whose places are `apart`, along the rows, then down the columns."""
-    for axis in (2, 1):
-        f, s, d = window[axis - 1], steps[axis - 1], apart[axis - 1]
-        end = (x.shape[axis] - (f - 1) * d - 1) // s * s + 1
-        x = functools.reduce(join, [lax.slice_in_dim(x, i * d, i * d + end, s, axis) for i in range(f)])
-    return x
-
-
 def _averages(size: int, out: int, dtype: Any) -> Array:
     """[out, size]: what `adaptive_avg_pool2d` makes of a side."""
     every = jnp.eye(size, dtype=dtype)[:, :, None, None]
     return ops.adaptive_avg_pool2d(every, output_size=(out, 1))[:, :, 0, 0].T
-
-
-def _pair(value: Side) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
 
 
 def _leaf(tree: Any, path: tuple[str, ...]) -> Array:

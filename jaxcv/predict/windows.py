@@ -1,7 +1,6 @@
 """Predictions of a classifier of windows: those in which it sees something."""
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +46,7 @@ def sliding_windows(
     References:
         Sermanet et al., OverFeat, https://arxiv.org/abs/1312.6229 (which merges boxes where this suppresses them).
         Dalal, Triggs, Histograms of oriented gradients for human detection, CVPR 2005.
-        Rowley, Baluja, Kanade, Neural network-based face detection, 1998, section 3.1 (counting neighbours).
+        Rowley, Baluja, Kanade, Neural network-based face detection, 1998 (counting neighbours).
     """
     logits, boxes = outputs
     scores = jax.nn.softmax(logits.astype(jnp.float32)).at[..., background].set(0.0)
@@ -57,7 +56,8 @@ def sliding_windows(
         score_threshold=score_threshold,
         max_outputs=max_outputs,
         max_candidates=max_candidates,
-        agreed=functools.partial(_agreed, min_neighbors=min_neighbors, neighbor_iou=neighbor_iou),
+        min_neighbors=min_neighbors,
+        neighbor_iou=neighbor_iou,
     )
     boxes = boxes.astype(jnp.float32)
     return jax.vmap(lambda scores: kept(boxes, scores))(jnp.where(scores > score_threshold, scores, 0.0))
@@ -79,14 +79,14 @@ def _best(
     score_threshold: Scalar,
     max_outputs: int,
     max_candidates: int,
-    agreed: Callable[[Array, Array, Array], Array] | None = None,
+    min_neighbors: Scalar,
+    neighbor_iou: Scalar,
 ) -> Detections:
-    """Of boxes [n 4] with a score for each class [n k], the best of each class that do not overlap."""
+    """Of boxes [n 4] with a score for each class [n k], the best of each class that others agree with."""
     k = scores.shape[-1]
     best, candidate = lax.top_k(scores.reshape(-1), min(max_candidates, scores.size))
     box, label = boxes[candidate // k], candidate % k
-    if agreed is not None:
-        best = agreed(box, best, label)
+    best = _agreed(box, best, label, min_neighbors=min_neighbors, neighbor_iou=neighbor_iou)
     index, valid = batched_nms(
         box, best, label, iou_threshold=iou_threshold, score_threshold=score_threshold, max_outputs=max_outputs
     )
