@@ -30,16 +30,16 @@ def experiment(
     image_size: int | None = None,
     form: Literal["log", "squares"] = "log",
     box_weight: float = 50.0,
-    lr: float = 3e-3,
+    lr: float = 4e-3,
     weight_decay: float = 1e-2,
     width: int = 32,
     flip: float = 0.5,
-    crop: float = 0.4,
+    crop: float = 0.15,
     color: float = 0.4,
     hue: float = 0.5,
     ema: float = 0.995,
-    batch_size: int = 64,
-    steps: int = 1_500,
+    batch_size: int = 32,
+    steps: int = 4_000,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
@@ -66,13 +66,22 @@ def experiment(
     """
     train, test = localization_data(data, image_size=image_size, classes=classes, on_error=on_error)
     schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 20, total_steps=steps)
+    backbone = models.ResNet(stage_sizes=(1, 2, 2), width=width, small_images=True, pixel_block=4)
     return Experiment(
-        model=models.Localizer(backbone=models.ResNet(stage_sizes=(1, 3), width=width), num_classes=train.num_classes),
+        model=models.Localizer(backbone=backbone, num_classes=train.num_classes),
         loss=partial(losses.localization, form=form, box_weight=box_weight),
         optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adamw(schedule, weight_decay=weight_decay)),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(batch_size),
-        augment=partial(augment.detection, flip=flip if train.mirrors else 0.0, crop=crop, color=color, hue=hue),
+        # What can be seen at all is an object: pieces of digits that are none would blur p_c.
+        augment=partial(
+            augment.detection,
+            flip=flip if train.mirrors else 0.0,
+            crop=crop,
+            color=color,
+            hue=hue,
+            min_visible=0.0,
+        ),
         predict=partial(predict.localization, image_size=(train.image_size, train.image_size)),
         metrics={
             name: metrics.localization(pick)

@@ -35,6 +35,8 @@ TRIES = 12
 Box = tuple[int, int, int, int]
 """xyxy in whole pixels."""
 _GLYPH = 64
+PAPER, PAPERS = 72, (36, 72, 92)
+"""What counts as paper in the digits' 256 shades; and where scenes are varied."""
 _ANCHOR_SCENES = 2_000
 
 
@@ -51,14 +53,17 @@ def open_scenes(*, image_size: int, single: bool = False) -> tuple[Dataset, Data
 
 
 @cache
-def _glyphs(split: str) -> list[tuple[Any, int, float]]:
-    """Each digit as (ink alone as a Pillow image, class, width by height): opacity 0 to 255, cut tight."""
+def _glyphs(split: str, paper: int = PAPER) -> list[tuple[Any, int, float]]:
+    """Each digit as (ink alone as a Pillow image, class, width by height): opacity 0 to 255, cut tight.
+
+    What is not darker than `paper` is paper: a low number makes a thick pen, which closes small holes.
+    """
     from PIL import Image
 
     images, labels = load_digits(split)
     glyphs = []
     for pixels, label in zip(resize_images(images, size=_GLYPH), labels, strict=True):
-        ink = np.clip((pixels.astype(np.int32) - 72) * 3, 0, 255).astype(np.uint8)  # crisper than bicubic's slopes
+        ink = np.clip((pixels.astype(np.int32) - paper) * 3, 0, 255).astype(np.uint8)  # crisper than bicubic's slopes
         rows, columns = (np.flatnonzero((ink > 127).any(axis)) for axis in (1, 0))
         ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         glyphs.append((Image.fromarray(ink), int(label), ink.shape[1] / ink.shape[0]))
@@ -164,12 +169,13 @@ class Scenes:
         image = photo.crop((x, y, x + side, y + side))
         more = []
         if self.varied:
-            more = np.random.default_rng([2, index]).random(BACKGROUND_UNIFORMS + GLYPH_UNIFORMS).tolist()
+            more = np.random.default_rng([2, index]).random(BACKGROUND_UNIFORMS + 1 + GLYPH_UNIFORMS).tolist()
             image = varied_background(image, photos, more)
         for (glyph, box), ink in zip(placed, inks, strict=False):
             mask = _glyphs(self.split)[glyph][0]
             if self.varied:
-                mask = varied_glyph(mask, more[BACKGROUND_UNIFORMS:])
+                pen, *turn = more[BACKGROUND_UNIFORMS:]
+                mask = varied_glyph(_glyphs(self.split, PAPERS[int(pen * len(PAPERS))])[glyph][0], turn)
             mask = mask.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR)
             red, green, blue = image.resize((1, 1), Image.Resampling.BOX, box=box).getpixel((0, 0))
             image.paste(_contrasting(ink.tolist(), 0.299 * red + 0.587 * green + 0.114 * blue), box, mask)

@@ -46,5 +46,13 @@ def draw_error_curves(errors: Mapping[str, np.ndarray], *, threshold: float) -> 
         pen.line(steps, fill=color, width=2)
         failed = np.mean(values > threshold)
         text = f"{name}: mean {np.mean(values):.4f}, above {threshold:.3g}: {100 * failed:.1f} %"
-        pen.text((right - 4, bottom - 20 - 16 * number), text, fill=color, font=font, anchor="rs")
+        pen.text(
+            (right - 4, bottom - 20 - 16 * number),
+            text,
+            fill=color,
+            font=font,
+            anchor="rs",
+            stroke_width=3,
+            stroke_fill="white",
+        )
     return page
