@@ -10,7 +10,7 @@ from rich.table import Table
 from jaxcv import runtime
 from jaxcv.models import summary
 from jaxcv.sweep import plan
-from jaxcv.train import parts, resolve
+from jaxcv.train import Program, parts, resolve
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
 
@@ -20,6 +20,7 @@ def show(
     trials: Sequence[Mapping[str, Any]],
     reporter: Reporter,
     *,
+    trial_count: int | None = None,
     tuned: Sequence[str] = (),
 ) -> None:
     """Check all trials and print what they would do; the compile cache is warm afterwards.
@@ -28,6 +29,7 @@ def show(
         experiment: the function.
         trials: overrides, one mapping a trial.
         reporter: where to print.
+        trial_count: how many trials there will be, where those given stand for them.
         tuned: what was done to the process, as `runtime.tune` says it.
 
     Raises:
@@ -41,8 +43,14 @@ def show(
 
     setup = experiment(**values)
     checked: set[str] = set()
+    static: set[str] = set()
     for trial in trials:  # every distinct data set, each once
-        other = experiment(**resolve(experiment, trial))
+        resolved = resolve(experiment, trial)
+        key = repr({n: v for n, v in resolved.items() if not isinstance(v, float) and n != "seed"})
+        if key in static:
+            continue
+        static.add(key)
+        other = experiment(**resolved)
         for split, data in (("train", other.train_data), ("test", other.test_data)):
             with reporter.counting(f"reading {split} data") as count:
                 lines = data.check(thorough=True, progress=count)
@@ -56,11 +64,9 @@ def show(
         table.add_row(name, "x".join(map(str, spec.shape)), str(spec.dtype))
     reporter.console.print(table)
 
-    planned = plan(experiment, trials)
-    program = planned.programs[0]
-    state = program.state_spec(values)
-    program.compile("init", program.hyperparameters(values))
-    compiled = [program.compile_step(values, variant) for variant in setup.variants][0]
+    planned = plan(experiment, trials, count=trial_count)
+    program, values = planned.programs[0], resolve(experiment, planned.trials[0])
+    state, compiled = program.state_spec(values), _compile(program, values)
     shapes = [setup.train_data.spec[name].shape[1:] for name in setup.inputs]
     reporter.say(f"\n{summary(setup.model, *shapes).shortened()}\n")
     if setup.initial is not None:
@@ -79,12 +85,27 @@ def show(
     if memory is not None:
         need = memory.temp_size_in_bytes + memory.argument_size_in_bytes
         reporter.say(f"memory of a step: {need / 1e6:,.0f} MB; devices: {', '.join(map(str, jax.devices()))}")
+    groups = planned.groups
+    with reporter.counting("compiling") as update:
+        for number, (other, places) in enumerate(groups[1:], start=2):
+            _compile(other, resolve(experiment, planned.trials[places[0]]))
+            update(number, len(groups))
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in program.compile_seconds.items())
-    reporter.say(f"compiled (and kept in {runtime.cache_folder()}): {took}")
+    more = f"; and {len(groups) - 1} more" if len(groups) > 1 else ""
+    reporter.say(f"compiled (and kept in {runtime.cache_folder()}): {took}{more}")
     for line in tuned:
         reporter.say(f"tuned: {line}")
     for line in planned.lines():
         reporter.say(line)
+
+
+def _compile(program: Program, values: Mapping[str, Any]) -> Any:
+    """Have every function of a program compiled; its first step."""
+    hyperparameters = program.hyperparameters(values)
+    program.compile("init", hyperparameters)
+    test = dict(program.experiment(**values).test_data.spec)
+    program.compile("evaluate", hyperparameters, program.state_spec(values).evaluation_variables, test)
+    return [program.compile_step(values, variant) for variant in program.variants][0]
 
 
 def _bytes(leaf: Any) -> int:

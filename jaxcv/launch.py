@@ -155,9 +155,9 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     if options.lanes is not None and (options.lanes < 1 or options.jobs > 1 or options.engine == "ray"):
         raise UserError("--lanes K, at least 1, is for trials within one process: not with --jobs or --engine ray")
     if options.worker:
-        from jaxcv.sweep import jobs
+        from jaxcv.sweep import worker
 
-        jobs.become_worker()
+        worker.become_worker()
     from jaxcv import runtime
 
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
@@ -165,8 +165,10 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     from jaxcv import sweep
     from jaxcv.train import fit, hyperparameters
     from jaxcv.train.console import Reporter
+    from jaxcv.train.fingerprint import remember_libraries
     from jaxcv.train.loop import Preempted
 
+    remember_libraries()  # before what a sweep needs besides
     known = hyperparameters(experiment)
     if options.help:
         print(_help(options.file, experiment, known))
@@ -180,7 +182,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         if options.dry_run:
             from jaxcv import dry_run
 
-            dry_run.show(experiment, chosen, reporter, tuned=tuned)
+            dry_run.show(experiment, chosen, reporter, trial_count=search.count if search.learns else None, tuned=tuned)
         elif options.preview_data:
             if len(chosen) > 1:
                 raise UserError("--preview-data takes one run: give one value for each name")

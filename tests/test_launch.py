@@ -215,6 +215,12 @@ def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
     second, others, traces = run("3e-4")
     assert second == first and traces == 0
     assert others != losses
+    sweep = [sys.executable, "launch.py", "experiments/lenet.py", "lr=1e-4,2e-4", "steps=2", "batch_size=4", "--quiet"]
+    for jobs in ([], ["--jobs", "2", "--fresh"]):
+        command = [*sweep, *jobs, "--workdir", str(tmp_path / "sweep")]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        for file in (tmp_path / "sweep/lenet").glob("*/run.json"):
+            assert json.loads(file.read_text())["traces"] == 0, "nor does a sweep trace"
     largest = max((p for p in first if "executables" in p.parent.name), key=lambda p: p.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:-1])  # damaged: compiled again, not trusted
     assert run("1e-3")[1] == losses

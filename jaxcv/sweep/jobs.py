@@ -1,7 +1,5 @@
 """Several processes on this machine, each a launcher of its own on the same ledger, the cores divided between them."""
 
-import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -13,13 +11,13 @@ from jaxcv import runtime
 from jaxcv.sweep.live import SweepReporter
 from jaxcv.sweep.trial import Work
 from jaxcv.sweep.watching import Watching
+from jaxcv.sweep.worker import CORES, PARENT
 from jaxcv.train.loop import Preempted
 from jaxcv.types import UserError
 
 _POLL = 0.3
 _GRACE = 60.0
 """Seconds for a process to write its checkpoint after it was asked to stop."""
-_CORES, _PARENT = "JAXCV_CORES", "JAXCV_PARENT"
 
 
 def run_jobs(work: Work, show: SweepReporter, *, count: int, command: Sequence[str], fail_fast: bool = False) -> None:
@@ -76,20 +74,8 @@ def divide_cores(cores: Sequence[int], count: int) -> list[list[int]]:
     return [list(cores[low:high]) for low, high in zip(ends, ends[1:], strict=False)]
 
 
-def become_worker() -> None:
-    """What a worker does before anything else: keep to its cores, and end when its parent does."""
-    os.environ.pop("LD_PRELOAD", None)
-    if cores := os.environ.pop(_CORES, ""):
-        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    parent = int(os.environ.pop(_PARENT, "0"))
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, of Linux
-    if parent and os.getppid() != parent:
-        raise SystemExit(75)
-
-
 def _start(command: Sequence[str], cores: Sequence[int], log: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, _CORES: ",".join(map(str, cores)), _PARENT: str(os.getpid())}
+    environment = {**os.environ, CORES: ",".join(map(str, cores)), PARENT: str(os.getpid())}
     if "--no-tune" not in command and (library := runtime.preload()) is not None:
         environment["LD_PRELOAD"] = library
     with open(log, "ab") as file:

@@ -19,8 +19,8 @@ from jaxcv.train.loop import Preempted
 from jaxcv.train.run import begun
 from jaxcv.types import UserError
 
-_PATIENCE = 60.0
-"""Seconds to wait for a dying process that still holds the folder."""
+_PATIENCE = 86_400.0
+"""Seconds to wait for another process in the folder: one that dies, or one that trains the very same values."""
 _DEATHS = 5
 """So many owners may die over one trial without having come any further."""
 
@@ -78,7 +78,7 @@ def run_trial(work: Work, claim: Claim, reporter: Reporter, *, lanes: Lanes | No
                 work.experiment,
                 claim.overrides,
                 claim.folder,
-                fresh=work.fresh_since is not None and (begun(claim.folder) or work.fresh_since) < work.fresh_since,
+                fresh=_is_older(claim.folder, work.fresh_since),
                 reporter=reporter,
                 watch=watch,
                 short=True,
@@ -103,6 +103,12 @@ def run_trial(work: Work, claim: Claim, reporter: Reporter, *, lanes: Lanes | No
         gc.collect()
         return error
     return None
+
+
+def _is_older(folder: Path, moment: str | None) -> bool:
+    """Whether there is a run that was begun before a moment, and so shall be begun anew."""
+    when = begun(folder)
+    return moment is not None and when is not None and when < moment
 
 
 def _take_up(work: Work, claim: Claim) -> None:

@@ -34,6 +34,8 @@ from jaxcv.train.experiment import Experiment
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 _GLOBALS = (*_PLAIN, tuple, list, dict, np.ndarray)
 _OURS = Path(__file__).parents[1]
+_LAUNCHER = str(_OURS.parent / "launch.py")
+"""The few lines that start `jaxcv.launch`; a sweep's workers start that without them."""
 _STANDARD = sysconfig.get_path("stdlib")
 _INSTALLED = tuple({*site.getsitepackages(), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 _BEGAN = time.time() - runtime.seconds_since_start()
@@ -169,8 +171,17 @@ def _settings() -> tuple[Any, ...]:
 def _files() -> set[str]:
     """Files of all loaded modules outside the standard library, and of all of ours."""
     loaded = {path for module in list(sys.modules.values()) if (path := getattr(module, "__file__", None))}
-    own = {path for path in loaded if not path.startswith((_STANDARD, *_INSTALLED))}
+    own = {path for path in loaded if not path.startswith((_STANDARD, *_INSTALLED)) and path != _LAUNCHER}
     return own | _library_files() | {str(path) for path in _OURS.rglob("*.py")}
+
+
+def remember_libraries() -> None:
+    """Take what is loaded of installed packages for all that programs depend on; else the first fingerprint does.
+
+    A launcher calls this when it has loaded the experiment: so a single run, a sweep and its workers, which load more
+    of what no program depends on, find each other's programs.
+    """
+    _library_files()
 
 
 @functools.cache

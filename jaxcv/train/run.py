@@ -1,6 +1,6 @@
 """A run's folder: what was asked for, how far it came, and who is working in it.
 
-run.json          status, all resolved values, versions, commit, the experiment file's source
+run.json          status (running, finished, stopped by its watcher, failed), all resolved values, versions, commit, the experiment file's source
 metrics.jsonl     one record a line
 events/           TensorBoard
 checkpoints/      state and data position
@@ -123,10 +123,10 @@ def is_finished(folder: str | Path) -> bool:
 
 
 def begun(folder: str | Path) -> str | None:
-    """When the run in `folder` was begun, ISO 8601 in UTC; None where there is none."""
+    """When the run in `folder` was begun, ISO 8601 in UTC; empty if it does not say; None where there is none."""
     try:
-        return json.loads((Path(folder) / "run.json").read_text())["time"]["begun"]
-    except (OSError, ValueError, KeyError):
+        return json.loads((Path(folder) / "run.json").read_text()).get("time", {}).get("begun", "")
+    except (OSError, ValueError):
         return None
 
 

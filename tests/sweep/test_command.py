@@ -6,10 +6,13 @@ from pathlib import Path
 
 import problems
 import pytest
+from pretending import QUIET, Pretender, pretended
 from rich.console import Console
 
-from jaxcv.sweep import command, folder_name, make_search, own_trials, parse_overrides, plan, trials
+from jaxcv.sweep import command, folder_name, make_search, outcomes, own_trials, parse_overrides, plan, trials
 from jaxcv.sweep.command import Sweep
+from jaxcv.sweep.engine import work_off
+from jaxcv.sweep.live import SweepReporter
 from jaxcv.train import fit, hyperparameters, program
 from jaxcv.train.console import Reporter
 from jaxcv.train.run import read_records
@@ -114,25 +117,28 @@ def test_loss_is_better_when_smaller(tmp_path):
 
 def test_tpe_trains_each_number_once_and_a_larger_search_adds_to_it(tmp_path):
     tokens = ["lr=log(1e-4,1e-1)", "decay=uniform(0,1e-2)", "seed=0,1"]
-    calls = []
+    train = Pretender()
 
-    def counted(experiment, overrides, folder, **options):
-        calls.append(dict(overrides))
-        return fit(experiment, overrides, folder, **options)
+    def trained(root, count, train):
+        work = pretended(root, tokens, train, kind="tpe", count=count)
+        work_off(work, QUIET)
+        return sorted(outcomes.rows(work.ledger), key=lambda row: row.number)
 
-    rows, said = run(sweep(tmp_path, tokens, kind="tpe", count=12, train=counted))
-    assert "search: tpe, sampler seed 0" in said and "plan: 12 trials, 1 program" in said
-    assert sorted(row.number for row in rows) == list(range(12))
-    assert all(1e-4 <= call["lr"] <= 1e-1 and 0 <= call["decay"] <= 1e-2 and call["seed"] in (0, 1) for call in calls)
-    more, said = run(sweep(tmp_path, tokens, kind="tpe", count=14, train=counted))
-    assert "12 of 14 trials have ended before" in said
-    assert len(calls) == 14 and len(more) == 14
-    before = {row.number: row for row in rows}
-    assert all(before[row.number] == row for row in more if row.number < 12)
+    twelve = trained(tmp_path / "grown", 12, train)
+    assert [row.number for row in twelve] == list(range(12)) and len(train.calls) == 12
+    assert all(1e-4 <= c["lr"] <= 1e-1 and 0 <= c["decay"] <= 1e-2 and c["seed"] in (0, 1) for c in train.calls)
+    fourteen = trained(tmp_path / "grown", 14, train)
+    assert fourteen[:12] == twelve and len(train.calls) == 14
     # In one go, the same fourteen.
-    again = [row.overrides for row in sorted(more, key=lambda row: row.number)]
-    whole, _ = run(sweep(tmp_path / "whole", tokens, kind="tpe", count=14))
-    assert [row.overrides for row in sorted(whole, key=lambda row: row.number)] == again
+    whole = trained(tmp_path / "whole", 14, Pretender())
+    assert [row.overrides for row in whole] == [row.overrides for row in fourteen]
+
+
+def test_the_plan_says_how_it_is_searched(tmp_path):
+    asked = sweep(tmp_path, ["lr=log(1e-4,1e-1)", "batch_size=4,8"], count=20)
+    lines = command.plan_lines(asked, command.make_plan(asked))
+    assert lines[0] == "plan: 20 trials, 2 programs to compile"
+    assert lines[-1].startswith("search: tpe, sampler seed 0, over lr=log(0.0001,0.1), batch_size=4,8")
 
 
 def test_fresh_moves_study_and_runs_aside(tmp_path):
@@ -161,3 +167,21 @@ def test_the_files_own_trials_are_checked_before_the_first_one(tmp_path):
         own_trials(lambda: [{"lrr": 1.0}], grid, KNOWN, "mine.py")
     with pytest.raises(UserError, match="yields 3"):
         own_trials(lambda: [3], grid, KNOWN, "mine.py")  # pyright: ignore[reportArgumentType]
+
+
+def test_on_a_terminal_a_table_lives(tmp_path):
+    work = pretended(tmp_path, ["lr=1e-3,1e-2,1e-1"], Pretender())
+    work.ledger.finish(work.ledger.claim(), 0.625)
+    claim = work.ledger.claim()
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    show = SweepReporter(Reporter(console), "accuracy", 3)
+    with show.living():
+        show.begin(claim)
+        show.update(outcomes.rows(work.ledger))
+        show.step(4, 18, {"loss": 0.25}, 100.0, 61.0)
+        assert show._live is not None
+        show._live.refresh()
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    for part in ("1 of 3 trials", "0.6250", "4/18", "loss 0.2500", "ETA 1:01", "0.01"):
+        assert part in said

@@ -61,6 +61,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on(tmp_path):
     assert len(runs) == 12
 
 
+@pytest.mark.slow
 def test_a_failure_is_shown_at_once_and_with_fail_fast_ends_all(tmp_path):
     """A rate that is not a number at the first step."""
     words = ["tests/problems.py", "lr=1e-3,1e38,2e-3,3e-3", "steps=2", "evaluate_every=2", "--fail-fast"]

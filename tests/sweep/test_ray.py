@@ -31,10 +31,11 @@ def cluster():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
+@pytest.mark.slow
 def test_a_node_dies_and_its_trial_moves(cluster, tmp_path):
     nodes = [cluster.add_node(num_cpus=1) for _ in range(NODES)]
     rates = ",".join(f"{rate}e-3" for rate in range(1, 9))
-    words = [f"lr={rates}", "steps=1500", "evaluate_every=300", "log_every=50", "--engine", "ray"]
+    words = [f"lr={rates}", "steps=800", "evaluate_every=200", "log_every=50", "--engine", "ray"]
     process = subprocess.Popen(
         [sys.executable, "launch.py", "tests/problems.py", *words, "--address", cluster.address]
         + ["--workdir", str(tmp_path)],
