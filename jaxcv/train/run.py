@@ -1,6 +1,7 @@
 """A run's folder: what was asked for, how far it came, and who is working in it.
 
-run.json          status (running, finished, stopped by its watcher, failed), all resolved values, versions, commit, the experiment file's source
+run.json          status (running, finished, stopped by its watcher, failed), all resolved values, versions, commit,
+                  the experiment file's source
 metrics.jsonl     one record a line
 events/           TensorBoard
 checkpoints/      state and data position
