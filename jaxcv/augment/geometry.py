@@ -205,7 +205,7 @@ def about_centre(
     still = jnp.zeros(len(uniform))
     return affine_matrix(
         still if rotate is None else rotate * signed[:, 0],
-        jnp.ones_like(still) if scale is None else jnp.exp(jnp.log1p(scale) * signed[:, 1]),
+        jnp.exp(jnp.log1p(0.0 if scale is None else scale) * signed[:, 1]),
         jnp.stack([still if shear is None else shear * signed[:, 2], still], axis=-1),
         (0.0 if shift is None else shift) * signed[:, 3:5] * jnp.asarray([size[1], size[0]], jnp.float32)[None],
         center=(size[1] / 2, size[0] / 2),

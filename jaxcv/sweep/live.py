@@ -75,7 +75,8 @@ class SweepReporter(Reporter):
 
     def step(self, step: int, steps: int, values: Mapping[str, float], speed: float, eta: float) -> None:
         """Where the trial of this process is."""
-        self._now[self._current.number] = f"{step}/{steps}  loss {values['loss']:.4f}  ETA {clock(eta)}"
+        if (number := getattr(self._current, "number", None)) is not None:
+            self._now[number] = f"{step}/{steps}  loss {values['loss']:.4f}  ETA {clock(eta)}"
 
     def _table(self) -> Table:
         over = sum(row.ended for row in self._rows)
