@@ -1,15 +1,15 @@
 """Sliding windows made convolutional: a classifier of windows scans photographs in one pass for each scale.
 
-Claim: 40 of 40 held crops right (20 faces, 20 others) with data=npy:lfw_subset.npy steps=3000, every fifth of
-scikit-image's 200 crops (n=1, seed 0; no spread measured; 1 minute beside other work), on 2 AMD EPYC (Zen 3) cores, jax
-0.10.2, flax 0.12.8. On photographs it marks the astronaut's face, judged by coordinates, but among its
-eight boxes on the astronaut are others that are no face: 80 pictures of other things teach it too little of the world.
-The embedded digits have not been measured.
+Claim: of 40 held crops (every fifth of scikit-image's 200) and 1,000 squares of photographs that training did not see,
+faces are found with precision 0.952 and 1.000 and recall 1.000 (seeds 1 and 2; 4,000 steps, 2 AMD EPYC (Zen 5) cores
+beside other work, jax 0.10.2, flax 0.12.8), with data=npy:lfw_subset.npy and as photographs the training pictures of
+`hymenoptera` and those 65 of coco128 that show no person. The scan of the 512 x 512 astronaut (seed 1) finds her face
+and nothing else. On the embedded digits all 1,000 windows are right (seed 0).
 
 Paper: Sermanet et al., OverFeat, https://arxiv.org/abs/1312.6229, section 3.5, with non-maximum suppression.
 
     python launch.py experiments/sliding_window.py
-    python launch.py experiments/sliding_window.py data=npy:lfw_subset.npy
+    python launch.py experiments/sliding_window.py data=npy:lfw_subset.npy "photographs=('DIR','list.txt')"
     python launch.py experiments/sliding_window.py data=npy:lfw_subset.npy --predict photograph.jpg
 """
 

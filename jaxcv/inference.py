@@ -1,5 +1,6 @@
 """A trained run used again: evaluated, or shown pictures it has never seen."""
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -148,14 +149,19 @@ def _predictions(
             reading.append([pool.submit(setup.test_data.read_image, path) for path in group])
         read = [future.result() for future in reading.pop(0)]
         fields = [setup.test_data.fields_of(image) for image, _ in read]
-        fed = []
-        for name in setup.inputs:
-            batch = np.concatenate([field[name] for field in fields])
-            fed.append(np.pad(batch, [(0, rows - len(batch))] + [(0, 0)] * (batch.ndim - 1)))
-        found = shared.compile("infer", hyperparameters, variables, *fed)(hyperparameters, variables, *fed)
-        found = jax.device_get(found)
-        for row, (path, (_, scale)) in enumerate(zip(groups[number], read, strict=True)):
-            yield path, scale, jax.tree.map(lambda array, row=row: array[row], found)
+        shapes = [tuple(field[name].shape for name in setup.inputs) for field in fields]
+        for _, same in itertools.groupby(range(len(read)), key=shapes.__getitem__):  # a scanner takes any size
+            places = list(same)
+            count = rows if len(places) == len(read) else 1 << (len(places) - 1).bit_length()
+            fed = []
+            for name in setup.inputs:
+                batch = np.concatenate([fields[place][name] for place in places])
+                fed.append(np.pad(batch, [(0, count - len(batch))] + [(0, 0)] * (batch.ndim - 1)))
+            found = shared.compile("infer", hyperparameters, variables, *fed)(hyperparameters, variables, *fed)
+            found = jax.device_get(found)
+            for row, place in enumerate(places):
+                predicted = jax.tree.map(lambda array, row=row: array[row], found)
+                yield groups[number][place], read[place][1], predicted
 
 
 def _free_name(folder: Path, stem: str, taken: Sequence[Path]) -> Path:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxcv.inference import predict_run
 from jaxcv.launch import load_experiment, main
 from jaxcv.sweep import plan
 from jaxcv.train import fit
+from jaxcv.train.console import Reporter
 
 EXPERIMENT = '''
 """A very small detector."""
-from functools import partial
 import optax
 from jaxcv import losses, metrics, models, predict
 from jaxcv.data import detection_data
@@ -162,3 +163,19 @@ def test_training_at_several_sizes(tiny, tmp_path):
     result = fit(experiment, several | {"seed": next(seeds)}, tmp_path / "run")
     assert result.traces <= 2
     assert np.isfinite(list(result.train.values())).all()
+
+
+def test_a_scanner_takes_pictures_of_every_size(load, tmp_path):
+    """Pictures between which the size changes, one by one and together."""
+    scanner, values = load("sliding_window"), {"steps": 1, "width": 4, "smallest": 100, "batch_size": 8, "score": 0.4}
+    fit(scanner, values, tmp_path)
+    sizes = {"a": (120, 90), "b": (120, 90), "c": (260, 120), "d": (90, 200)}
+    files = [picture(tmp_path / "in" / f"{name}.png", size, 60) for name, size in sizes.items()]
+    options = {"best": False, "reporter": Reporter(quiet=True), "minimum": 0.0}
+    for chosen in (files, files[2:3]):
+        predict_run(scanner, values, tmp_path, chosen, **options)
+        found = json.loads((tmp_path / "predictions" / "predictions.json").read_text())
+        assert [entry["width"] for entry in found] == [sizes[file.stem][0] for file in chosen]
+        if chosen is files:
+            together = found[2]
+    assert found[0]["detections"] == together["detections"]

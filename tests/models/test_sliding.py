@@ -105,8 +105,9 @@ def test_the_published_widths(network, window, size, strides):
     crops = ops.sliding_windows(picture, window=window, strides=strides)[0][0]
     one = jax.jit(lambda crop: network.apply(variables, crop[None])[0][0])
     wanted = np.stack([one(crop) for crop in crops]).reshape(found.shape)
-    assert np.abs(wanted).max() > 0.1
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    scale = np.abs(wanted).max()  # of single logits thousands of products cancel
+    assert scale > 0.1
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * max(scale, 1.0))
 
 
 def test_1998s_lenet_at_its_own_stride_and_at_every_second_pixel():
