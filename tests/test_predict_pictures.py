@@ -15,6 +15,7 @@ from jaxcv.train.console import Reporter
 
 EXPERIMENT = '''
 """A very small detector."""
+from functools import partial
 import optax
 from jaxcv import losses, metrics, models, predict
 from jaxcv.data import detection_data

@@ -117,7 +117,7 @@ def window_boxes(
 
 
 def pyramid_scales(
-    *, image_size: tuple[int, int], window: int | tuple[int, int], smallest: float | None = None, ratio: float
+    *, image_size: tuple[int, int], window: int | tuple[int, int], smallest: float | int | None = None, ratio: float
 ) -> Scales:
     """The scales at which objects of all sizes fill a window, from the smallest up to the whole picture.
 

@@ -68,7 +68,7 @@ def _agreed(boxes: Array, scores: Array, classes: Array, *, min_neighbors: Scala
     found = scores > 0
     alike = (box_iou(boxes, boxes) >= neighbor_iou) & (classes[:, None] == classes[None]) & found[None]
     others = alike.sum(axis=1) - 1  # but itself
-    return jnp.where(others >= min_neighbors, scores, 0.0)
+    return jnp.where(others.astype(jnp.float32) >= min_neighbors, scores, 0.0)
 
 
 def _best(
