@@ -39,6 +39,8 @@ ROOT = Path(__file__).parent.parent
 BATCH, SIDE, BATCHES = 64, 224, 20
 LEAD = 6
 """Batches before each turn that do not count: as many as anybody read ahead while the others had theirs."""
+PAUSE = 1.5
+"""Seconds between turns: until whoever had the last one has read ahead all that it will."""
 OURS = ("jaxcv, OpenCV", "jaxcv, Pillow", "jaxcv, kept in memory")
 THEIRS = tuple(f"torchvision, {kind}, {n} workers" for kind in ("Pillow", "tensor") for n in (0, 1, 2))
 
@@ -183,6 +185,7 @@ def main() -> None:
             )
         for turn in range(1 + (2 if options.quick else options.rounds)):
             for name, process in processes.items():
+                time.sleep(PAUSE)
                 process.stdin.write("\n")
                 process.stdin.flush()
                 rate = float(process.stdout.readline())
