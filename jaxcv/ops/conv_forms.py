@@ -323,10 +323,6 @@ def kernel_gradient(x: Array, dy: Array, window: tuple[int, int], at: Geometry) 
 
 def products(x: Array, dy: Array) -> Array:
     """[n c] by [n o]: [c o], sums over the n pixels."""
-
-    def plain_products(x: Array, dy: Array) -> Array:
-        return x.T @ dy if len(x) < _LONG else (dy.T @ x).T
-
     n, c, o = *x.shape, dy.shape[1]
     row = next((row for row in range(256, 63, -1) if n % row == 0), 0)
     usual = row and n >= 1024 and x.dtype == jnp.float32 and o <= min(c, 128) and o % 16 == 0
@@ -335,6 +331,11 @@ def products(x: Array, dy: Array) -> Array:
     form = lambda x, dy: plain_products(x.reshape(n, c), dy.reshape(n, o))[None, None]  # noqa: E731
     rows = [part.reshape(1, -1, row, part.shape[1]) for part in (x, dy)]
     return kernels.call("conv_gradient", form, *rows, sh=1, sw=1, top=0, left=0)[0, 0]
+
+
+def plain_products(x: Array, dy: Array) -> Array:
+    """The same without the kernel in C++, which cannot be transposed."""
+    return x.T @ dy if len(x) < _LONG else (dy.T @ x).T
 
 
 def row_by_row_fits(x: Array, dy: Array, at: Geometry) -> bool:

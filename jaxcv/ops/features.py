@@ -1,12 +1,13 @@
 """Statistics of feature maps: which channels fire together. Features are NHWC, `[..., h, w, c]`."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxcv.ops import conv_forms
+from jaxcv.ops import conv_forms as forms
 
 _WIDE = 512
 """From so many channels on, two products of halves that spare a quarter of the work outrun one whole product."""
@@ -49,12 +50,11 @@ def _gram(rows: Array) -> Array:
 @_gram.defjvp
 def _(primals, tangents):
     # One product, and therefore one in reverse too: plain differentiation would take one for each factor.
-    half = _products(tangents[0], primals[0])
+    half = _products(tangents[0], primals[0], forms.plain_products)
     return _gram(primals[0]), half + jnp.swapaxes(half, -1, -2)
 
 
-def _products(a: Array, b: Array) -> Array:
-    product = conv_forms.products
+def _products(a: Array, b: Array, product: Callable[[Array, Array], Array] = forms.products) -> Array:
     for _ in a.shape[:-2]:
         product = jax.vmap(product)
     return product(a, b)

@@ -12,10 +12,10 @@ def test_by_hand():
     np.testing.assert_array_equal(gram_matrix(features, normalize=True), np.asarray([[10.0, 14.0], [14.0, 20.0]]) / 4)
 
 
-@pytest.mark.parametrize("channels", [3, 513])
-def test_few_channels_and_many(channels):
-    """From 512 channels on it is put together of blocks."""
-    features = np.random.default_rng(0).normal(size=(2, 3, 4, channels)).astype(np.float32)
+@pytest.mark.parametrize(("sides", "channels"), [((3, 4), 3), ((3, 4), 513), ((40, 32), 16), ((256, 128), 64)])
+def test_few_channels_and_many(sides, channels):
+    """From 512 channels on it is put together of blocks; many places of few channels have a kernel in C++."""
+    features = np.random.default_rng(0).normal(size=(2, *sides, channels)).astype(np.float32) / sides[0]
     expected = np.einsum("bhwk,bhwl->bkl", features, features)
     found = gram_matrix(jnp.asarray(features))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
