@@ -165,8 +165,6 @@ def _train(
         start = int(state.step)
         records = Records(run.folder, step=start)
         stack.callback(records.close)
-        if start == 0:
-            records.hyperparameters(values)
         stopped = _replay(run, start, watch)
         if start == setup.steps or stopped:  # killed between the last checkpoint and the word
             run.update(status="finished" if start == setup.steps else "stopped")
@@ -194,6 +192,8 @@ def _train(
             if step == start + 1:
                 jax.block_until_ready(logs)
                 run.facts["time"]["first_step_seconds"] = round(runtime.seconds_since_start(), 3)
+                if start == 0:
+                    records.hyperparameters(values)
                 if not gc.isenabled():  # launch.py turned it off for the start; what is there now is there to stay
                     gc.freeze()
                     gc.enable()

@@ -273,9 +273,9 @@ class Program:
         """Begin to load the training step, if it was kept; `compile_step` waits for it."""
         if variant not in self._loading:
             alias = self._alias(_step_name(variant))
-            with ThreadPoolExecutor(1) as pool:
-                self._loading[variant] = pool.submit(self._load, alias, touch=True)
-                pool.shutdown(wait=False)
+            pool = ThreadPoolExecutor(1)
+            self._loading[variant] = pool.submit(self._load, alias, touch=True)
+            pool.shutdown(wait=False)
         return self._loading[variant]
 
     def trace_step(self, values: Mapping[str, Any], variant: str | None = None) -> Any:
