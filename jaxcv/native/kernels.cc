@@ -254,6 +254,115 @@ void products(ffi::ThreadPool pool, const Window& at, int64_t b, int64_t fh, int
     for (int64_t i = 0; i < size; i++) out[i] += sums[task * size + i];
 }
 
+// Winograd's transformations, M d M' of small squares d, a row and a column of which M takes at a time.
+struct InputMatrix {  // B'
+  static constexpr int from = 4, to = 4;
+  template <typename V>
+  static void apply(const V* d, V* out, int s) {
+    V a = d[0] - d[2 * s], b = d[s] + d[2 * s], c = d[2 * s] - d[s], e = d[s] - d[3 * s];
+    out[0] = a, out[1] = b, out[2] = c, out[3] = e;
+  }
+};
+struct KernelMatrix {  // G
+  static constexpr int from = 3, to = 4;
+  template <typename V>
+  static void apply(const V* d, V* out, int s) {
+    V ends = (d[0] + d[2 * s]) * 0.5f, middle = d[s] * 0.5f, last = d[2 * s];
+    out[0] = d[0], out[1] = ends + middle, out[2] = ends - middle, out[3] = last;
+  }
+};
+struct SlopeMatrix {  // A
+  static constexpr int from = 2, to = 4;
+  template <typename V>
+  static void apply(const V* d, V* out, int s) {
+    out[0] = d[0], out[1] = d[0] + d[s], out[2] = d[0] - d[s], out[3] = -d[s];
+  }
+};
+struct OutputMatrix {  // A'
+  static constexpr int from = 4, to = 2;
+  template <typename V>
+  static void apply(const V* d, V* out, int s) {
+    V sum = d[s] + d[2 * s], difference = d[s] - d[2 * s];
+    out[0] = d[0] + sum, out[1] = difference - d[3 * s];
+  }
+};
+struct KernelSlopeMatrix {  // G'
+  static constexpr int from = 4, to = 3;
+  template <typename V>
+  static void apply(const V* d, V* out, int s) {
+    V sum = (d[s] + d[2 * s]) * 0.5f, difference = (d[s] - d[2 * s]) * 0.5f;
+    out[0] = d[0] + sum, out[1] = difference, out[2] = sum + d[3 * s];
+  }
+};
+
+template <typename M, typename V>
+void both_sides(const V d[M::from * M::from], V out[M::to * M::to]) {
+  V half[M::from * M::to];
+  for (int i = 0; i < M::from; i++) M::apply(d + i * M::from, half + i * M::to, 1);
+  for (int j = 0; j < M::to; j++) {
+    V column[M::to];
+    M::apply(half + j, column, M::to);
+    for (int i = 0; i < M::to; i++) out[i * M::to + j] = column[i];
+  }
+}
+
+struct Squares {
+  int64_t b, h, w, c, high, wide, top, left;  // images; rows and columns of squares, which begin at every second pixel
+
+  // Calls body(example, row, column, first channel, last) for all squares: tasks are rows and 512 channels.
+  template <typename Body>
+  void each(ffi::ThreadPool pool, const Body& body) const {
+    int64_t some = 512, parts = (c + some - 1) / some;
+    parallel(pool, b * high * parts, [&](int64_t task) {
+      int64_t row = task / parts, first = task % parts * some, last = std::min(c, first + some);
+      for (int64_t column = 0; column < wide; column++) body(row / high, row % high, column, first, last);
+    });
+  }
+};
+
+// [b h w c] to [16 squares c].
+template <typename M>
+void scatter(ffi::ThreadPool pool, const Squares& at, const float* x, float* out) {
+  int64_t plane = at.b * at.high * at.wide * at.c;
+  at.each(pool, [&](int64_t n, int64_t row, int64_t column, int64_t first, int64_t last) {
+    const float* places[M::from * M::from];
+    for (int i = 0; i < M::from; i++)
+      for (int j = 0; j < M::from; j++) {
+        int64_t y = 2 * row - at.top + i, z = 2 * column - at.left + j;
+        bool inside = y >= 0 && y < at.h && z >= 0 && z < at.w;
+        places[i * M::from + j] = inside ? x + ((n * at.h + y) * at.w + z) * at.c : nullptr;
+      }
+    float* square = out + ((n * at.high + row) * at.wide + column) * at.c;
+    channels(last - first, [&](auto lanes, int64_t k) {
+      using L = decltype(lanes);
+      typename L::V d[M::from * M::from], mixed[16];
+      for (int i = 0; i < M::from * M::from; i++)
+        d[i] = places[i] ? L::load(places[i] + first + k) : typename L::V{};
+      both_sides<M>(d, mixed);
+      for (int i = 0; i < 16; i++) L::store(square + i * plane + first + k, mixed[i]);
+    });
+  });
+}
+
+// [16 squares c] to [b h w c].
+template <typename M>
+void gather(ffi::ThreadPool pool, const Squares& at, const float* planes, float* out) {
+  int64_t plane = at.b * at.high * at.wide * at.c;
+  at.each(pool, [&](int64_t n, int64_t row, int64_t column, int64_t first, int64_t last) {
+    int64_t rows = std::min<int64_t>(M::to, at.h - 2 * row), columns = std::min<int64_t>(M::to, at.w - 2 * column);
+    const float* square = planes + ((n * at.high + row) * at.wide + column) * at.c;
+    float* pixel = out + ((n * at.h + 2 * row) * at.w + 2 * column) * at.c;
+    channels(last - first, [&](auto lanes, int64_t k) {
+      using L = decltype(lanes);
+      typename L::V d[16], mixed[M::to * M::to];
+      for (int i = 0; i < 16; i++) d[i] = L::load(square + i * plane + first + k);
+      both_sides<M>(d, mixed);
+      for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) L::store(pixel + (i * at.w + j) * at.c + first + k, mixed[i * M::to + j]);
+    });
+  });
+}
+
 Window window(const Array& x, int64_t oh, int64_t ow, int64_t sh, int64_t sw, int64_t top, int64_t left) {
   auto d = x.dimensions();
   return {d[1], d[2], d[3], oh, ow, sh, sw, top, left};
@@ -283,6 +392,21 @@ ffi::Error ConvGradient(ffi::ThreadPool pool, Array x, Array dy, int64_t sh, int
   if (d[3] % kWidth) return ffi::Error::InvalidArgument("output channels do not fill vectors");
   Window at = window(x, d[1], d[2], sh, sw, top, left);
   products(pool, at, d[0], k[0], k[1], k[3], x.typed_data(), dy.typed_data(), out->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error WinogradScatter(ffi::ThreadPool pool, Array x, int64_t size, int64_t high, int64_t wide, int64_t top,
+                           int64_t left, Result out) {
+  auto d = x.dimensions();
+  auto run = size == 4 ? scatter<InputMatrix> : size == 3 ? scatter<KernelMatrix> : scatter<SlopeMatrix>;
+  run(pool, {d[0], d[1], d[2], d[3], high, wide, top, left}, x.typed_data(), out->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error WinogradGather(ffi::ThreadPool pool, Array planes, int64_t size, int64_t high, int64_t wide, Result out) {
+  auto d = out->dimensions();
+  auto run = size == 2 ? gather<OutputMatrix> : gather<KernelSlopeMatrix>;
+  run(pool, {d[0], d[1], d[2], d[3], high, wide, 0, 0}, planes.typed_data(), out->typed_data());
   return ffi::Error::Success();
 }
 
@@ -328,3 +452,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_gradient, DepthwiseGradient, BIND.Arg<Ar
 XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_gradient, ConvGradient, BIND.Arg<Array>().Arg<Array>().PLACES.Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(batch_norm_sums, BatchNormSums,
                               BIND.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>());
+#define SQUARES Attr<int64_t>("size").Attr<int64_t>("high").Attr<int64_t>("wide")
+XLA_FFI_DEFINE_HANDLER_SYMBOL(winograd_scatter, WinogradScatter,
+                              BIND.Arg<Array>().SQUARES.Attr<int64_t>("top").Attr<int64_t>("left").Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(winograd_gather, WinogradGather, BIND.Arg<Array>().SQUARES.Ret<Array>());

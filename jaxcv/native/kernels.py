@@ -13,7 +13,14 @@ import numpy as np
 
 from jaxcv import native
 
-_NAMES = ("conv_gradient", "depthwise_forward", "depthwise_gradient", "batch_norm_sums")
+_NAMES = (
+    "conv_gradient",
+    "depthwise_forward",
+    "depthwise_gradient",
+    "winograd_scatter",
+    "winograd_gather",
+    "batch_norm_sums",
+)
 
 
 @functools.cache

@@ -85,6 +85,51 @@ def test_padding_wider_than_the_kernel():
     close(forms.multiply_adds(x, kernel, at), expected[0])
 
 
+@hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
+@hypothesis.given(
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(st.sampled_from([1, 8, 17]), st.sampled_from([1, 16, 24])),
+    st.tuples(*[st.integers(-1, 4)] * 4),
+    st.integers(0, 1000),
+)
+def test_winograd(b, sides, channels, pads, seed):
+    """Odd sides, padding that takes away, channels that do not fill vectors: value and both gradients."""
+    at, (c, o) = forms.Geometry((1, 1), (pads[:2], pads[2:]), (1, 1)), channels
+    out = forms.sides((b, *sides, c), (3, 3, c, o), at)
+    hypothesis.assume(min(out) > 0)
+    rng = np.random.default_rng(seed)
+    x, w, dy = array(rng, b, *sides, c), array(rng, 3, 3, c, o), array(rng, b, *out, o)
+    y, pull = jax.vjp(lambda x, w: forms.plain(x, w, at), x, w)
+    dx, dw = pull(dy)
+    close(forms.winograd(x, w, at), y)
+    close(forms.winograd_kernel_gradient(x, dy, at), dw)
+    back = [(2 - low, n + low - rows) for (low, _), n, rows in zip(at.pads, sides, out, strict=True)]
+    close(forms.winograd(dy, w, forms.Geometry((1, 1), (back[0], back[1]), (1, 1)), turn=True), dx)
+
+
+def test_winograd_of_many_channels():
+    """Tasks take 512 channels at most."""
+    at = forms.Geometry((1, 1), ((1, 1), (1, 1)), (1, 1))
+    rng = np.random.default_rng(0)
+    x, w, dy = array(rng, 1, 4, 3, 530), array(rng, 3, 3, 530, 2), array(rng, 1, 4, 3, 2)
+    y, pull = jax.vjp(lambda x, w: forms.plain(x, w, at), x, w)
+    close(forms.winograd(x, w, at), y)
+    close(forms.winograd(dy, w, at, turn=True), pull(dy)[0])
+    close(forms.winograd_kernel_gradient(x, dy, at), pull(dy)[1])
+
+
+def test_second_derivatives_of_winograd():
+    at = forms.Geometry((1, 1), ((1, 1), (0, 1)), (1, 1))
+    rng = np.random.default_rng(1)
+    x, w = array(rng, 2, 5, 4, 3), array(rng, 3, 3, 3, 16)
+    found, expected = (
+        jax.jit(jax.grad(lambda x, w, form=form: (form(x, w, at) ** 2).sum(), (0, 1)))(x, w)
+        for form in (forms.winograd, forms.plain)
+    )
+    jax.tree.map(close, found, expected)
+
+
 @few
 @hypothesis.given(
     st.integers(1, 3),
