@@ -11,10 +11,9 @@ Figures are medians over the rounds; x is over torchvision's best.
     pip install opencv-python-headless                                                 # and what makes ours faster
     python benchmarks/data.py [--folder JPEGS] [--rounds 5] [--quick] [--json FILE]
 
-Measured on 2 AMD EPYC (Zen 3) cores, 271 JPEGs, jax 0.10.2, torch 2.14.1, 3 rounds, in images/s (x over torchvision's
-best): ours with OpenCV 995 (1.35), with Pillow 648 (0.88), from memory after the first pass 2,810 (3.81); torchvision
-from tensors with 2 workers 737, from Pillow 570. Reading alone, with OpenCV and 2 threads, gives about 1,250. In these
-runs a mirrored batch was not resampled; `augment.images` resamples it. The aim, 1.5 times torchvision, is not reached.
+Measured on 2 AMD EPYC (Zen 5) cores, 271 JPEGs, jax 0.10.2, torch 2.14.1, 5 rounds, in images/s (x over torchvision's
+best): ours with OpenCV 1,207 (1.58), with Pillow 508 (0.66), from memory after the first pass 5,465 (7.15); torchvision
+from tensors with 2 workers 765, from Pillow 623.
 
 Without --folder, the photographs of 300 to 640 pixels in `cls_folder_hymenoptera` and `det_yolo_coco128_train2017` of
 the folder that JAXCV_DATA names.

@@ -5,7 +5,7 @@ already, and so as small as the network's input): here it is cut out of the file
 least twice as large as wanted the file is decoded at, or averaged to, a half, quarter or eighth first; what remains is
 bilinear between the two nearest pixels each way.
 
-With OpenCV (`pip install 'jaxcv-research[fast]'`) that takes two thirds of the time. The bytes are the same without it:
+With OpenCV (`pip install 'jaxcv-research[fast]'`) that takes less than half the time. The bytes are the same without it:
 both use libjpeg-turbo, and the resizing is OpenCV's `INTER_LINEAR_EXACT`, which is written here in numpy too.
 
 References:
