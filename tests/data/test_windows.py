@@ -97,6 +97,22 @@ def test_resizing_by_hand(without_opencv):
     assert resize_bilinear(image[:1], size=4)[0, :, 0].tolist() == [0, 25, 75, 100]
 
 
+@pytest.mark.skipif(windows._compiled() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_same_bytes_compiled(without_opencv, channels):
+    random = np.random.default_rng(channels)
+    for _ in range(100):
+        height, width, size = random.integers(1, 120, 3).tolist()
+        whole = random.integers(0, 256, (height + 3, width + 2, channels), np.uint8)
+        for image in (whole, whole[2 : 2 + height, 1 : 1 + width], whole[::-1]):
+            np.testing.assert_array_equal(resize_bilinear(image, size=size), windows._resize(image, size=size))
+
+
+def test_resizing_without_a_compiler(without_opencv, monkeypatch):
+    monkeypatch.setattr(windows, "_compiled", lambda: None)
+    test_resizing_by_hand(None)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="needs OpenCV")
 def test_the_same_bytes_with_and_without_opencv(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
