@@ -41,12 +41,12 @@ def experiment(*, fault: str = "none", lr: float = 1e-2, steps: int = 4) -> Expe
     return replace(setup, loss=loss)
 
 
-def run(folder, faults, **options):
+def run(folder, faults, *, retry_failed=False, **options):
     console = Console(file=io.StringIO(), width=2000)
     trials = [{"fault": fault, "lr": (10 - place) / 1000} for place, fault in enumerate(faults)]
     asked = Sweep(experiment, Path("faulty.py"), make_search({}, own=trials), folder, **options)
     try:
-        result: Any = command.run(asked, Reporter(console))
+        result: Any = command.run(asked, Reporter(console), retry_failed=retry_failed)
     except UserError as error:
         result = error
     assert isinstance(console.file, io.StringIO)
@@ -82,6 +82,13 @@ def test_fail_fast_stops_at_the_first(tmp_path):
     assert isinstance(error, NonFinite)
     assert "trial 1 (2/4) failed" in said and "trial 2" not in said
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["fault=nan,lr=0.009", "fault=none,lr=0.01"]
+
+
+def test_a_trial_that_is_run_once_more_counts_once(tmp_path):
+    run(tmp_path, ["none", "nan"])
+    _, said = run(tmp_path, ["none", "nan"], retry_failed=True)
+    assert "1 failed trial runs once more" in said
+    assert "1 of 2 trials have ended before" in said and "trial 2 (2/2) failed" in said
 
 
 def test_a_value_that_is_not_finite_is_a_failure(tmp_path):
