@@ -74,7 +74,11 @@ def run_ray(
                 raise UserError(
                     f"no node of the cluster has {num_cpus:g} CPUs and {num_gpus:g} GPUs: give --num-cpus, --num-gpus"
                 )
-            while len(flying) < room and (claim := work.ledger.claim(where="the driver")) is not None:
+            while len(flying) < room:
+                # Of a task whose node died, Ray makes another: what flies is not to be had a second time.
+                held = {claim.id for claim in flying.values()}
+                if (claim := work.ledger.claim(where="the driver", held=held)) is None:
+                    break
                 flying[remote.remote(task, claim, mine)] = claim
             done, _ = ray.wait(list(flying), timeout=_POLL) if flying else ([], [])
             for reference in done:
