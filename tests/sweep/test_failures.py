@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,15 +12,17 @@ import jax.numpy as jnp
 import optax
 import problems
 import pytest
-from pretending import QUIET, pretended
+from pretending import QUIET, Pretender, pretended
 from rich.console import Console
 
 from jaxcv.sweep import command, make_search, outcomes
+from jaxcv.sweep.cluster import _collect
 from jaxcv.sweep.command import Sweep
 from jaxcv.sweep.engine import work_off
 from jaxcv.train import Experiment, Result
 from jaxcv.train.console import Reporter
 from jaxcv.train.diagnose import NonFinite
+from jaxcv.train.loop import Preempted
 from jaxcv.types import UserError
 
 
@@ -102,3 +105,21 @@ def test_a_value_that_is_not_finite_is_a_failure(tmp_path):
     failed = outcomes.rows(work.ledger)
     assert [row.state for row in failed] == ["failed"] * 2
     assert failed[0].error == "no value: its last evaluation gave no finite accuracy"
+
+
+def test_a_task_whose_node_was_asked_to_stop_has_not_failed(tmp_path):
+    """As Ray tells it: an error of its own, with the task's as cause."""
+    work = pretended(tmp_path, ["lr=1e-2,1e-3"], Pretender())
+    claims = [work.ledger.claim(), work.ledger.claim()]
+    work.ledger.give_back(claims[0])  # as the task does before it ends
+    for claim, cause in zip(claims, [Preempted("stopped at step 2"), OSError("no room")], strict=True):
+        told = RuntimeError()
+        told.cause = cause  # pyright: ignore[reportAttributeAccessIssue]
+
+        def get(reference, told=told):
+            raise told
+
+        ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(TaskCancelledError=InterruptedError))
+        _collect(ray, work, claim, None)
+    assert [trial.state.name for trial in work.ledger.trials()] == ["RUNNING", "FAIL"]
+    assert work.ledger.claim().number == 0
