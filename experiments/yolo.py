@@ -1,10 +1,10 @@
 """One-stage detectors: a small one in the manner of YOLOv2, and YOLO v1, v2 and v3 over any trunk.
 
-Claim: mAP@0.5 0.896 (sd 0.008), @0.75 0.654, mAP 0.579 on the 72 test images of BCCD's blood cells by the second
-command (n=3 seeds; 11 to 18 minutes each beside much other work), and on eighteen pictures of fruits and nuts, trained
-and tested on, by the third command mAP@0.5 1.000, mAP 0.996 (n=1, seed 0; 2 minutes), on 2 AMD EPYC (Zen 5) cores, jax
-0.10.2, flax 0.12.8. By the first command mAP@0.5 0.957 (sd 0.001), @0.75 0.903, mAP 0.735 on 500 test scenes (n=3
-seeds; 4 minutes), on 2 AMD EPYC (Zen 3) cores.
+Claim: mAP@0.5 0.960 (sd 0.002), @0.75 0.905, mAP 0.735 on 500 test scenes of the embedded digits by the first command
+(n=3 seeds; 2 to 3 minutes each beside other work); 0.896 (sd 0.008), 0.654 and 0.579 on the 72 test images of BCCD's
+blood cells by the second (n=3 seeds; 11 to 18 minutes each beside much other work); and on eighteen pictures of fruits
+and nuts, trained and tested on, by the third mAP@0.5 1.000, mAP 0.996 (n=1, seed 0; 2 minutes). All on 2 AMD EPYC
+(Zen 5) cores, jax 0.10.2, flax 0.12.8.
 
 Papers: https://arxiv.org/abs/1612.08242 (v2, the default in small), https://arxiv.org/abs/1506.02640 (v1),
 https://arxiv.org/abs/1804.02767 (v3).

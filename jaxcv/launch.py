@@ -126,6 +126,11 @@ def load_experiment(path: Path) -> Any:
     Raises:
         UserError: no such file, not Python, or it defines no `experiment`.
     """
+    return _load(path).experiment
+
+
+def _load(path: Path) -> Any:
+    """An experiment file as a module."""
     if not path.is_file():
         near = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise UserError(f"{path}: no such file" + (f"; there are {', '.join(near)}" if near else ""))
@@ -142,7 +147,7 @@ def load_experiment(path: Path) -> Any:
         sys.path.pop(0)
     if not callable(getattr(module, "experiment", None)):
         raise UserError(f"{path} defines no function `experiment`; README shows one")
-    return module.experiment
+    return module
 
 
 def _run(options: argparse.Namespace, tokens: list[str]) -> int:
@@ -161,7 +166,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     from jaxcv import runtime
 
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
-    experiment = load_experiment(options.file)
+    module = _load(options.file)
+    experiment = module.experiment
     from jaxcv import sweep
     from jaxcv.train import fit, hyperparameters
     from jaxcv.train.console import Reporter
@@ -171,9 +177,9 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     remember_libraries()  # before what a sweep needs besides
     known = hyperparameters(experiment)
     if options.help:
-        print(_help(options.file, experiment, known))
+        print(_help(module, known))
         return 0
-    search = _search(options, experiment, sweep.parse_overrides(tokens, known), known)
+    search = _search(options, module, sweep.parse_overrides(tokens, known), known)
     chosen = search.representatives()
     root = options.workdir / options.file.stem
     reporter = Reporter(quiet=options.quiet)
@@ -255,22 +261,21 @@ def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path
     command.refuse_failures(found)
 
 
-def _search(options: argparse.Namespace, experiment: Any, space: Any, known: Any) -> Any:
+def _search(options: argparse.Namespace, module: Any, space: Any, known: Any) -> Any:
     """The trials that the command line asks for; one of them is no sweep."""
     from jaxcv import sweep
 
     own = None
     if options.sweep:
-        function = experiment.__globals__.get("sweep")
+        function = getattr(module, "sweep", None)
         if not callable(function):
             raise UserError(f"--sweep: {options.file} defines no function `sweep` that yields dicts of hyperparameters")
         own = sweep.own_trials(cast(Any, function), space, known, str(options.file))
     return sweep.make_search(space, kind=options.search, count=options.trials, seed=options.sampler_seed, own=own)
 
 
-def _help(path: Path, experiment: Any, known: Any) -> str:
-    module = sys.modules.get(experiment.__module__)
-    text = getattr(module, "__doc__", None) or experiment.__globals__.get("__doc__") or ""
+def _help(module: Any, known: Any) -> str:
+    text = module.__doc__ or ""
     lines = [text.strip(), "", "hyperparameters (name=value; a comma sweeps):"]
     width = max(len(name) for name in known) if known else 0
     for name, h in known.items():

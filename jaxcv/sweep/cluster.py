@@ -20,6 +20,7 @@ from jaxcv.sweep.live import SweepReporter
 from jaxcv.sweep.trial import Work, run_trial
 from jaxcv.sweep.watching import Watching
 from jaxcv.train.console import Reporter
+from jaxcv.train.signals import Preempted
 from jaxcv.types import UserError
 
 _POLL = 0.3
@@ -74,7 +75,11 @@ def run_ray(
                 raise UserError(
                     f"no node of the cluster has {num_cpus:g} CPUs and {num_gpus:g} GPUs: give --num-cpus, --num-gpus"
                 )
-            while len(flying) < room and (claim := work.ledger.claim(where="the driver")) is not None:
+            while len(flying) < room:
+                # Of a task whose node died, Ray makes another: what flies is not to be had a second time.
+                held = {claim.id for claim in flying.values()}
+                if (claim := work.ledger.claim(where="the driver", held=held)) is None:
+                    break
                 flying[remote.remote(task, claim, mine)] = claim
             done, _ = ray.wait(list(flying), timeout=_POLL) if flying else ([], [])
             for reference in done:
@@ -145,6 +150,8 @@ def _collect(ray: Any, work: Work, claim: Claim, reference: Any) -> None:
         pass
     except Exception as error:  # the task's own, or Ray's
         cause = getattr(error, "cause", None) or error
+        if isinstance(cause, Preempted):  # its node was asked to stop: given back, for the next one that is free
+            return
         lines = str(cause).strip().splitlines() or [""]
         if not work.ledger.storage.get_trial(claim.id).state.is_finished():
             work.ledger.fail(claim, f"{type(cause).__name__}: {lines[-1]}")

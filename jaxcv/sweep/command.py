@@ -100,8 +100,9 @@ def run(
     work = open_work(sweep, fresh=fresh)
     ledger = work.ledger
     if retry_failed:
-        reporter.say(f"{ledger.retry_failed()} failed trials run once more")
-    show = SweepReporter(reporter, work.metric, len(ledger.trials()))
+        count = ledger.retry_failed()
+        reporter.say(f"{count} failed {'trial runs' if count == 1 else 'trials run'} once more")
+    show = SweepReporter(reporter, work.metric, len(outcomes.rows(ledger)))
     work = replace(work, announce=show.announce)
     _tell_what_is_there(ledger, show)
 
@@ -220,11 +221,10 @@ def _first_setup(sweep: Sweep) -> Experiment:
 
 
 def _tell_what_is_there(ledger: Ledger, show: SweepReporter) -> None:
-    trials = ledger.trials()
-    over = sum(trial.state.is_finished() for trial in trials)
-    if over:
-        show.announce(f"{ledger.name}: {over} of {len(trials)} trials have ended before")
-    show.update(outcomes.rows(ledger))
+    found = outcomes.rows(ledger)
+    if over := sum(row.ended for row in found):
+        show.announce(f"{ledger.name}: {over} of {len(found)} trials have ended before")
+    show.update(found)
 
 
 def _way(row: outcomes.Row) -> str:

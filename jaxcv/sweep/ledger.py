@@ -15,7 +15,7 @@ nothing, and launchers on one study share the work. A trial carries these attrib
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,22 +91,30 @@ class Ledger:
         return sorted((t for t in found if t.number < self._target(found)), key=lambda t: t.number)
 
     def claim(
-        self, *, where: str | None = None, prefer: Callable[[Mapping[str, Any]], bool] | None = None
+        self,
+        *,
+        where: str | None = None,
+        prefer: Callable[[Mapping[str, Any]], bool] | None = None,
+        held: Collection[int] = (),
     ) -> Claim | None:
         """A trial to run: the first of those whose owner died, else the first that waits; None where there is none.
 
         Args:
             where: what a person calls this machine.
             prefer: of overrides, where they are known before: those for which it is true wait in front of the others.
+            held: Optuna's ids of trials that are in hand already, even if their owner died: somebody sees to them.
         """
         with self._lock():
             trials = self.trials()
             mine = owner.this_process(where)
             for trial in trials:
-                if trial.state is TrialState.RUNNING and self.is_abandoned(trial):
-                    before = trial.user_attrs.get("owner")
-                    if (claim := self._take(trial, mine, before)) is not None:
-                        return claim
+                if (
+                    trial.state is TrialState.RUNNING
+                    and trial._trial_id not in held
+                    and self.is_abandoned(trial)
+                    and (claim := self._take(trial, mine, trial.user_attrs.get("owner"))) is not None
+                ):
+                    return claim
             if prefer is not None and not self.search.learns:
                 trials = sorted(trials, key=lambda trial: not prefer(self.search.decode(trial.params)))
             for trial in trials:

@@ -153,9 +153,19 @@ def _drawn(space: Space, seed: int) -> Iterator[dict[str, Any]]:
 def _finite(values: Sequence[Any] | Range) -> Sequence[Any] | None:
     if not isinstance(values, Range):
         return values
-    if values.integer and not values.log and (values.high - values.low) / (values.step or 1) < _LISTABLE:
-        return range(int(values.low), int(values.high) + 1, int(values.step or 1))
-    return None
+    if values.log or not (values.integer or values.step) or (count := _places(values)) >= _LISTABLE:
+        return None
+    return [_place(values, i) for i in range(count)]
+
+
+def _places(values: Range) -> int:
+    """How many values a range in steps has."""
+    return int((values.high - values.low) / (values.step or 1) + 1e-9) + 1
+
+
+def _place(values: Range, i: int) -> int | float:
+    found = values.low + (values.step or 1) * i
+    return int(found) if values.integer else round(float(found), 12)
 
 
 def _draw(values: Sequence[Any] | Range, rng: np.random.Generator) -> Any:
@@ -165,9 +175,7 @@ def _draw(values: Sequence[Any] | Range, rng: np.random.Generator) -> Any:
         drawn = math.exp(rng.uniform(math.log(values.low - 0.5), math.log(values.high + 0.5)))
         return int(min(max(round(drawn), values.low), values.high))
     if values.integer or values.step is not None:
-        step = values.step or 1
-        drawn = values.low + step * int(rng.integers(int((values.high - values.low) / step + 1e-9) + 1))
-        return int(drawn) if values.integer else round(drawn, 12)
+        return _place(values, int(rng.integers(_places(values))))
     drawn = rng.uniform(math.log(values.low), math.log(values.high)) if values.log else None
     return rounded(math.exp(drawn) if drawn is not None else rng.uniform(values.low, values.high), values)
 

@@ -34,8 +34,8 @@ from jaxcv.types import UserError
 _PACKAGES = ("jaxcv-research", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pycocotools")
 
 
-_NO_RUN = {".lock", "predictions"}
-"""What may stand in a folder before its run: pretrained weights can predict untrained."""
+_NO_RUN = {".lock", "predictions", "run.json.tmp"}
+"""What may stand in a folder before its run: pretrained weights can predict untrained, and a kill can hit the start."""
 
 
 class Run:

@@ -9,6 +9,7 @@ import pytest
 from pretending import QUIET, Pretender, pretended
 from rich.console import Console
 
+from jaxcv.launch import main
 from jaxcv.sweep import command, folder_name, make_search, outcomes, own_trials, parse_overrides, plan, trials
 from jaxcv.sweep.command import Sweep
 from jaxcv.sweep.engine import work_off
@@ -167,6 +168,17 @@ def test_the_files_own_trials_are_checked_before_the_first_one(tmp_path):
         own_trials(lambda: [{"lrr": 1.0}], grid, KNOWN, "mine.py")
     with pytest.raises(UserError, match="yields 3"):
         own_trials(lambda: [3], grid, KNOWN, "mine.py")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_file_may_list_trials_of_an_experiment_that_it_imports(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        '"""Mine."""\nfrom problems import experiment\n\n\ndef sweep():\n    return [{"lr": 1e-3}, {"lr": 1e-2}]\n'
+    )
+    assert main([str(file), *SHORT, "--sweep", "--workdir", str(tmp_path)]) == 0
+    assert "2 trials, best accuracy first" in capsys.readouterr().out
+    assert main([str(file), "--help"]) == 0
+    assert capsys.readouterr().out.startswith("Mine.")
 
 
 def test_on_a_terminal_a_table_lives(tmp_path):

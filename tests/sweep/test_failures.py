@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,15 +12,17 @@ import jax.numpy as jnp
 import optax
 import problems
 import pytest
-from pretending import QUIET, pretended
+from pretending import QUIET, Pretender, pretended
 from rich.console import Console
 
 from jaxcv.sweep import command, make_search, outcomes
+from jaxcv.sweep.cluster import _collect
 from jaxcv.sweep.command import Sweep
 from jaxcv.sweep.engine import work_off
 from jaxcv.train import Experiment, Result
 from jaxcv.train.console import Reporter
 from jaxcv.train.diagnose import NonFinite
+from jaxcv.train.loop import Preempted
 from jaxcv.types import UserError
 
 
@@ -41,12 +44,12 @@ def experiment(*, fault: str = "none", lr: float = 1e-2, steps: int = 4) -> Expe
     return replace(setup, loss=loss)
 
 
-def run(folder, faults, **options):
+def run(folder, faults, *, retry_failed=False, **options):
     console = Console(file=io.StringIO(), width=2000)
     trials = [{"fault": fault, "lr": (10 - place) / 1000} for place, fault in enumerate(faults)]
     asked = Sweep(experiment, Path("faulty.py"), make_search({}, own=trials), folder, **options)
     try:
-        result: Any = command.run(asked, Reporter(console))
+        result: Any = command.run(asked, Reporter(console), retry_failed=retry_failed)
     except UserError as error:
         result = error
     assert isinstance(console.file, io.StringIO)
@@ -84,6 +87,13 @@ def test_fail_fast_stops_at_the_first(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["fault=nan,lr=0.009", "fault=none,lr=0.01"]
 
 
+def test_a_trial_that_is_run_once_more_counts_once(tmp_path):
+    run(tmp_path, ["none", "nan"])
+    _, said = run(tmp_path, ["none", "nan"], retry_failed=True)
+    assert "1 failed trial runs once more" in said
+    assert "1 of 2 trials have ended before" in said and "trial 2 (2/2) failed" in said
+
+
 def test_a_value_that_is_not_finite_is_a_failure(tmp_path):
     """Of a metric that the test set does not define."""
 
@@ -95,3 +105,21 @@ def test_a_value_that_is_not_finite_is_a_failure(tmp_path):
     failed = outcomes.rows(work.ledger)
     assert [row.state for row in failed] == ["failed"] * 2
     assert failed[0].error == "no value: its last evaluation gave no finite accuracy"
+
+
+def test_a_task_whose_node_was_asked_to_stop_has_not_failed(tmp_path):
+    """As Ray tells it: an error of its own, with the task's as cause."""
+    work = pretended(tmp_path, ["lr=1e-2,1e-3"], Pretender())
+    claims = [work.ledger.claim(), work.ledger.claim()]
+    work.ledger.give_back(claims[0])  # as the task does before it ends
+    for claim, cause in zip(claims, [Preempted("stopped at step 2"), OSError("no room")], strict=True):
+        told = RuntimeError()
+        told.cause = cause  # pyright: ignore[reportAttributeAccessIssue]
+
+        def get(reference, told=told):
+            raise told
+
+        ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(TaskCancelledError=InterruptedError))
+        _collect(ray, work, claim, None)
+    assert [trial.state.name for trial in work.ledger.trials()] == ["RUNNING", "FAIL"]
+    assert work.ledger.claim().number == 0

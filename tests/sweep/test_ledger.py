@@ -85,6 +85,14 @@ def test_a_trial_given_back_is_the_next_to_run_and_one_that_is_alive_is_left_alo
     assert work.ledger.claim() is None, "the others live"
 
 
+def test_a_trial_in_hand_is_not_taken_twice_when_its_owner_dies(tmp_path, monkeypatch):
+    work = pretended(tmp_path, ["lr=1e-3,1e-2"], Pretender())
+    first = work.ledger.claim()
+    monkeypatch.setattr(owner, "is_alive", lambda holder, heartbeat: False)
+    assert work.ledger.claim(held={first.id}).number == 1
+    assert work.ledger.claim().number == 0
+
+
 def test_owners(monkeypatch):
     mine = owner.this_process()
     assert owner.is_alive(mine, None)

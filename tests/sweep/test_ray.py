@@ -35,7 +35,8 @@ def cluster():
 def test_a_node_dies_and_its_trial_moves(cluster, tmp_path):
     nodes = [cluster.add_node(num_cpus=1) for _ in range(NODES)]
     rates = ",".join(f"{rate}e-3" for rate in range(1, 9))
-    words = [f"lr={rates}", "steps=800", "evaluate_every=200", "log_every=50", "--engine", "ray"]
+    # Long enough that no trial ends in the second or two between the choice of a node and the death of its processes.
+    words = [f"lr={rates}", "steps=5000", "evaluate_every=1000", "log_every=100", "--engine", "ray"]
     process = subprocess.Popen(
         [sys.executable, "launch.py", "tests/problems.py", *words, "--address", cluster.address]
         + ["--workdir", str(tmp_path)],

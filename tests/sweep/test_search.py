@@ -36,6 +36,14 @@ def test_a_finite_space_is_drawn_without_repetition():
     assert len({tuple(trial.items()) for trial in search.listed}) == 10
 
 
+def test_a_range_in_steps_is_finite_too():
+    space = {"a": Range(0.1, 0.5, step=0.1), "b": Range(2, 6, integer=True, step=2)}
+    search = make_search(space, kind="random", count=100)
+    found = {(trial["a"], trial["b"]) for trial in search.listed}
+    assert search.count == len(found) == 15
+    assert {a for a, _ in found} == {0.1, 0.2, 0.3, 0.4, 0.5} and {b for _, b in found} == {2, 4, 6}
+
+
 def test_kinds_follow_from_the_space():
     assert make_search({"seed": [0, 1]}).kind == "grid"
     assert make_search(SPACE, count=3).kind == "tpe"

@@ -132,6 +132,14 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_folder_whose_run_was_killed_before_its_first_word_is_taken(tmp_path):
+    """Between the writing of run.json under its temporary name and its renaming."""
+    (tmp_path / ".lock").touch()
+    (tmp_path / "run.json.tmp").write_text('{"status": "run')
+    result = fit(problems.experiment, {"steps": 2, "log_every": 1, "evaluate_every": 2}, tmp_path)
+    assert result.steps == 2 and not (tmp_path / "run.json.tmp").exists()
+
+
 def poisoned(*, seed: int = 0) -> Experiment:
     """The hidden layer of the brightest images becomes infinite once the steps have begun."""
     base = problems.experiment(steps=10, seed=seed, log_every=4)
