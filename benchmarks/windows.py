@@ -6,6 +6,9 @@ turns; figures are medians over all rounds, for the crops those of the fastest w
 time over that of the pass. The largest difference between the answers is printed too.
 
     python benchmarks/windows.py [PART-OF-A-NAME ...] [--rounds 3] [--json FILE]
+
+Measured on 2 AMD EPYC (Zen 5) cores, jax 0.10.2, AlexNet, windows of 227 at stride 8 over 512 x 512: 125 against 2,751
+ms, 21.9 times; largest difference 1.8e-6.
 """
 
 import argparse
