@@ -85,7 +85,7 @@ def test_padding_wider_than_the_kernel():
     close(forms.multiply_adds(x, kernel, at), expected[0])
 
 
-@hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
 @hypothesis.given(
     st.integers(1, 3),
     st.tuples(st.integers(1, 9), st.integers(1, 9)),
