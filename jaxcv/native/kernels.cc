@@ -1,4 +1,5 @@
-// Sums that XLA's CPU backend makes many passes over memory for, in one: float32, NHWC.
+// Sums and transformations that XLA's CPU backend makes many passes over memory, or many small programs, for, in one:
+// float32, NHWC.
 //
 // Work is cut by shape alone, never by the number of threads, and parts are added up in a fixed order: the same input
 // gives the same bytes on any machine of a kind.
@@ -254,7 +255,7 @@ void products(ffi::ThreadPool pool, const Window& at, int64_t b, int64_t fh, int
     for (int64_t i = 0; i < size; i++) out[i] += sums[task * size + i];
 }
 
-// Winograd's transformations, M d M' of small squares d, a row and a column of which M takes at a time.
+// Winograd's transformations, M d M' of small tiles d, a row and a column of which M takes at a time.
 struct InputMatrix {  // B'
   static constexpr int from = 4, to = 4;
   template <typename V>
@@ -306,10 +307,10 @@ void both_sides(const V d[M::from * M::from], V out[M::to * M::to]) {
   }
 }
 
-struct Squares {
-  int64_t b, h, w, c, high, wide, top, left;  // images; rows and columns of squares, which begin at every second pixel
+struct Tiles {
+  int64_t b, h, w, c, high, wide, top, left;  // images; rows and columns of tiles, which begin at every second pixel
 
-  // Calls body(example, row, column, first channel, last) for all squares: tasks are rows and 512 channels.
+  // Calls body(example, row, column, first channel, last) for all tiles: tasks are rows and 512 channels.
   template <typename Body>
   void each(ffi::ThreadPool pool, const Body& body) const {
     int64_t some = 512, parts = (c + some - 1) / some;
@@ -320,9 +321,9 @@ struct Squares {
   }
 };
 
-// [b h w c] to [16 squares c].
+// [b h w c] to [16 tiles c].
 template <typename M>
-void scatter(ffi::ThreadPool pool, const Squares& at, const float* x, float* out) {
+void transform(ffi::ThreadPool pool, const Tiles& at, const float* x, float* out) {
   int64_t plane = at.b * at.high * at.wide * at.c;
   at.each(pool, [&](int64_t n, int64_t row, int64_t column, int64_t first, int64_t last) {
     const float* places[M::from * M::from];
@@ -332,30 +333,30 @@ void scatter(ffi::ThreadPool pool, const Squares& at, const float* x, float* out
         bool inside = y >= 0 && y < at.h && z >= 0 && z < at.w;
         places[i * M::from + j] = inside ? x + ((n * at.h + y) * at.w + z) * at.c : nullptr;
       }
-    float* square = out + ((n * at.high + row) * at.wide + column) * at.c;
+    float* tile = out + ((n * at.high + row) * at.wide + column) * at.c;
     channels(last - first, [&](auto lanes, int64_t k) {
       using L = decltype(lanes);
       typename L::V d[M::from * M::from], mixed[16];
       for (int i = 0; i < M::from * M::from; i++)
         d[i] = places[i] ? L::load(places[i] + first + k) : typename L::V{};
       both_sides<M>(d, mixed);
-      for (int i = 0; i < 16; i++) L::store(square + i * plane + first + k, mixed[i]);
+      for (int i = 0; i < 16; i++) L::store(tile + i * plane + first + k, mixed[i]);
     });
   });
 }
 
-// [16 squares c] to [b h w c].
+// [16 tiles c] to [b h w c].
 template <typename M>
-void gather(ffi::ThreadPool pool, const Squares& at, const float* planes, float* out) {
+void inverse(ffi::ThreadPool pool, const Tiles& at, const float* planes, float* out) {
   int64_t plane = at.b * at.high * at.wide * at.c;
   at.each(pool, [&](int64_t n, int64_t row, int64_t column, int64_t first, int64_t last) {
     int64_t rows = std::min<int64_t>(M::to, at.h - 2 * row), columns = std::min<int64_t>(M::to, at.w - 2 * column);
-    const float* square = planes + ((n * at.high + row) * at.wide + column) * at.c;
+    const float* tile = planes + ((n * at.high + row) * at.wide + column) * at.c;
     float* pixel = out + ((n * at.h + 2 * row) * at.w + 2 * column) * at.c;
     channels(last - first, [&](auto lanes, int64_t k) {
       using L = decltype(lanes);
       typename L::V d[16], mixed[M::to * M::to];
-      for (int i = 0; i < 16; i++) d[i] = L::load(square + i * plane + first + k);
+      for (int i = 0; i < 16; i++) d[i] = L::load(tile + i * plane + first + k);
       both_sides<M>(d, mixed);
       for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++) L::store(pixel + (i * at.w + j) * at.c + first + k, mixed[i * M::to + j]);
@@ -395,17 +396,17 @@ ffi::Error ConvGradient(ffi::ThreadPool pool, Array x, Array dy, int64_t sh, int
   return ffi::Error::Success();
 }
 
-ffi::Error WinogradScatter(ffi::ThreadPool pool, Array x, int64_t size, int64_t high, int64_t wide, int64_t top,
+ffi::Error WinogradTransform(ffi::ThreadPool pool, Array x, int64_t size, int64_t high, int64_t wide, int64_t top,
                            int64_t left, Result out) {
   auto d = x.dimensions();
-  auto run = size == 4 ? scatter<InputMatrix> : size == 3 ? scatter<KernelMatrix> : scatter<SlopeMatrix>;
+  auto run = size == 4 ? transform<InputMatrix> : size == 3 ? transform<KernelMatrix> : transform<SlopeMatrix>;
   run(pool, {d[0], d[1], d[2], d[3], high, wide, top, left}, x.typed_data(), out->typed_data());
   return ffi::Error::Success();
 }
 
-ffi::Error WinogradGather(ffi::ThreadPool pool, Array planes, int64_t size, int64_t high, int64_t wide, Result out) {
+ffi::Error WinogradInverse(ffi::ThreadPool pool, Array planes, int64_t size, int64_t high, int64_t wide, Result out) {
   auto d = out->dimensions();
-  auto run = size == 2 ? gather<OutputMatrix> : gather<KernelSlopeMatrix>;
+  auto run = size == 2 ? inverse<OutputMatrix> : inverse<KernelSlopeMatrix>;
   run(pool, {d[0], d[1], d[2], d[3], high, wide, 0, 0}, planes.typed_data(), out->typed_data());
   return ffi::Error::Success();
 }
@@ -452,7 +453,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_gradient, DepthwiseGradient, BIND.Arg<Ar
 XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_gradient, ConvGradient, BIND.Arg<Array>().Arg<Array>().PLACES.Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(batch_norm_sums, BatchNormSums,
                               BIND.Arg<Array>().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>());
-#define SQUARES Attr<int64_t>("size").Attr<int64_t>("high").Attr<int64_t>("wide")
-XLA_FFI_DEFINE_HANDLER_SYMBOL(winograd_scatter, WinogradScatter,
-                              BIND.Arg<Array>().SQUARES.Attr<int64_t>("top").Attr<int64_t>("left").Ret<Array>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(winograd_gather, WinogradGather, BIND.Arg<Array>().SQUARES.Ret<Array>());
+#define TILES Attr<int64_t>("size").Attr<int64_t>("high").Attr<int64_t>("wide")
+XLA_FFI_DEFINE_HANDLER_SYMBOL(winograd_transform, WinogradTransform,
+                              BIND.Arg<Array>().TILES.Attr<int64_t>("top").Attr<int64_t>("left").Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(winograd_inverse, WinogradInverse, BIND.Arg<Array>().TILES.Ret<Array>());

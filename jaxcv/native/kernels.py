@@ -5,6 +5,7 @@ They serve float32 on a single CPU device, where there is a C++ compiler; `ready
 
 import ctypes
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,8 @@ _NAMES = (
     "conv_gradient",
     "depthwise_forward",
     "depthwise_gradient",
-    "winograd_scatter",
-    "winograd_gather",
+    "winograd_transform",
+    "winograd_inverse",
     "batch_norm_sums",
 )
 
@@ -29,9 +30,17 @@ def ready() -> bool:
     return jax.default_backend() == "cpu" and jax.device_count() == 1 and version() is not None
 
 
-@functools.cache
+_once = threading.Lock()
+
+
 def version() -> str | None:
     """What their names in compiled programs end in, so that a program never meets kernels of another version."""
+    with _once:  # programs are loaded by several threads
+        return _register()
+
+
+@functools.cache
+def _register() -> str | None:
     library = native.build("kernels.cc", include=jax.ffi.include_dir())
     if library is None:
         return None

@@ -16,7 +16,7 @@ of the form that would be taken without the rule. [batch, side², channels in ->
                                                        [8, 28², 128 -> 128] 7.5 (11), kernel's gradient 12 (15)
                               64 while it is small:    [8, 56², 64 -> 64] 8.5 (13), but kernel's gradient 24 (21)
                               with the transformations in C++, on Zen 5 cores, ResNet-50's step is a program of half
-                              the size, 4.9 MB (10.1), loaded in 0.5 s (1.3) and run in 645 ms (690), in CPU time
+                              the size, 4.9 MB (10.1), loaded in 0.5 s (1.3) of CPU time; a step takes as long
     8 channels and fewer      several outputs in one:  5x5 [256, 32², 1 -> 6] 1.6 (8.3), input's gradient 4.7 (28)
                                                        3x3 [4, 224², 3 -> 64] 9.3 (12), input's gradient 20 (25)
     large kernel, stride      blocks of pixels:        7x7/2 [8, 224², 3 -> 64] 16 (20), input's gradient 40 (73)
@@ -55,6 +55,10 @@ class Geometry(NamedTuple):
     pads: tuple[tuple[int, int], tuple[int, int]]
     """((top, bottom), (left, right)); negative takes away."""
     dilation: tuple[int, int]
+
+
+_BARE = Geometry((1, 1), ((0, 0), (0, 0)), (1, 1))
+"""At every pixel, nothing around the images."""
 
 
 def reach(window: tuple[int, ...], dilation: tuple[int, int]) -> tuple[int, int]:
@@ -119,7 +123,7 @@ def by_blocks(x: Array, w: Array, at: Geometry) -> Array:
     x = x.reshape(x.shape[0], need[0] // s, s, need[1] // s, s, c).transpose(0, 1, 3, 2, 4, 5)
     w = jnp.pad(w, ((0, kh * s - fh), (0, kw * s - fw), (0, 0), (0, 0)))
     w = w.reshape(kh, s, kw, s, c, o).transpose(0, 2, 1, 3, 4, 5).reshape(kh, kw, s * s * c, o)
-    return plain(x.reshape(*x.shape[:3], -1), w, Geometry((1, 1), ((0, 0), (0, 0)), (1, 1)))
+    return plain(x.reshape(*x.shape[:3], -1), w, _BARE)
 
 
 class Wide(NamedTuple):
@@ -167,12 +171,11 @@ def widen_kernel(w: Array, wide: Wide) -> Array:
 
 
 # Winograd's F(2 x 2, 3 x 3): 16 products instead of 36 for every four outputs. Lavin, Gray: Fast algorithms for
-# convolutional neural networks, https://arxiv.org/abs/1509.09308, section 4.1. Squares of pixels become 16 planes.
+# convolutional neural networks, https://arxiv.org/abs/1509.09308, section 4.1. Tiles of pixels become 16 planes.
 
 _BT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 _G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 _AT = ((1, 1, 1, 0), (0, 1, -1, -1))
-_FIRST: Geometry = Geometry((1, 1), ((0, 0), (0, 0)), (1, 1))
 
 
 def winograd_fits(pixels: int, w: tuple[int, ...], at: Geometry, dtype: Any, channels: int = 64) -> bool:
@@ -185,64 +188,64 @@ def winograd_fits(pixels: int, w: tuple[int, ...], at: Geometry, dtype: Any, cha
 
 
 def winograd(x: Array, w: Array, at: Geometry, *, turn: bool = False) -> Array:
-    """Y = A'[(G g G') * (B' d B)]A with d the 4 x 4 squares of the images and g the kernel.
+    """Y = A'[(G g G') * (B' d B)]A with d the 4 x 4 tiles of the images and g the kernel.
 
     `turn`: by the kernel turned by 180 degrees, outputs for inputs. Its channels change places inside the products: to
     transpose it first took longer than to multiply by it (512 channels: 6 ms for each of the 16).
     """
     rows, columns = sides(x.shape, w.shape, at)
-    v = _scatter(_BT, x, at, (-(-rows // 2), -(-columns // 2)))
-    u = _scatter_kernel(w[::-1, ::-1] if turn else w)
-    return _gather(_AT, jnp.einsum("tnc,toc->tno" if turn else "tnc,tco->tno", v, u), (len(x), rows, columns))
+    v = _transform(_BT, x, at, (-(-rows // 2), -(-columns // 2)))
+    u = _transform_kernel(w[::-1, ::-1] if turn else w)
+    return _inverse(_AT, jnp.einsum("tnc,toc->tno" if turn else "tnc,tco->tno", v, u), (len(x), rows, columns))
 
 
 def winograd_kernel_gradient(x: Array, dy: Array, at: Geometry) -> Array:
     """Its transpose in the kernel: G'[(B' d B) * (A dy A')]G."""
     count = -(-dy.shape[1] // 2), -(-dy.shape[2] // 2)
-    v, z = _scatter(_BT, x, at, count), _scatter(_turn(_AT), dy, _FIRST, count)
+    v, z = _transform(_BT, x, at, count), _transform(_turn(_AT), dy, _BARE, count)
     u = jnp.einsum("tnc,tno->tco", v, z)
-    return _gather(_turn(_G), u.reshape(16, 1, -1), (1, 3, 3)).reshape(3, 3, *u.shape[1:])
+    return _inverse(_turn(_G), u.reshape(16, 1, -1), (1, 3, 3)).reshape(3, 3, *u.shape[1:])
 
 
-def _scatter_kernel(w: Array) -> Array:
-    """[3 3 c o]: [16 c o], the kernel as a square of c o channels."""
-    return _scatter(_G, w.reshape(1, 3, 3, -1), _FIRST, (1, 1)).reshape(16, *w.shape[2:])
+def _transform_kernel(w: Array) -> Array:
+    """[3 3 c o]: [16 c o], the kernel as a tile of c o channels."""
+    return _transform(_G, w.reshape(1, 3, 3, -1), _BARE, (1, 1)).reshape(16, *w.shape[2:])
 
 
-def _scatter(matrix: Matrix, x: Array, at: Geometry, count: tuple[int, int]) -> Array:
-    """matrix d matrix' of all squares d, which begin at every second pixel, so many by rows and columns.
+def _transform(matrix: Matrix, x: Array, at: Geometry, count: tuple[int, int]) -> Array:
+    """matrix d matrix' of all tiles d, which begin at every second pixel, so many by rows and columns.
 
     [b h w c]: [16 b*count c].
     """
     size = len(matrix[0])
 
-    def plain_scatter(x: Array) -> Array:
+    def plain_transform(x: Array) -> Array:
         return jnp.concatenate([jnp.stack(row) for row in _mix(matrix, _tiles(x, at, count, size))])
 
     if not kernels.ready():
-        return plain_scatter(x)
+        return plain_transform(x)
     (top, _), (left, _) = at.pads
     places = {"size": size, "high": count[0], "wide": count[1], "top": top, "left": left}
-    return kernels.call("winograd_scatter", plain_scatter, x, **places)
+    return kernels.call("winograd_transform", plain_transform, x, **places)
 
 
-def _gather(matrix: Matrix, planes: Array, shape: tuple[int, int, int]) -> Array:
-    """Squares matrix m matrix' beside each other, [16 n c]: `[*shape c]`, batch, rows and columns."""
+def _inverse(matrix: Matrix, planes: Array, shape: tuple[int, int, int]) -> Array:
+    """Tiles matrix m matrix' beside each other, [16 n c]: `[*shape c]`, batch, rows and columns."""
     (b, rows, columns), size = shape, len(matrix)
     high, wide = (-(-rows // 2), -(-columns // 2)) if size == 2 else (1, 1)
 
-    def plain_gather(planes: Array) -> Array:
+    def plain_inverse(planes: Array) -> Array:
         mixed = _mix(matrix, [list(row) for row in planes.reshape(4, 4, b, high, wide, -1)])
-        squares = jnp.stack([jnp.stack(row, axis=3) for row in mixed], axis=2)
-        return squares.reshape(b, high * size, wide * size, -1)[:, :rows, :columns]
+        tiles = jnp.stack([jnp.stack(row, axis=3) for row in mixed], axis=2)
+        return tiles.reshape(b, high * size, wide * size, -1)[:, :rows, :columns]
 
     if not kernels.ready():
-        return plain_gather(planes)
-    return kernels.call("winograd_gather", plain_gather, planes, size=size, high=high, wide=wide)
+        return plain_inverse(planes)
+    return kernels.call("winograd_inverse", plain_inverse, planes, size=size, high=high, wide=wide)
 
 
 def _tiles(x: Array, at: Geometry, count: tuple[int, int], size: int) -> list[list[Array]]:
-    """Places (i, j) of all `size` x `size` squares, which begin at every second pixel: [b*count c] each."""
+    """Places (i, j) of all `size` x `size` tiles, which begin at every second pixel: [b*count c] each."""
     x = pad(
         x, [(p[0], 2 * n + size - 2 - side - p[0]) for p, n, side in zip(at.pads, count, x.shape[1:3], strict=True)]
     )
