@@ -23,7 +23,7 @@ ARROWS = {
     "models": {"types", "ops", "initializers"},
     "augment": {"types", "ops"},
     "predict": {"types", "ops"},
-    "data": {"types", "ops", "download", "native"},  # ops for the k-means of anchor boxes
+    "data": {"types", "ops", "download", "native"},  # ops for the k-means of anchor boxes, native for resizing
     "weights": {"types", "runtime", "download", "models", "initializers"},
     "train": {"types", "runtime", "native", "initializers"},
     "sweep": {"types", "runtime", "train"},

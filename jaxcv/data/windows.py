@@ -159,11 +159,14 @@ def _opencv() -> Any:
 
 @cache
 def _compiled() -> Any:
-    """`_resize` in C, or None where there is no compiler."""
+    """`_resize` in C, or None where it cannot be had."""
     library = native.build("resize.c")
     if library is None:
         return None
-    function = ctypes.CDLL(str(library)).resize_bilinear
+    try:
+        function = ctypes.CDLL(str(library)).resize_bilinear
+    except OSError:
+        return None
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     function.argtypes = (pointer, ctypes.c_ssize_t, pointer, pointer, pointer, number, number, pointer)
     return function
