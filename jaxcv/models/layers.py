@@ -207,6 +207,8 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     use_scale: bool = True
     scale_init: Initializer = nn.initializers.ones_init()
+    relu: bool = False
+    """Negative values become 0."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"], *, train: bool) -> Float[Array, "*b c"]:
@@ -217,7 +219,7 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", self.scale_init, (channels,)) if self.use_scale else jnp.ones((channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
         if train:
-            y, mean, var = ops.batch_norm(x, scale, bias, epsilon=self.epsilon)
+            y, mean, var = ops.batch_norm(x, scale, bias, epsilon=self.epsilon, relu=self.relu)
             if not self.is_initializing():
                 count = x.size // channels
                 unbiased = var * (count / max(count - 1, 1))
@@ -226,7 +228,8 @@ class BatchNorm(nn.Module):
             return y
         factor = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
         shift = bias - running_mean.value * factor
-        return x * jnp.expand_dims(factor, axes).astype(x.dtype) + jnp.expand_dims(shift, axes).astype(x.dtype)
+        y = x * jnp.expand_dims(factor, axes).astype(x.dtype) + jnp.expand_dims(shift, axes).astype(x.dtype)
+        return nn.relu(y) if self.relu else y
 
 
 class Dropout(nn.Module):
@@ -280,7 +283,9 @@ class ConvNormAct(nn.Module):
             kernel_init=self.kernel_init,
             name="conv",
         )(x)
-        if self.norm:
-            norm = BatchNorm(self.momentum, self.epsilon, scale_init=self.scale_init, name="norm")
-            x = norm(x, train=train)
-        return x if self.activation is None else self.activation(x)
+        if not self.norm:
+            return x if self.activation is None else self.activation(x)
+        relu = self.activation is nn.relu  # in one with the normalisation it is faster
+        norm = BatchNorm(self.momentum, self.epsilon, scale_init=self.scale_init, relu=relu, name="norm")
+        x = norm(x, train=train)
+        return x if relu or self.activation is None else self.activation(x)

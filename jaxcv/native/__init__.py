@@ -31,7 +31,8 @@ def build(name: str, *, include: str | None = None) -> Path | None:
     flags = [*_FLAGS, *(["-std=c++17"] if variable == "CXX" else []), *([f"-I{include}"] if include else [])]
     source = SOURCES / name
     made_with = os.stat(compiler)
-    parts = [source.read_bytes(), compiler.encode(), str((made_with.st_size, made_with.st_mtime_ns)).encode()]
+    headers = (header.read_bytes() for header in sorted(SOURCES.glob("*.h")))
+    parts = [source.read_bytes(), *headers, compiler.encode(), str((made_with.st_size, made_with.st_mtime_ns)).encode()]
     key = hashlib.sha256(b"\0".join([*parts, *(flag.encode() for flag in flags)])).hexdigest()[:16]
     library = cache_folder() / f"native-{machine_name()}" / f"{source.stem}-{key}.so"
     if library.exists():

@@ -16,10 +16,12 @@ from jaxcv import native
 
 _NAMES = (
     "conv_gradient",
+    "matrix_gradient",
     "depthwise_forward",
     "depthwise_gradient",
-    "winograd_transform",
-    "winograd_inverse",
+    "winograd_forward",
+    "winograd_gradient",
+    "batch_norm_statistics",
     "batch_norm_sums",
 )
 

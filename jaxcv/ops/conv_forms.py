@@ -75,7 +75,7 @@ def forward(x: Array, w: Array, at: Geometry) -> Array:
         return every(x, at.strides) @ w[0, 0]
     if by_blocks_fits(w, at):
         return by_blocks(x, w, at)
-    if winograd_fits(x.shape[0] * math.prod(sides(x.shape, w.shape, at)), w.shape, at, x.dtype):
+    if winograd_fits((x.shape[0], *sides(x.shape, w.shape, at)), w.shape, at, x.dtype):
         return winograd(x, w, at)
     if wide := neighbours(x.shape, w.shape, at):
         y = plain(widen_images(x, wide), widen_kernel(w, wide), wide.at)
@@ -178,13 +178,26 @@ _G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 _AT = ((1, 1, 1, 0), (0, 1, -1, -1))
 
 
-def winograd_fits(pixels: int, w: tuple[int, ...], at: Geometry, dtype: Any, channels: int = 64) -> bool:
-    """Whether sparing products pays for the transformations; `pixels` of all outputs."""
-    (*window, c, o), few = w, min(w[2:])
-    if window != [3, 3] or not at.strides == at.dilation == (1, 1) or dtype != jnp.float32 or few < channels:
+def winograd_fits(
+    out: tuple[int, ...], w: tuple[int, ...], at: Geometry, dtype: Any, *, gradient: bool = False
+) -> bool:
+    """Whether sparing products pays for the transformations.
+
+    Args:
+        out: examples, height and width of the result, or of the slopes.
+        w: Of the kernel.
+        at: Where it is laid.
+        dtype: Of the images.
+        gradient: Of the kernel's gradient.
+    """
+    (*window, c, o), few, pixels = w, min(w[2:]), math.prod(out)
+    if window != [3, 3] or not at.strides == at.dilation == (1, 1) or dtype != jnp.float32:
         return False
+    if kernels.ready():
+        return few >= (64 if gradient else 32) and pixels >= 256 and min(out[1:]) > 1
     tiles = 16 * (c + o) * pixels  # bytes
-    return 18 * pixels * c * o >= 1e9 and (few >= 128 or tiles <= 64 << 20)
+    enough = 18 * pixels * c * o >= 1e9
+    return enough and few >= (128 if gradient else 64) and (few >= 128 or tiles <= 64 << 20)
 
 
 def winograd(x: Array, w: Array, at: Geometry, *, turn: bool = False) -> Array:
@@ -194,6 +207,9 @@ def winograd(x: Array, w: Array, at: Geometry, *, turn: bool = False) -> Array:
     transpose it first took longer than to multiply by it (512 channels: 6 ms for each of the 16).
     """
     rows, columns = sides(x.shape, w.shape, at)
+    if kernels.ready():
+        form = lambda x, w: plain(x, w[::-1, ::-1].swapaxes(2, 3) if turn else w, at)  # noqa: E731
+        return kernels.call("winograd_forward", form, x, w, **_corner(at), turn=int(turn))
     v = _transform(_BT, x, at, (-(-rows // 2), -(-columns // 2)))
     u = _transform_kernel(w[::-1, ::-1] if turn else w)
     return _inverse(_AT, jnp.einsum("tnc,toc->tno" if turn else "tnc,tco->tno", v, u), (len(x), rows, columns))
@@ -201,6 +217,8 @@ def winograd(x: Array, w: Array, at: Geometry, *, turn: bool = False) -> Array:
 
 def winograd_kernel_gradient(x: Array, dy: Array, at: Geometry) -> Array:
     """Its transpose in the kernel: G'[(B' d B) * (A dy A')]G."""
+    if kernels.ready():
+        return kernels.call("winograd_gradient", lambda x, dy: swapped(x, dy, (3, 3), at), x, dy, **_corner(at))
     count = -(-dy.shape[1] // 2), -(-dy.shape[2] // 2)
     v, z = _transform(_BT, x, at, count), _transform(_turn(_AT), dy, _BARE, count)
     u = jnp.einsum("tnc,tno->tco", v, z)
@@ -217,16 +235,7 @@ def _transform(matrix: Matrix, x: Array, at: Geometry, count: tuple[int, int]) -
 
     [b h w c]: [16 b*count c].
     """
-    size = len(matrix[0])
-
-    def plain_transform(x: Array) -> Array:
-        return jnp.concatenate([jnp.stack(row) for row in _mix(matrix, _tiles(x, at, count, size))])
-
-    if not kernels.ready():
-        return plain_transform(x)
-    (top, _), (left, _) = at.pads
-    places = {"size": size, "high": count[0], "wide": count[1], "top": top, "left": left}
-    return kernels.call("winograd_transform", plain_transform, x, **places)
+    return jnp.concatenate([jnp.stack(row) for row in _mix(matrix, _tiles(x, at, count, len(matrix[0])))])
 
 
 def _inverse(matrix: Matrix, planes: Array, shape: tuple[int, int, int]) -> Array:
@@ -234,14 +243,9 @@ def _inverse(matrix: Matrix, planes: Array, shape: tuple[int, int, int]) -> Arra
     (b, rows, columns), size = shape, len(matrix)
     high, wide = (-(-rows // 2), -(-columns // 2)) if size == 2 else (1, 1)
 
-    def plain_inverse(planes: Array) -> Array:
-        mixed = _mix(matrix, [list(row) for row in planes.reshape(4, 4, b, high, wide, -1)])
-        tiles = jnp.stack([jnp.stack(row, axis=3) for row in mixed], axis=2)
-        return tiles.reshape(b, high * size, wide * size, -1)[:, :rows, :columns]
-
-    if not kernels.ready():
-        return plain_inverse(planes)
-    return kernels.call("winograd_inverse", plain_inverse, planes, size=size, high=high, wide=wide)
+    mixed = _mix(matrix, [list(row) for row in planes.reshape(4, 4, b, high, wide, -1)])
+    tiles = jnp.stack([jnp.stack(row, axis=3) for row in mixed], axis=2)
+    return tiles.reshape(b, high * size, wide * size, -1)[:, :rows, :columns]
 
 
 def _tiles(x: Array, at: Geometry, count: tuple[int, int], size: int) -> list[list[Array]]:
@@ -290,7 +294,7 @@ def input_gradient(dy: Array, w: Array, x_sides: tuple[int, int], at: Geometry) 
 
 def turned_or_woven(dy: Array, w: Array, x_sides: tuple[int, int], at: Geometry) -> Array:
     """`by_phase` where there are strides and no dilation, else `turned`."""
-    if winograd_fits(dy.shape[0] * math.prod(x_sides), w.shape, at, dy.dtype):
+    if winograd_fits((dy.shape[0], *x_sides), w.shape, at, dy.dtype):
         pads = [(2 - low, n + low - rows) for (low, _), n, rows in zip(at.pads, x_sides, dy.shape[1:3], strict=True)]
         return winograd(dy, w, Geometry((1, 1), (pads[0], pads[1]), (1, 1)), turn=True)
     form = turned if at.strides == (1, 1) or at.dilation != (1, 1) else by_phase
@@ -352,7 +356,7 @@ def kernel_gradient(x: Array, dy: Array, window: tuple[int, int], at: Geometry) 
         return products(x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1]))[None, None]
     if x.size == 0 or dy.size == 0:
         return jnp.zeros((*window, x.shape[-1], dy.shape[-1]), x.dtype)
-    if winograd_fits(math.prod(dy.shape[:3]), (*window, x.shape[-1], dy.shape[-1]), at, x.dtype, channels=128):
+    if winograd_fits(dy.shape[:3], (*window, x.shape[-1], dy.shape[-1]), at, x.dtype, gradient=True):
         return winograd_kernel_gradient(x, dy, at)
     if row_by_row_fits(x, dy, at):
         attributes = _places(at)
@@ -362,14 +366,9 @@ def kernel_gradient(x: Array, dy: Array, window: tuple[int, int], at: Geometry) 
 
 def products(x: Array, dy: Array) -> Array:
     """[n c] by [n o]: [c o], sums over the n pixels."""
-    n, c, o = *x.shape, dy.shape[1]
-    row = next((row for row in range(256, 63, -1) if n % row == 0), 0)
-    usual = row and n >= 1024 and x.dtype == jnp.float32 and o <= min(c, 128) and o % 16 == 0
-    if not (usual and kernels.ready()):
+    if x.dtype != jnp.float32 or x.size * dy.shape[1] < 1 << 22 or not kernels.ready():
         return plain_products(x, dy)
-    form = lambda x, dy: plain_products(x.reshape(n, c), dy.reshape(n, o))[None, None]  # noqa: E731
-    rows = [part.reshape(1, -1, row, part.shape[1]) for part in (x, dy)]
-    return kernels.call("conv_gradient", form, *rows, sh=1, sw=1, top=0, left=0)[0, 0]
+    return kernels.call("matrix_gradient", plain_products, x, dy)
 
 
 def plain_products(x: Array, dy: Array) -> Array:
@@ -414,8 +413,11 @@ def depthwise_forward(x: Array, w: Array, at: Geometry) -> Array:
 
 
 def _places(at: Geometry) -> dict[str, int]:
-    (sh, sw), ((top, _), (left, _)) = at.strides, at.pads
-    return {"sh": sh, "sw": sw, "top": top, "left": left}
+    return {"sh": at.strides[0], "sw": at.strides[1], **_corner(at)}
+
+
+def _corner(at: Geometry) -> dict[str, int]:
+    return {"top": at.pads[0][0], "left": at.pads[1][0]}
 
 
 def multiply_adds(x: Array, w: Array, at: Geometry) -> Array:

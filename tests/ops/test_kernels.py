@@ -1,5 +1,6 @@
 """The kernels in C++ against the formulations they stand for: values, gradients of gradients, batches of batches."""
 
+import functools
 import itertools
 
 import hypothesis
@@ -108,15 +109,35 @@ def test_winograd(b, sides, channels, pads, seed):
     close(forms.winograd(dy, w, forms.Geometry((1, 1), (back[0], back[1]), (1, 1)), turn=True), dx)
 
 
-def test_winograd_of_many_channels():
-    """Tasks take 512 channels at most."""
+@pytest.mark.parametrize("shape", [(2, 23, 20, 130, 150), (3, 31, 30, 8, 40), (1, 3, 4, 20, 300)])
+def test_winograd_in_parts(shape):
+    """More tiles than are taken at a time, more channels than a task has, and several tasks that add up."""
+    b, h, w, c, o = shape
     at = forms.Geometry((1, 1), ((1, 1), (1, 1)), (1, 1))
     rng = np.random.default_rng(0)
-    x, w, dy = array(rng, 1, 4, 3, 530), array(rng, 3, 3, 530, 2), array(rng, 1, 4, 3, 2)
-    y, pull = jax.vjp(lambda x, w: forms.plain(x, w, at), x, w)
-    close(forms.winograd(x, w, at), y)
-    close(forms.winograd(dy, w, at, turn=True), pull(dy)[0])
-    close(forms.winograd_kernel_gradient(x, dy, at), pull(dy)[1])
+    x, kernel, dy = array(rng, b, h, w, c), array(rng, 3, 3, c, o), array(rng, b, h, w, o)
+    y, pull = jax.vjp(lambda x, w: forms.plain(x, w, at), x, kernel)
+    close(forms.winograd(x, kernel, at), y)
+    close(forms.winograd(dy, kernel, at, turn=True), pull(dy)[0])
+    found = jax.jit(lambda x, dy: forms.winograd_kernel_gradient(x, dy, at))
+    close(found(x, dy), pull(dy)[1])
+    assert len({np.asarray(found(x, dy)).tobytes() for _ in range(20)}) == 1
+
+
+@few
+@hypothesis.given(st.integers(1, 600), st.integers(1, 140), st.integers(1, 150), st.integers(0, 1000))
+def test_products_of_many_rows(n, c, o, seed):
+    rng = np.random.default_rng(seed)
+    x, dy = array(rng, n, c), array(rng, n, o)
+    found = kernels.call("matrix_gradient", lambda x, dy: x.T @ dy, x, dy)
+    close(found, np.asarray(x, np.float64).T @ np.asarray(dy, np.float64), scale=10 * np.sqrt(n))
+
+
+def test_a_kernel_multiplies_where_it_is_worth_it():
+    rng = np.random.default_rng(3)
+    x, dy = array(rng, 5000, 70), array(rng, 5000, 90)
+    assert "jaxcv_matrix_gradient" in jax.jit(forms.products).lower(x, dy).as_text()
+    close(forms.products(x, dy), np.asarray(x, np.float64).T @ np.asarray(dy, np.float64))
 
 
 def test_second_derivatives_of_winograd():
@@ -176,18 +197,49 @@ def test_rows_of_few_channels_are_added_up_in_registers():
 
 
 @few
-@hypothesis.given(st.integers(1, 300), st.sampled_from([1, 7, 16, 40]), st.integers(0, 1000))
-def test_batch_norm_sums(n, c, seed):
+@hypothesis.given(st.integers(1, 300), st.sampled_from([1, 7, 16, 40]), st.booleans(), st.integers(0, 1000))
+def test_batch_norm_sums(n, c, relu, seed):
     rng = np.random.default_rng(seed)
-    x, dy, mean = array(rng, n, c) + 3, array(rng, n, c), array(rng, c)
+    x, dy, mean, factor, bias = array(rng, n, c) + 3, array(rng, n, c), array(rng, c), array(rng, c), array(rng, c)
 
-    def plain(x, dy, mean):
+    def plain(x, dy, mean, factor, bias):
+        dy = jnp.where(((x - mean[None]) * factor[None] + bias[None] > 0) | (not relu), dy, jnp.zeros_like(dy))
         return dy.sum(0), (dy * (x - mean[None])).sum(0)
 
-    found = kernels.call("batch_norm_sums", plain, x, dy, mean)
-    wide = [np.asarray(value, np.float64) for value in (x, dy, mean)]
-    close(found[0], wide[1].sum(0), scale=10 * np.sqrt(n))
-    close(found[1], (wide[1] * (wide[0] - wide[2])).sum(0), scale=10 * np.sqrt(n))
+    found = kernels.call("batch_norm_sums", plain, x, dy, mean, factor, bias, relu=int(relu))
+    wide = [np.asarray(value, np.float64) for value in (x, dy, mean, factor, bias)]
+    slopes = np.where(((wide[0] - wide[2]) * wide[3] + wide[4] > 0) | (not relu), wide[1], 0)
+    close(found[0], slopes.sum(0), scale=10 * np.sqrt(n))
+    close(found[1], (slopes * (wide[0] - wide[2])).sum(0), scale=10 * np.sqrt(n))
+
+
+@few
+@hypothesis.given(st.integers(1, 9000), st.sampled_from([1, 7, 16, 40, 600]), st.integers(0, 1000))
+def test_batch_norm_statistics(n, c, seed):
+    """Means far from zero take nothing from the variance: chunks are measured from their own."""
+    rng = np.random.default_rng(seed)
+    middle, width = array(rng, c) * 100, jnp.exp(array(rng, c))
+    x = jnp.asarray(rng.normal(size=(n, c)), jnp.float32) * width[None] + middle[None]
+    mean, variance = kernels.call("batch_norm_statistics", lambda x: (x.mean(0), x.var(0)), x)
+    wide = np.asarray(x, np.float64)
+    np.testing.assert_allclose(mean, wide.mean(0), rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(variance, wide.var(0), rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_with_relu():
+    rng = np.random.default_rng(4)
+    x, scale, bias = array(rng, 4, 30, 31, 24), array(rng, 24), array(rng, 24)
+
+    def both(norm):
+        return jax.jit(jax.value_and_grad(lambda *args: (norm(*args)[0] ** 3).sum(), (0, 1, 2)))(x, scale, bias)
+
+    def apart(x, scale, bias):
+        y, mean, variance = batch_norm(x, scale, bias)
+        return jax.nn.relu(y), mean, variance
+
+    together = functools.partial(batch_norm, relu=True)
+    jax.tree.map(close, both(together), both(apart))
+    assert "jaxcv_batch_norm_statistics" in jax.jit(together).lower(x, scale, bias).as_text()
 
 
 def twice(function):

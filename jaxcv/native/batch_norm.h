@@ -1,0 +1,118 @@
+// Sums over all examples and places, channel by channel, for batch normalisation and its gradient: float32, [n c].
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "parallel.h"
+
+// Rows of [n c] in chunks that stay in the cache, and chunks in tasks.
+struct Rows {
+  int64_t n, c;
+  int64_t some = std::max<int64_t>(4, 32768 / c), chunks = (n + some - 1) / some, tasks = std::min<int64_t>(chunks, 32);
+
+  // Calls body(first row, last) for the chunks of a task.
+  template <typename Body>
+  void each(int64_t task, const Body& body) const {
+    for (int64_t chunk = chunks * task / tasks; chunk < chunks * (task + 1) / tasks; chunk++)
+      body(chunk * some, std::min(n, (chunk + 1) * some));
+  }
+
+  // Calls body<lanes, rows at a time>(first row, first channel) for rows first .. last - 1, four at a time.
+  template <typename Body>
+  void walk(int64_t first, int64_t last, const Body& body) const {
+    int64_t r = first;
+    for (; r + 4 <= last; r += 4)
+      channels(c, [&](auto lanes, int64_t k) { body(lanes, std::integral_constant<int, 4>(), r, k); });
+    for (; r < last; r++)
+      channels(c, [&](auto lanes, int64_t k) { body(lanes, std::integral_constant<int, 1>(), r, k); });
+  }
+};
+
+// Mean and variance of each channel of [n c]: those of a chunk about its own mean, while it is in the cache; chunks by
+// Chan, Golub, LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979, equation 2.1.
+inline void statistics(ffi::ThreadPool pool, const Rows& rows, const float* x, float* mean, float* variance) {
+  int64_t c = rows.c;
+  struct Moments {
+    double count = 0;
+    std::vector<float> mean, squares;
+    void add(double more, const float* other, const float* others_squares) {
+      float share = float(more / (count + more)), weight = float(count * more / (count + more));
+      for (size_t k = 0; k < mean.size(); k++) {
+        float apart = other[k] - mean[k];
+        mean[k] += apart * share;
+        squares[k] += others_squares[k] + apart * apart * weight;
+      }
+      count += more;
+    }
+  };
+  std::vector<Moments> parts(rows.tasks, {0, std::vector<float>(c), std::vector<float>(c)});
+  parallel(pool, rows.tasks, [&](int64_t task) {
+    std::vector<float> sum(c), squares(c);
+    rows.each(task, [&](int64_t first, int64_t last) {
+      std::fill(sum.begin(), sum.end(), 0.0f);
+      std::fill(squares.begin(), squares.end(), 0.0f);
+      rows.walk(first, last, [&](auto lanes, auto some, int64_t r, int64_t k) {
+        using L = decltype(lanes);
+        typename L::V total{};
+        for (int i = 0; i < some; i++) total += L::load(x + (r + i) * c + k);
+        L::store(&sum[k], L::load(&sum[k]) + total);
+      });
+      for (float& value : sum) value /= last - first;
+      rows.walk(first, last, [&](auto lanes, auto some, int64_t r, int64_t k) {
+        using L = decltype(lanes);
+        typename L::V total{}, middle = L::load(&sum[k]);
+        for (int i = 0; i < some; i++) {
+          typename L::V apart = L::load(x + (r + i) * c + k) - middle;
+          total += apart * apart;
+        }
+        L::store(&squares[k], L::load(&squares[k]) + total);
+      });
+      parts[task].add(last - first, sum.data(), squares.data());
+    });
+  });
+  for (int64_t task = 1; task < rows.tasks; task++)
+    parts[0].add(parts[task].count, parts[task].mean.data(), parts[task].squares.data());
+  for (int64_t k = 0; k < c; k++) {
+    mean[k] = parts[0].mean[k];
+    variance[k] = parts[0].squares[k] / rows.n;
+  }
+}
+
+// Sums over all rows of dy and of dy (x - mean), [n c] each; with `relu`, of dy where (x - mean) factor + bias > 0.
+template <bool relu>
+void slope_sums(ffi::ThreadPool pool, const Rows& rows, const float* x, const float* dy, const float* mean,
+                const float* factor, const float* bias, float* total, float* product) {
+  int64_t c = rows.c;
+  std::vector<float> sums(rows.tasks * 2 * c);
+  parallel(pool, rows.tasks, [&](int64_t task) {
+    std::vector<float> part(2 * c);
+    float* mine = sums.data() + task * 2 * c;
+    rows.each(task, [&](int64_t first, int64_t last) {
+      std::fill(part.begin(), part.end(), 0.0f);
+      rows.walk(first, last, [&](auto lanes, auto some, int64_t r, int64_t k) {
+        using L = decltype(lanes);
+        typename L::V a{}, b{}, m = L::load(mean + k), f{}, shift{}, zero{};
+        if (relu) f = L::load(factor + k), shift = L::load(bias + k);
+        for (int i = 0; i < some; i++) {
+          typename L::V slope = L::load(dy + (r + i) * c + k), centred = L::load(x + (r + i) * c + k) - m;
+          if (relu) slope = centred * f + shift > zero ? slope : zero;
+          a += slope;
+          b += slope * centred;
+        }
+        L::store(&part[k], L::load(&part[k]) + a);
+        L::store(&part[c + k], L::load(&part[c + k]) + b);
+      });
+      for (int64_t k = 0; k < 2 * c; k++) mine[k] += part[k];
+    });
+  });
+  std::fill(total, total + c, 0.0f);
+  std::fill(product, product + c, 0.0f);
+  for (int64_t task = 0; task < rows.tasks; task++)
+    for (int64_t k = 0; k < c; k++) {
+      total[k] += sums[task * 2 * c + k];
+      product[k] += sums[task * 2 * c + c + k];
+    }
+}
