@@ -12,13 +12,25 @@ The course's y = [p_c, b_x, b_y, b_h, b_w, c_1 .. c_n]; the trunk is a small res
 """
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
+import jax
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import localization_data
 from jaxcv.train import Experiment, schedules
+
+
+def inner_convolutions(params: Any) -> Any:
+    """Which axes of a kernel are the matrix that Muon makes orthogonal; None for what is left to AdamW."""
+
+    def axes(path: Any, leaf: Any) -> MuonDimensionNumbers | None:
+        ends = {part.key for part in path} & {"stem", "answers"}
+        return MuonDimensionNumbers((0, 1, 2), 3) if leaf.ndim == 4 and not ends else None
+
+    return jax.tree_util.tree_map_with_path(axes, params)
 
 
 def experiment(
@@ -29,7 +41,8 @@ def experiment(
     image_size: int | None = None,
     form: Literal["log", "squares"] = "log",
     box_weight: float = 50.0,
-    lr: float = 3e-3,
+    lr: float = 0.02,
+    adam_lr: float = 4e-3,
     weight_decay: float = 1e-2,
     width: int = 32,
     flip: float = 0.5,
@@ -37,8 +50,8 @@ def experiment(
     color: float = 0.25,
     hue: float = 0.5,
     ema: float = 0.995,
-    batch_size: int = 16,
-    steps: int = 7_500,
+    batch_size: int = 32,
+    steps: int = 3_600,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
@@ -51,8 +64,10 @@ def experiment(
         image_size: side of the square network input in pixels; None is the set's own (digits 96, others 128).
         form: "log" is log-loss of p_c and classes with squared errors of the box, "squares" squared errors of all.
         box_weight: factor of the box's term.
-        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
-        weight_decay: AdamW's, decoupled.
+        lr: peak learning rate of Muon, for the kernels of all convolutions but the first and the last, after a linear
+            warm-up; falls to 0 along a cosine.
+        adam_lr: peak learning rate of AdamW, for all other parameters, likewise.
+        weight_decay: of both, decoupled.
         width: channels of the trunk's first stage.
         flip: probability of mirroring while training; 0 for sets whose mirror images are something else (digits).
         crop: largest relative zoom and translation while training.
@@ -64,12 +79,19 @@ def experiment(
         seed: of parameters, order of the data and augmentation.
     """
     train, test = localization_data(data, image_size=image_size, classes=classes, on_error=on_error)
-    schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 20, total_steps=steps)
+    schedule = partial(schedules.warmup_cosine, warmup_steps=steps // 20, total_steps=steps)
+    optimizer = muon(
+        schedule(lr),
+        weight_decay=weight_decay,
+        adam_learning_rate=schedule(adam_lr),
+        adam_weight_decay=weight_decay,
+        muon_weight_dimension_numbers=inner_convolutions,
+    )
     backbone = models.ResNet(stage_sizes=(1, 2, 2), width=width, small_images=True, pixel_block=4)
     return Experiment(
         model=models.Localizer(backbone=backbone, num_classes=train.num_classes),
         loss=partial(losses.localization, form=form, box_weight=box_weight),
-        optimizer=optax.chain(optax.clip_by_global_norm(10.0), optax.adamw(schedule, weight_decay=weight_decay)),
+        optimizer=optax.chain(optax.clip_by_global_norm(10.0), optimizer),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(batch_size),
         # What can be seen at all is an object: pieces of digits that are none would blur p_c.

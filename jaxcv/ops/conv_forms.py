@@ -5,31 +5,37 @@ is written in terms of that convolution, of matrix products and of multiply-adds
 convolution with the turned kernel, the kernel's one of the images with the slopes as the kernel. `conv2d` and its
 relatives are differentiated through the functions here, so they are as fast inside `lax.scan` as outside.
 
-The rules, and what put each there: milliseconds on 2 AMD EPYC (Zen 3) cores, jaxlib 0.10.2, float32; in brackets those
-of the form that would be taken without the rule. [batch, side², channels in -> out].
+Where there is a C++ compiler, kernels of our own (`jaxcv.native.kernels`) take what stays in a core's cache from the
+images to the result. Without one, every shape has a formulation in XLA's terms.
 
-    1x1                       a matrix product; its kernel's gradient transposed from 20,000 pixels on:
+The rules, and what put each there: milliseconds on 2 AMD EPYC (Zen 3) cores, jaxlib 0.10.2, float32; "in C++": on Zen 5
+cores, in CPU time by two; in brackets those of the form that would be taken without the rule. [batch, side², channels
+in -> out].
+
+    1x1                       a matrix product; its kernel's gradient in C++ from four million multiply-adds:
+                              [8, 56², 64 -> 64] 0.6 (1.4), [8, 56², 256 -> 64] 2.8 (5.2), [8, 28², 512 -> 128] 2.2 (4.0),
+                              [8, 14², 1024 -> 512] 4.2 (5.0); or else transposed from 20,000 pixels on:
                               [16, 56², 144 -> 24] 4.1 (8.0); but [8, 28², 512 -> 128] 9.4 (7.0)
-                              and in C++ where no more come out than go in, up to 128, on Zen 5 cores, in CPU time by
-                              two: [8, 56², 256 -> 64] 2.5 (5.7), [8, 28², 512 -> 128] 2.5 (4.2)
-    3x3, 64 channels and more Winograd's products:     [4, 28², 512 -> 512] 42 (84), kernel's gradient 58 (110)
-                                                       [8, 28², 128 -> 128] 7.5 (11), kernel's gradient 12 (15)
+    3x3, 32 channels and more Winograd in C++:         [16, 24², 32 -> 32] 0.30 (0.50), [8, 56², 64 -> 64] 2.9 (5.2),
+                                                       [8, 28², 128 -> 128] 2.2 (4.4), [4, 28², 512 -> 512] 18 (34)
+                              and kernel's gradient    [8, 56², 64 -> 64] 3.4 (4.5), [8, 28², 128 -> 128] 2.7 (4.2),
+                              of 64 and more:          [8, 7², 512 -> 512] 3.6 (3.9), [4, 28², 512 -> 512] 22 (21)
+       or else, from a        Winograd's products:     [4, 28², 512 -> 512] 42 (84), kernel's gradient 58 (110)
+       gigaflop on                                     [8, 28², 128 -> 128] 7.5 (11), kernel's gradient 12 (15)
                               64 while it is small:    [8, 56², 64 -> 64] 8.5 (13), but kernel's gradient 24 (21)
-                              with the transformations in C++, on Zen 5 cores, ResNet-50's step is a program of half
-                              the size, 4.9 MB (10.1), loaded in 0.5 s (1.3) of CPU time; a step takes as long
     8 channels and fewer      several outputs in one:  5x5 [256, 32², 1 -> 6] 1.6 (8.3), input's gradient 4.7 (28)
                                                        3x3 [4, 224², 3 -> 64] 9.3 (12), input's gradient 20 (25)
     large kernel, stride      blocks of pixels:        7x7/2 [8, 224², 3 -> 64] 16 (20), input's gradient 40 (73)
     image below the kernel    one matrix product:      3x3 [64, 2², 256 -> 256] 3.4 (53)
     stride, input's gradient  a convolution a phase:   3x3/2 [8, 56², 128 -> 128] 12 (17)
     kernel's gradient         batch as channels:       3x3/2 [8, 56², 128 -> 128] 16 (38)
-                              in C++ for long rows of up to 64 channels, on Zen 5 cores, in CPU time by two:
+                              in C++ for long rows of up to 64 channels:
                               [8, 128², 32 -> 32] 5.6 (12), [4, 224², 64 -> 64] 34 (60), [32, 64², 16 -> 32] 3.3 (7.8),
                               7x7/2 [8, 224², 3 -> 64] 6.9 (11); but [32, 8², 128 -> 128] 2.3 (1.6)
     depthwise                 multiply-adds:           3x3 [16, 56², 96] 1.5 (76), input's gradient 1.5 (77),
                               kernel's gradient, 16 examples in registers: 3x3 [16, 56², 144] 26 (54 in one sum)
-                              in C++ where it can be compiled: MobileNetV2's whole step 227 (278), on Zen 5 cores,
-                              with batch norm's sums in C++ too; its temporary memory 864 MB (1,583)
+                              in C++: MobileNetV2's whole step 227 (278), with batch norm's sums in C++ too; its
+                              temporary memory 864 MB (1,583)
 """
 
 import functools
