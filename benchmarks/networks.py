@@ -200,6 +200,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if unknown := set(options.networks) - set(NETWORKS):
+        parser.error(f"no network {', '.join(sorted(unknown))}: there are {', '.join(NETWORKS)}")
     if options.worker:
         return work(options.worker, options.networks[0], not options.forward)
 

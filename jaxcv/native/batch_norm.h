@@ -31,53 +31,61 @@ struct Rows {
   }
 };
 
-// Mean and variance of each channel of [n c]: those of a chunk about its own mean, while it is in the cache; chunks by
+// Mean and variance of each channel of [n c]: those of a chunk from about its mean, while it is in the cache; chunks by
 // Chan, Golub, LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979, equation 2.1.
+struct Moments {
+  double count = 0;
+  std::vector<double> mean, squares;
+
+  void add(double more, int64_t k, double other, double others_squares) {
+    double apart = other - mean[k];
+    mean[k] += apart * (more / (count + more));
+    squares[k] += others_squares + apart * apart * (count * more / (count + more));
+  }
+};
+
 inline void statistics(ffi::ThreadPool pool, const Rows& rows, const float* x, float* mean, float* variance) {
   int64_t c = rows.c;
-  struct Moments {
-    double count = 0;
-    std::vector<float> mean, squares;
-    void add(double more, const float* other, const float* others_squares) {
-      float share = float(more / (count + more)), weight = float(count * more / (count + more));
-      for (size_t k = 0; k < mean.size(); k++) {
-        float apart = other[k] - mean[k];
-        mean[k] += apart * share;
-        squares[k] += others_squares[k] + apart * apart * weight;
-      }
-      count += more;
-    }
-  };
-  std::vector<Moments> parts(rows.tasks, {0, std::vector<float>(c), std::vector<float>(c)});
+  std::vector<Moments> parts(rows.tasks, {0, std::vector<double>(c), std::vector<double>(c)});
   parallel(pool, rows.tasks, [&](int64_t task) {
-    std::vector<float> sum(c), squares(c);
+    std::vector<float> middle(c), rest(c), squares(c);
     rows.each(task, [&](int64_t first, int64_t last) {
-      std::fill(sum.begin(), sum.end(), 0.0f);
-      std::fill(squares.begin(), squares.end(), 0.0f);
+      for (auto* sums : {&middle, &rest, &squares}) std::fill(sums->begin(), sums->end(), 0.0f);
       rows.walk(first, last, [&](auto lanes, auto some, int64_t r, int64_t k) {
         using L = decltype(lanes);
         typename L::V total{};
         for (int i = 0; i < some; i++) total += L::load(x + (r + i) * c + k);
-        L::store(&sum[k], L::load(&sum[k]) + total);
+        L::store(&middle[k], L::load(&middle[k]) + total);
       });
-      for (float& value : sum) value /= last - first;
+      for (float& value : middle) value /= last - first;
       rows.walk(first, last, [&](auto lanes, auto some, int64_t r, int64_t k) {
         using L = decltype(lanes);
-        typename L::V total{}, middle = L::load(&sum[k]);
+        typename L::V total{}, square{}, m = L::load(&middle[k]);
         for (int i = 0; i < some; i++) {
-          typename L::V apart = L::load(x + (r + i) * c + k) - middle;
-          total += apart * apart;
+          typename L::V apart = L::load(x + (r + i) * c + k) - m;
+          total += apart;
+          square += apart * apart;
         }
-        L::store(&squares[k], L::load(&squares[k]) + total);
+        L::store(&rest[k], L::load(&rest[k]) + total);
+        L::store(&squares[k], L::load(&squares[k]) + square);
       });
-      parts[task].add(last - first, sum.data(), squares.data());
+      Moments& part = parts[task];
+      double count = last - first;
+      for (int64_t k = 0; k < c; k++) {
+        double shift = rest[k] / count;  // what rounding left of the mean
+        part.add(count, k, middle[k] + shift, squares[k] - shift * rest[k]);
+      }
+      part.count += count;
     });
   });
-  for (int64_t task = 1; task < rows.tasks; task++)
-    parts[0].add(parts[task].count, parts[task].mean.data(), parts[task].squares.data());
+  Moments& all = parts[0];
+  for (int64_t task = 1; task < rows.tasks; task++) {
+    for (int64_t k = 0; k < c; k++) all.add(parts[task].count, k, parts[task].mean[k], parts[task].squares[k]);
+    all.count += parts[task].count;
+  }
   for (int64_t k = 0; k < c; k++) {
-    mean[k] = parts[0].mean[k];
-    variance[k] = parts[0].squares[k] / rows.n;
+    mean[k] = float(all.mean[k]);
+    variance[k] = float(all.squares[k] / rows.n);
   }
 }
 

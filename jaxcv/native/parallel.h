@@ -46,7 +46,7 @@ void parallel(ffi::ThreadPool pool, int64_t count, const Task& task) {
 
 template <int N>
 struct Lanes {
-  typedef float V __attribute__((vector_size(N * 4), aligned(4)));
+  typedef float V __attribute__((vector_size(N * 4), aligned(4), may_alias));
   static V load(const float* p) { return *reinterpret_cast<const V*>(p); }
   static void store(float* p, V v) { *reinterpret_cast<V*>(p) = v; }
 };

@@ -79,7 +79,7 @@ struct Tiles {
   }
 };
 
-// Products of kRows rows of a, `step` apart, with b [count kColumns]: kRows rows of sums, `beside` apart.
+// Not to be inlined: see `outer_products`. Products of kRows rows of a, `step` apart, with b [count kColumns]: kRows rows of sums, `beside` apart.
 __attribute__((noinline, aligned(64))) inline void dot_products(int64_t count, const float* a, int64_t step,
                                                                 const float* b, float* sums, int64_t beside) {
   using L = Lanes<kWidth>;
@@ -202,7 +202,8 @@ struct WinogradGradient {
         for (int64_t strip = 0; strip * kColumns < v_end - v; strip++)
           for (int64_t block = 0; block * kRows < c_end - c; block++)
             outer_products(last - first, &left[i * images + block * some * kRows],
-                           &right[i * slopes + strip * some * kColumns], &sums[((i * blocks + block) * strips + strip) * size]);
+                           &right[i * slopes + strip * some * kColumns],
+                           &sums[((i * blocks + block) * strips + strip) * size]);
     }
     for (int64_t k = c; k < c_end; k++)
       channels(v_end - v, [&](auto lanes, int64_t j) {
@@ -233,6 +234,7 @@ struct WinogradGradient {
     });
   }
 
+  // Channels first .. last - 1 of a tile of the slopes, 2 x 2 places, into its panels.
   void transform_slopes(const float* dy, const Place& place, int64_t row, int64_t first, int64_t last, float* out) const {
     const float* steps[4];
     for (int i = 0; i < 4; i++) {

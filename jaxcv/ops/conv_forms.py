@@ -13,8 +13,8 @@ cores, in CPU time by two; in brackets those of the form that would be taken wit
 in -> out].
 
     1x1                       a matrix product; its kernel's gradient in C++ from four million multiply-adds:
-                              [8, 56², 64 -> 64] 0.6 (1.4), [8, 56², 256 -> 64] 2.8 (5.2), [8, 28², 512 -> 128] 2.2 (4.0),
-                              [8, 14², 1024 -> 512] 4.2 (5.0); or else transposed from 20,000 pixels on:
+                              [8, 56², 64 -> 64] 0.6 (1.4), [8, 56², 256 -> 64] 2.8 (5.2), [8, 14², 1024 -> 512] 4.2
+                              (5.0); or else transposed from 20,000 pixels on:
                               [16, 56², 144 -> 24] 4.1 (8.0); but [8, 28², 512 -> 128] 9.4 (7.0)
     3x3, 32 channels and more Winograd in C++:         [16, 24², 32 -> 32] 0.30 (0.50), [8, 56², 64 -> 64] 2.9 (5.2),
                                                        [8, 28², 128 -> 128] 2.2 (4.4), [4, 28², 512 -> 512] 18 (34)
