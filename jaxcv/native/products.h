@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
 
 #include "parallel.h"
 
 // Sums over `count` rows of the outer products of kRows values a and kColumns values b, in registers.
 // Inlined, it would be compiled to something a third slower.
-__attribute__((noinline, aligned(64))) inline void outer_products(int64_t count, const float* a, const float* b, float* sums) {
+__attribute__((noinline, aligned(64))) inline void outer_products(int64_t count, const float* a, const float* b,
+                                                                  float* sums) {
   using L = Lanes<kWidth>;
   L::V sum[kRows][2];
   for (int i = 0; i < kRows; i++)
@@ -26,8 +26,8 @@ __attribute__((noinline, aligned(64))) inline void outer_products(int64_t count,
     for (int j = 0; j < 2; j++) L::store(sums + i * kColumns + j * kWidth, sum[i][j]);
 }
 
-// `count` blocks of columns of rows of c, from column `first` on, zeros beyond the last: [count, room, columns], of which
-// `rows` rows are filled.
+// `count` blocks of columns of rows of c, from column `first` on, zeros beyond the last: [count room columns], `rows`
+// rows of each. Eight rows ahead are called for: the processor does not foresee them.
 template <int columns>
 void pack(const float* x, int64_t rows, int64_t c, int64_t first, int64_t count, int64_t room, float* out) {
   int64_t whole = std::max<int64_t>(0, std::min(count, (c - first) / columns));
@@ -50,7 +50,7 @@ struct Products {
   int64_t beside = 4;                                    // strips likewise
   int64_t shares = std::max<int64_t>(1, std::min({chunks, 32 / parts, (1 << 18) / (c * o)}));
 
-  // A share of the rows for a part of the blocks: adds to nothing, [c o].
+  // The sums of a share of the rows for a part of the blocks, into their rows of [c o].
   void work(const float* x, const float* y, int64_t share, int64_t part, float* out) const {
     int64_t from = part * some, to = std::min(blocks, from + some), size = kRows * kColumns;
     thread_local Scratch left, right, sums;

@@ -29,8 +29,8 @@ in -> out].
     image below the kernel    one matrix product:      3x3 [64, 2², 256 -> 256] 3.4 (53)
     stride, input's gradient  a convolution a phase:   3x3/2 [8, 56², 128 -> 128] 12 (17)
     kernel's gradient         batch as channels:       3x3/2 [8, 56², 128 -> 128] 16 (38)
-                              in C++ for long rows of up to 64 channels:
-                              [8, 128², 32 -> 32] 5.6 (12), [4, 224², 64 -> 64] 34 (60), [32, 64², 16 -> 32] 3.3 (7.8),
+                              in C++ for long rows of up to 64 channels, where it is not Winograd's:
+                              [8, 128², 32 -> 32] 5.6 (12; 6.7 as Winograd's), [32, 64², 16 -> 32] 3.3 (7.8),
                               7x7/2 [8, 224², 3 -> 64] 6.9 (11); but [32, 8², 128 -> 128] 2.3 (1.6)
     depthwise                 multiply-adds:           3x3 [16, 56², 96] 1.5 (76), input's gradient 1.5 (77),
                               kernel's gradient, 16 examples in registers: 3x3 [16, 56², 144] 26 (54 in one sum)

@@ -130,18 +130,15 @@ def _batch_norm_forward(x: Array, scale: Array, bias: Array, epsilon: Array, rel
 
 
 def _slope_sums(x: Array, dy: Array, mean: Array, factor: Array, bias: Array, relu: bool) -> tuple[Array, Array]:
-    """Sums of dy and of dy (x - mean) over all but the channels; with `relu`, of dy where y is positive."""
+    """Sums of dy and of dy (x - mean) over all but the channels, by a kernel; with `relu` where y is positive."""
 
     def plain(x: Array, dy: Array, mean: Array, factor: Array, bias: Array) -> tuple[Array, Array]:
-        centred = x.astype(_wide(x)) - _along(mean, x)
-        wide = dy.astype(_wide(x))
+        centred = x - _along(mean, x)
         if relu:
-            wide = jnp.where(centred * _along(factor, x) + _along(bias, x) > 0, wide, jnp.zeros_like(wide))
-        total, product = _sums(wide, wide * centred)
+            dy = jnp.where(centred * _along(factor, x) + _along(bias, x) > 0, dy, jnp.zeros_like(dy))
+        total, product = _sums(dy, dy * centred)
         return total, product
 
-    if not _in_one_pass(x):
-        return plain(x, dy, mean, factor, bias)
     rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
     return kernels.call("batch_norm_sums", plain, *rows, mean, factor, bias, relu=int(relu))
 
@@ -157,9 +154,12 @@ def _batch_norm_gradient(
     count = max(x.size // x.shape[-1], 1) if x.shape[-1] else 1
     factor = scale.astype(inverse.dtype) * inverse
     wide, centred = dy.astype(_wide(x)), x.astype(_wide(x)) - _along(mean, x)
-    dbias, product = _slope_sums(x, dy, mean, factor, bias.astype(factor.dtype), relu)
     if relu:
         wide = jnp.where(_normalized(x, scale, bias, mean, inverse) > 0, wide, jnp.zeros_like(wide))
+    if _in_one_pass(x):
+        dbias, product = _slope_sums(x, dy, mean, factor, bias.astype(factor.dtype), relu)
+    else:
+        dbias, product = _sums(wide, wide * centred)
     dscale = product * inverse
     depth = (2 * dvar - factor * inverse * dscale) / count
     shift = (dmean - factor * dbias) / count

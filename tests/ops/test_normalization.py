@@ -34,3 +34,19 @@ def test_places_do_not_see_each_other(size):
 def test_slopes_at_zero():
     slope = jax.grad(lambda x: ops.local_response_norm(x).sum())(jnp.zeros((1, 2, 2, 6)))
     np.testing.assert_allclose(slope, 2**-0.75, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("shape", [(4, 5, 6, 3), (0, 5, 6, 3)])
+def test_batch_norm_with_relu_is_relu_of_batch_norm(dtype, shape):
+    """Value and all gradients; in half precision too the slopes are cut where the value is 0, not near it."""
+    random = np.random.default_rng(0)
+    x, dy = (jnp.asarray(random.normal(size=shape), dtype) for _ in range(2))
+    scale, bias = (jnp.asarray(random.normal(size=3), jnp.float32) for _ in range(2))
+    apart, back = jax.vjp(lambda *args: jax.nn.relu(ops.batch_norm(*args)[0]), x, scale, bias)
+    together, back_together = jax.vjp(lambda *args: ops.batch_norm(*args, relu=True)[0], x, scale, bias)
+    np.testing.assert_array_equal(together, apart)
+    for found, expected in zip(back_together(dy), back(dy), strict=True):
+        assert found.dtype == expected.dtype
+        wide = np.asarray(expected, np.float32)
+        np.testing.assert_allclose(np.asarray(found, np.float32), wide, rtol=0, atol=1e-6 * np.abs(wide).max(initial=1))
