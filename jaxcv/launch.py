@@ -55,6 +55,7 @@ def _parser() -> _Parser:
     add("--preview-data", action="store_true", help="draw 64 augmented training examples with their truth; no training")
     add("--workdir", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
     add("--fresh", action="store_true", help="begin anew; an earlier run is moved aside, not deleted")
+    add("--accept", action="store_true", help="go on with runs whose source or data were others; run.json notes it")
     add("--evaluate", action="store_true", help="evaluate the newest checkpoint of the run")
     add(
         "--predict",
@@ -134,7 +135,10 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         near = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise UserError(f"{path}: no such file" + (f"; there are {', '.join(near)}" if near else ""))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    from jaxcv.train import sources
+
+    sources.import_from_text()
+    spec = importlib.util.spec_from_file_location(path.stem, path, loader=sources.loader(path.stem, path))
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -171,10 +175,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     from jaxcv import sweep
     from jaxcv.train import fit, hyperparameters
     from jaxcv.train.console import Reporter
-    from jaxcv.train.fingerprint import remember_libraries
     from jaxcv.train.loop import Preempted
 
-    remember_libraries()  # before what a sweep needs besides
     known = hyperparameters(experiment)
     if options.help:
         print(_help(module, known))
@@ -207,9 +209,9 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
                 how = {"best": options.best, "reporter": reporter, "minimum": options.min_score}
                 inference.predict_run(experiment, chosen[0], folder, options.predict, **how)
         elif search.kind == "grid" and len(chosen) == 1 and not options.sweep:
-            result = fit(
-                experiment, chosen[0], root / sweep.folder_name(chosen[0]), fresh=options.fresh, reporter=reporter
-            )
+            folder = root / sweep.folder_name(chosen[0])
+            how = {"fresh": options.fresh, "accept": options.accept, "reporter": reporter}
+            result = fit(experiment, chosen[0], folder, **how)
             reporter.table(f"{result.folder} after {result.steps} steps", {"train": result.train, "test": result.test})
         else:
             _sweep(options, experiment, search, root, reporter)
@@ -231,6 +233,7 @@ def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path
         storage=options.storage,
         prune=options.prune,
         fail_fast=options.fail_fast,
+        accept=options.accept,
     )
     if options.worker:
         command.run_worker(asked, reporter)

@@ -202,27 +202,25 @@ def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
         )
         folder = tmp_path / f"runs/lenet/lr={float(lr)},batch_size=4,steps=2"
         losses = [record["loss"] for record in read_records(folder / "metrics.jsonl")]
-        kept = {
-            p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*") if p.is_file() and "atime" not in p.name
-        }
+        kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*-cache")}
         return kept, losses, json.loads((folder / "run.json").read_text())["traces"]
 
     first, losses, traces = run("1e-3")
-    programs = [p for p in first if "executables" in p.parent.name and "-" not in p.name]  # "-": notes of what is kept
-    assert len(programs) == 3  # init, step, evaluate
+    assert all(any(p.name.startswith(f"jit_{name}-") for p in first) for name in ("init", "step", "evaluate"))
     assert losses and traces == 1
-    assert run("1e-3") == (first, losses, 0), "a program found untraced computes what the compiled one did"
-    second, others, traces = run("3e-4")
-    assert second == first and traces == 0
+    assert run("1e-3") == (first, losses, 1), "a program out of the cache computes what the compiled one did"
+    second, others, _ = run("3e-4")
+    assert second == first
     assert others != losses
     sweep = [sys.executable, "launch.py", "experiments/lenet.py", "lr=1e-4,2e-4", "steps=2", "batch_size=4", "--quiet"]
     for jobs in ([], ["--jobs", "2", "--fresh"]):
         command = [*sweep, *jobs, "--workdir", str(tmp_path / "sweep")]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
-        for file in (tmp_path / "sweep/lenet").glob("*/run.json"):
-            assert json.loads(file.read_text())["traces"] == 0, "nor does a sweep trace"
-    largest = max((p for p in first if "executables" in p.parent.name), key=lambda p: p.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[:-1])  # damaged: compiled again, not trusted
+        traces = [json.loads(f.read_text())["traces"] for f in (tmp_path / "sweep/lenet").glob("*[0-9]/run.json")]
+        assert jobs or sorted(traces) == [0, 1], "once for all trials of a process"
+    assert run("1e-3")[0].keys() == first.keys(), "nor does a sweep compile"
+    largest = max(first, key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-100])  # damaged: compiled again, not trusted
     assert run("1e-3")[1] == losses
 
 

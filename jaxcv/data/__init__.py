@@ -6,9 +6,12 @@ same objects for as long as the process lives, so scans, decoded images and anch
 meanwhile are not noticed. `from_records` does the same with Python objects: others' datasets, sources of grain, lists.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, cast
 
 from jaxcv.data.digits import open_digits
 from jaxcv.data.mnist import open_mnist
@@ -34,7 +37,25 @@ __all__ = [
 ]
 
 
-@cache
+_P = ParamSpec("_P")
+
+
+def _located(
+    open_set: Callable[Concatenate[str, _P], tuple[Dataset, Dataset]],
+) -> Callable[Concatenate[str, _P], tuple[Dataset, Dataset]]:
+    """Have both splits know where they lie: the same relative path is another set in another folder."""
+
+    @wraps(open_set)
+    def located(data: str, *args: _P.args, **options: _P.kwargs) -> tuple[Dataset, Dataset]:
+        train, test = open_set(data, *args, **options)
+        path = place(data) if data in SETS else data.partition(":")[2]
+        where = str(Path(path).expanduser().resolve()) if path else ""
+        return replace(train, path=where), replace(test, path=where)
+
+    return cast(Any, cache(located))  # which keeps the signature
+
+
+@_located
 def detection_data(
     data: str,
     *,
@@ -111,7 +132,7 @@ def _single_digits(image_size: int) -> tuple[Dataset, Dataset]:
     return open_scenes(image_size=image_size, single=True)
 
 
-@cache
+@_located
 def segmentation_data(
     data: str,
     *,
@@ -170,7 +191,7 @@ def segmentation_data(
     return open_coco_masks(path, image_size=size, channels=channels, classes=classes, on_error=on_error)
 
 
-@cache
+@_located
 def landmark_data(
     data: str, *, image_size: int = 128, channels: int | None = None, on_error: str = "raise"
 ) -> tuple[Dataset, Dataset]:
@@ -203,7 +224,7 @@ def landmark_data(
     return open_kind(path, image_size=_size(image_size), channels=channels or 3, on_error=on_error)
 
 
-@cache
+@_located
 def classification_data(
     data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
 ) -> tuple[Dataset, Dataset]:
@@ -255,7 +276,7 @@ def classification_data(
     return _open_identities(kind, path, size, channels, False, on_error)
 
 
-@cache
+@_located
 def embedding_data(
     data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
 ) -> tuple[Dataset, Dataset]:
@@ -279,7 +300,7 @@ def embedding_data(
     return _open_identities(kind, path, _size(image_size), channels, True, on_error)
 
 
-@cache
+@_located
 def verification_data(
     data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
 ) -> tuple[Dataset, Dataset]:
@@ -305,7 +326,7 @@ def verification_data(
     return open_pairs(kind, path, image_size=_size(image_size), channels=channels, on_error=on_error)
 
 
-@cache
+@_located
 def window_data(
     data: str,
     *,

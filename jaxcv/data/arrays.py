@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -43,6 +44,10 @@ class LabelledImages:
     def class_names(self) -> tuple[str, ...]:
         """Name of each class index."""
         return self.names if isinstance(self.names, tuple) else self.names()
+
+    def found(self) -> Any:
+        """All images and labels, for a digest; see `jaxcv.data.digest`."""
+        return self.class_names(), self.load()
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s c] and `label` int32."""

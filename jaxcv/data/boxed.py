@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -120,6 +120,10 @@ class BoxedImages:
     def class_names(self) -> tuple[str, ...]:
         """Name of each class index."""
         return self.scan().class_names
+
+    def found(self) -> Any:
+        """What the scan found, for a digest; see `jaxcv.data.digest`."""
+        return self.class_names(), self._examples
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s 3], `boxes` [m 4], `classes`, `valid`, `ignored` [m]."""

@@ -8,6 +8,7 @@ the splits. A cartoon: a check of the machinery that needs no download, no stand
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -79,6 +80,10 @@ class DrawnFaces:
     def class_names(self) -> tuple[str, ...]:
         """No classes."""
         return ()
+
+    def found(self) -> Any:
+        """Nothing but how many: the scenes are a function of this file; see `jaxcv.data.digest`."""
+        return self.split, len(self)
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s c], `points` [68 2] and `visible` [68]."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -71,6 +72,10 @@ class FolderImages:
     def class_names(self) -> tuple[str, ...]:
         """Name of each class index."""
         return self.scan().class_names
+
+    def found(self) -> Any:
+        """What the scan found, for a digest; see `jaxcv.data.digest`."""
+        return self.class_names(), [Path(file) for file in self._files], self.scan().labels[self.split]
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s c] and `label` int32."""

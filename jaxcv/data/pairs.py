@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -184,6 +184,10 @@ class PairedImages:
     def class_names(self) -> tuple[str, ...]:
         """What `same` says."""
         return ("different", "same")
+
+    def found(self) -> Any:
+        """Pictures and pairs, for a digest; see `jaxcv.data.digest`."""
+        return self.images, self.pairs()
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` and `other` uint8 [s s c], and `same` bool."""

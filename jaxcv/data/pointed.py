@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -114,6 +114,10 @@ class PointedImages:
     @property
     def _count(self) -> int:
         return len(self.scan().splits["train"][0].points)
+
+    def found(self) -> Any:
+        """What the scan found, for a digest; see `jaxcv.data.digest`."""
+        return self.class_names(), self._examples
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s c], `points` [p 2] and `visible` [p]."""

@@ -10,6 +10,7 @@ or another square of a scene that hardly overlaps a digit's. `data=npy:PATH`: `j
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -111,6 +112,10 @@ class SceneWindows(Windows):
     def class_names(self) -> tuple[str, ...]:
         """Nothing and a digit."""
         return ("other", "digit")
+
+    def found(self) -> Any:
+        """Nothing but how many: the scenes are a function of this file; see `jaxcv.data.digest`."""
+        return self.split, len(self)
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The windows at `indices`."""
