@@ -7,6 +7,7 @@ same command goes on.
 """
 
 import argparse
+import glob
 import importlib.util
 import sys
 import textwrap
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options, tokens = _parse(arguments)
         options.arguments = arguments
-        return _run(options, tokens)
+        return _run_or_hint(options, tokens)
     except UserError as error:
         if "--debug" in arguments:
             raise
@@ -60,7 +61,6 @@ def _parser() -> _Parser:
     add(
         "--predict",
         nargs="+",
-        type=Path,
         metavar="IMAGE",
         help="draw what the newest checkpoint finds in pictures, folders of them or patterns; and write it as JSON",
     )
@@ -102,16 +102,19 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             flags = [flag for action in parser._actions for flag in action.option_strings]
             near = difflib.get_close_matches(token.partition("=")[0], flags, n=1)
             raise UserError(f"unknown flag {token}" + (f": did you mean {near[0]}?" if near else "; --help lists them"))
-    files = [token for token in rest if "=" not in token]
-    # `--predict a.png name=value` gives argparse the overrides as pictures: they are told apart by the equals sign.
+    files = [token for token in rest if "=" not in token or (token.endswith(".py") and Path(token).is_file())]
+    # `--predict a.png name=value` gives argparse the overrides as pictures.
     pictures = options.predict or []
-    overrides = [t for t in rest if "=" in t] + [str(p) for p in pictures if "=" in str(p) and not p.exists()]
-    options.predict = [p for p in pictures if str(p) not in overrides] or None
+    overrides = [token for token in rest if token not in files] + [p for p in pictures if _is_override(p)]
+    options.predict = [Path(picture) for picture in pictures if not _is_override(picture)] or None
     if options.help and not files:
         print((__doc__ or "").split("\n\nExit")[0], end="\n\n")
         print(parser.format_help())
         raise SystemExit(0)
     if not files:
+        for token in overrides:
+            if token.endswith(".py"):
+                raise UserError(f"{token}: no such file; `python launch.py FILE [name=value ...]` needs an experiment")
         raise UserError("which experiment? Usage: python launch.py experiments/yolo.py [name=value ...] [--flag ...]")
     if len(files) > 1:
         raise UserError(f"{files[1]!r}: expected name=value; one experiment file at a time")
@@ -119,6 +122,12 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         raise UserError("--predict: no picture named")
     options.file = Path(files[0])
     return options, overrides
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word among pictures is `name=value`: no picture or pattern of pictures, and begins with a name."""
+    name, equals, _ = word.partition("=")
+    return bool(equals) and name.isidentifier() and not Path(word).exists() and not glob.glob(word)
 
 
 def load_experiment(path: Path) -> Any:
@@ -152,6 +161,19 @@ def _load(path: Path) -> Any:
     if not callable(getattr(module, "experiment", None)):
         raise UserError(f"{path} defines no function `experiment`; README shows one")
     return module
+
+
+def _run_or_hint(options: argparse.Namespace, tokens: list[str]) -> int:
+    """Run; what is refused also says how to write a comma that belongs to a path, where that may be the cause."""
+    try:
+        return _run(options, tokens)
+    except UserError as error:
+        from jaxcv.sweep.space import note_on_commas, split_alternatives
+
+        parts = [part for token in tokens for part in split_alternatives(token.partition("=")[2])]
+        if (note := note_on_commas(tokens)) and any(part.rpartition(":")[2] in str(error) for part in parts):
+            error.args = (f"{error}; {note}",)
+        raise
 
 
 def _run(options: argparse.Namespace, tokens: list[str]) -> int:

@@ -84,6 +84,39 @@ def test_what_is_wrong_is_named_in_one_line(arguments, parts, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == [], "a refused run leaves nothing"
 
 
+def test_a_comma_that_may_belong_to_a_path_is_said_to_be_quoted(capsys, tmp_path):
+    for value in (f"mnist:{tmp_path}/no,where", f"{tmp_path}/lr=1,seed=0"):
+        for flags in (["--dry-run"], []):
+            error = refused([LENET, f"data={value}", "--workdir", str(tmp_path / "runs"), *flags], capsys)
+            assert f"quote the value: \"data='{value}'\"" in error
+    assert "quote" not in refused([LENET, "data=minst:x", "--workdir", str(tmp_path)], capsys)
+    assert "quote" not in refused([LENET, "lr=1,fast", "--workdir", str(tmp_path)], capsys)
+
+
+def test_names_with_commas_and_equals_signs(capsys, tmp_path):
+    """An experiment file, a work folder, a data folder, a picture and a pattern of pictures."""
+    folder = tmp_path / "a=b, c"
+    folder.mkdir()
+    file = folder / "my=exp.py"
+    shutil.copy(LENET, file)
+    train = folder / "x,y=1"
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            (train / split / label).mkdir(parents=True)
+            for i in range(4):
+                pixels = np.random.default_rng(i).integers(0, 255, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(train / split / label / f"p={i},{i}.png")
+    words = [str(file), f"data=folder:{train}", "steps=2", "batch_size=4", "--workdir", str(folder / "r=1,2")]
+    assert main([*words, "--quiet"]) == 0
+    (run,) = (folder / "r=1,2" / "my=exp").iterdir()
+    picture = train / "test/cat/p=1,1.png"
+    assert main([*words, "--predict", str(picture), str(train / "test/dog/p=*.png")]) == 0
+    assert {f"p={i},{i}.png" for i in range(4)} <= {path.name for path in (run / "predictions").iterdir()}
+    error = refused([*words, "--predict", f"{train}/none=1.png"], capsys)
+    assert "no such picture" in error and "none=1.png" in error
+    assert "my=exq.py: no such file" in refused([str(folder / "my=exq.py"), *words[1:]], capsys)
+
+
 def test_debug_shows_the_traceback():
     from jaxcv.types import UserError
 

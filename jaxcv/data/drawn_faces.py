@@ -98,7 +98,7 @@ class DrawnFaces:
 
         u = np.random.default_rng([list(FACES).index(self.split), index]).random(_UNIFORMS)
         side = self.image_size
-        radius, tilt = side * (0.2 + 0.12 * u[20]), 0.35 * (2 * u[21] - 1)
+        radius, tilt = side * (0.2 + 0.12 * u[20]), 0.35 * (2 * u[21] - 1)  # radians
         turn = np.array([[math.cos(tilt), math.sin(tilt)], [-math.sin(tilt), math.cos(tilt)]])
         centre = side * (0.5 + 0.12 * (2 * u[22:24] - 1))
         points = face_points(u[:20]) @ turn * radius + centre

@@ -12,10 +12,10 @@ may be a tracer.
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,8 @@ class Dataset:
     """Side of the network's input image, in pixels."""
     mirrors: bool = True
     """Whether the mirror image of an example is still a valid example of its class: not so for digits."""
+    ignored: Literal["crowd", "difficult"] = "crowd"
+    """What `ignored` boxes are, for `metrics.coco_average_precision`: COCO's crowd, or VOC's difficult."""
     path: str = ""
     """Where the set lies, without links and relative parts; empty where it is embedded, or nobody says."""
     _anchor_boxes: dict[int, np.ndarray] = field(default_factory=dict, repr=False, init=False)
@@ -108,9 +110,7 @@ class Dataset:
           extract: a frozen network, see `jaxcv.weights.extractor`; feed the trained part with `inputs=("features",)`.
         """
         if extract not in self._featured:
-            self._featured[extract] = Dataset(
-                FeatureSource(self.source, extract), self.image_size, self.mirrors, self.path
-            )
+            self._featured[extract] = replace(self, source=FeatureSource(self.source, extract))
         return self._featured[extract]
 
     def describe(self) -> list[str]:

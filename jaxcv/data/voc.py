@@ -49,7 +49,8 @@ def open_voc(
       on_error: `raise` or `skip`.
     """
     read = partial(_scan, folder, classes, on_error == "skip")
-    train, test = (Dataset(BoxedImages(split, image_size, read), image_size) for split in ("train", "test"))
+    splits = (BoxedImages(split, image_size, read) for split in ("train", "test"))
+    train, test = (Dataset(split, image_size, ignored="difficult") for split in splits)
     return train, test
 
 
