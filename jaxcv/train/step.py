@@ -301,7 +301,7 @@ def _refuse_other_shapes(ours: Any, theirs: Any) -> None:
 def _select(condition: jax.Array, new: Any, old: Any) -> Any:
     if jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
         return new  # the key never changes
-    return jnp.where(condition, new, old)
+    return jax.lax.select(condition, new, old)
 
 
 def _split_params(variables: Any) -> tuple[dict[str, Any], Any]:
