@@ -16,11 +16,11 @@ import jax
 from jaxcv import heap
 from jaxcv.machine import cache_folder, machine_name
 
-# jaxlib 0.10 hands single convolutions on CPU to a library that is several times slower than XLA's own code for the
+# jaxlib hands single convolutions on CPU to a library that is several times slower than XLA's own code for the
 # gradients that training needs. These fusions stay; convolutions go back to XLA. An unknown option aborts a
 # compilation, so it is given only to the versions that were tried.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
-_CPU_OPTIONS_KNOWN_TO = ("0.10.",)
+_CPU_OPTIONS_KNOWN_TO = ("0.10.", "0.11.", "0.12.")
 _CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
 
 

@@ -16,15 +16,16 @@ def said(code, **variables):
     environment = {k: v for k, v in environment.items() if not k.startswith("MALLOC_")}
     script = f"from jaxcv import runtime\nimport jax, os\n{code}"
     command = [sys.executable, "-c", script]
-    environment = {**environment, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **variables}
+    environment = {**environment, "JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **variables}
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 CONVOLVE = """
 import jax.numpy as jnp
-slope = jax.grad(lambda w: jnp.square(jax.lax.conv(jnp.ones((2, 4, 8, 8)), w, (1, 1), "SAME")).sum())
-text = jax.jit(slope).lower(jnp.ones((4, 4, 3, 3))).compile().as_text()
-print("slow" if [line for line in text.splitlines() if "ynn" in line and "convolution(" in line] else "fast")
+from compiled import convolutions_of_the_library
+convolve = jax.jit(lambda x, w: jax.lax.conv(x, w, (1, 1), "SAME"))
+text = convolve.lower(jnp.ones((8, 32, 32, 16)), jnp.ones((16, 32, 3, 3))).compile().as_text()
+print("slow" if convolutions_of_the_library(text) else "fast")
 """
 
 
@@ -34,6 +35,8 @@ def test_flags_and_memory_before_jax_starts():
     assert lines[1].startswith(("allocations are kept between steps", "memory left as it is"))
     assert lines[3:5] == lines[:2]  # once is enough
     assert lines[5] == "fast"
+    if said(CONVOLVE) != "slow\n":
+        pytest.skip("this jaxlib leaves no convolution to the slow library on this processor")
 
 
 def test_the_users_own_settings_stand():

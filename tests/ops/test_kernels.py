@@ -18,11 +18,9 @@ few = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 
 
 @pytest.fixture(autouse=True)
-def switched_on(monkeypatch):
-    """On two virtual devices they are off; arrays here lie on one."""
+def compiled():
     if kernels.version() is None:
         pytest.skip("no C++ compiler")
-    monkeypatch.setattr(kernels, "ready", lambda: True)
 
 
 def array(rng, *shape):
@@ -277,6 +275,10 @@ def test_the_same_bytes_again():
     assert len(runs) == 1
 
 
-def test_off_where_there_is_more_than_one_device(monkeypatch):
-    monkeypatch.undo()
-    assert jax.device_count() > 1 and not kernels.ready()
+def test_on_in_the_usual_configuration():
+    assert jax.device_count() == 1 and kernels.ready()
+
+
+@pytest.mark.devices(2)
+def test_off_where_there_is_more_than_one_device():
+    assert not kernels.ready()
