@@ -7,8 +7,7 @@ import optax
 import problems
 import pytest
 
-from jaxcv import runtime
-from jaxcv.train import Experiment, make_train_step, program, resolve, sharding
+from jaxcv.train import Experiment, make_train_step, program, resolve, runtime, sharding
 from jaxcv.types import UserError
 
 
