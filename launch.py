@@ -5,11 +5,7 @@ import sys
 
 gc.disable()  # a fifth of a warm start otherwise; the loop turns it on again after its first step
 
-from jaxcv import heap  # noqa: E402
-
 if __name__ == "__main__":
-    if "--no-tune" not in sys.argv:
-        heap.start_again()
     from jaxcv.launch import main
 
     sys.exit(main())

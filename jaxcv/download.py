@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from jaxcv import runtime
+from jaxcv import machine
 from jaxcv.types import UserError
 
 try:
@@ -41,8 +41,8 @@ _log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept; see `jaxcv.runtime.cache_folder`."""
-    return runtime.cache_folder()
+    """Where fetched files are kept; see `jaxcv.machine.cache_folder`."""
+    return machine.cache_folder()
 
 
 def progress_bar(name: str) -> Progress:

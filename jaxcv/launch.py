@@ -85,7 +85,7 @@ def _parser() -> _Parser:
     add("--num-gpus", type=float, default=0, metavar="N", help="GPUs that a trial takes of a Ray cluster (default: 0)")
     add("--retry-failed", action="store_true", help="run the failed trials of a sweep once more")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
-    add("--no-tune", action="store_true", help="leave XLA's flags and the memory allocator as they are")
+    add("--no-tune", action="store_true", help="leave XLA's flags and malloc as they are")
     add("--quiet", action="store_true", help="say only what went wrong")
     add("--worker", action="store_true", help=argparse.SUPPRESS)  # one of --jobs
     add("--debug", action="store_true", help="show tracebacks of refused input")
@@ -189,7 +189,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         from jaxcv.sweep import worker
 
         worker.become_worker()
-    from jaxcv import runtime
+    from jaxcv.train import runtime
 
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
     module = _load(options.file)
@@ -207,6 +207,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     chosen = search.representatives()
     root = options.workdir / options.file.stem
     reporter = Reporter(quiet=options.quiet)
+    if tuned and not options.worker and not options.dry_run:
+        reporter.say(f"tuned: {'; '.join(tuned)}")
     runtime.enable_compile_cache()
     try:
         if options.dry_run:

@@ -20,7 +20,7 @@ install_import_hook("jaxcv", "beartype.beartype")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from jaxcv import runtime  # noqa: E402
+from jaxcv.train import runtime  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -13,10 +13,9 @@ ARROWS = {
     "types": set(),
     "machine": set(),
     "native": {"machine"},
-    "heap": {"native"},
-    "runtime": {"types", "heap", "machine", "native"},
-    "download": {"types", "runtime"},
-    "ops": {"types", "native"},
+    "cpu": set(),
+    "download": {"types", "machine"},
+    "ops": {"types", "cpu"},
     "losses": {"types", "ops"},
     "metrics": {"types", "ops"},
     "initializers": set(),
@@ -24,10 +23,10 @@ ARROWS = {
     "augment": {"types", "ops"},
     "predict": {"types", "ops"},
     "data": {"types", "ops", "download", "native"},  # ops for the k-means of anchor boxes, native for resizing
-    "weights": {"types", "runtime", "download", "models", "initializers"},
-    "train": {"types", "runtime", "native", "initializers"},
-    "sweep": {"types", "runtime", "train"},
-    "launch": {"types", "runtime", "train", "sweep", "models"},  # models for the summary that --dry-run prints
+    "weights": {"types", "machine", "download", "models", "initializers"},
+    "train": {"types", "cpu", "initializers"},
+    "sweep": {"types", "train"},
+    "launch": {"types", "train", "sweep", "models"},  # models for the summary that --dry-run prints
 }
 # The launcher is one module and those it is cut into: jaxcv/launch.py and other modules beside it.
 LAUNCHER = "launch"
@@ -105,6 +104,17 @@ def test_seams_for_churning_libraries(library, allowed):
         if any(path.relative_to(PACKAGE).is_relative_to(place) for place in allowed):
             continue
         assert not [name for name in imports(path) if within(name, library)], f"{path} imports {library}"
+
+
+def test_the_seam_to_the_cpu_is_two_lines():
+    """Of ops one function, of train what it does to a process; nothing else would miss the folder."""
+    found = {}
+    for path in modules():
+        names = {name for name in imports(path) if within(name, "jaxcv.cpu")}
+        if names and room_of(path) != "cpu":
+            found[str(path.relative_to(PACKAGE))] = names
+    process = {f"jaxcv.cpu.{name}" for name in ("compiler_options", "machine_name", "tune")}
+    assert found == {"ops/platform.py": {"jaxcv.cpu.on_cpu"}, "train/runtime.py": process}
 
 
 @pytest.mark.parametrize("path", [*modules(), *(ROOT / "experiments").glob("*.py"), ROOT / "launch.py"], ids=label)

@@ -41,6 +41,7 @@ def trained(tmp_path_factory):
 def test_a_run_prints_the_table_and_a_second_one_is_skipped(trained, capsys):
     assert main([LENET, *TINY, "--workdir", str(trained)]) == 0
     out = capsys.readouterr().out
+    assert out.startswith("tuned: "), "one line says what was done to the process"
     assert "finished before" in out
     assert "accuracy" in out
     assert (trained / "lenet" / "batch_size=8,steps=4" / "run.json").exists()

@@ -19,8 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcv import runtime
-from jaxcv.train import parts, preview, sharding
+from jaxcv.train import parts, preview, runtime, sharding
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.clock import Clock
 from jaxcv.train.console import Reporter

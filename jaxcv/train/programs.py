@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxcv import runtime
+from jaxcv.train import runtime
 from jaxcv.train.experiment import ExperimentFunction, resolve
 from jaxcv.train.state import TrainState
 from jaxcv.train.step import Program

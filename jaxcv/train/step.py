@@ -17,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcv import runtime
 from jaxcv.initializers import initialize
-from jaxcv.train import parts, sharding
+from jaxcv.train import parts, runtime, sharding
 from jaxcv.train.experiment import Experiment, ExperimentFunction, hyperparameters, resolve
 from jaxcv.train.state import TrainState
 from jaxcv.types import Batch, UserError

@@ -8,8 +8,7 @@ import problems
 import pytest
 from compiled import convolutions_of_the_library
 
-from jaxcv import runtime
-from jaxcv.train import Experiment, make_train_step, program, resolve, sharding
+from jaxcv.train import Experiment, make_train_step, program, resolve, runtime, sharding
 from jaxcv.types import UserError
 
 
