@@ -5,9 +5,10 @@ import sys
 
 gc.disable()  # a fifth of a warm start otherwise; the loop turns it on again after its first step
 
-from jaxcv import heap  # noqa: E402
+from jaxcv import heap, interrupts  # noqa: E402
 
 if __name__ == "__main__":
+    interrupts.exit_at_once()
     if "--no-tune" not in sys.argv:
         heap.start_again()
     from jaxcv.launch import main

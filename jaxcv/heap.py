@@ -18,6 +18,8 @@ import os
 import sys
 from collections.abc import Mapping
 
+from jaxcv import interrupts
+
 _HUGE_PAGE = 1 << 21
 _MADV_HUGEPAGE = 14
 # glibc's malloc.h. One arena, nothing mapped apart, nothing given back, grown by 256 MB at a time.
@@ -60,6 +62,7 @@ def start_again() -> None:
         return
     library = preload()
     if library is not None:
+        interrupts.hold()
         sys.stdout.flush()
         sys.stderr.flush()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "LD_PRELOAD": library})
