@@ -11,9 +11,11 @@ PACKAGE = ROOT / "jaxcv"
 # Who may import what of jaxcv besides itself. A room that is not listed may not exist.
 ARROWS = {
     "types": set(),
+    "interrupts": set(),
+    "disk": set(),
     "machine": set(),
     "native": {"machine"},
-    "heap": {"native"},
+    "heap": {"native", "interrupts"},
     "runtime": {"types", "heap", "machine", "native"},
     "download": {"types", "runtime"},
     "ops": {"types", "native"},
@@ -24,10 +26,26 @@ ARROWS = {
     "augment": {"types", "ops"},
     "predict": {"types", "ops"},
     "data": {"types", "ops", "download", "native"},  # ops for the k-means of anchor boxes, native for resizing
-    "weights": {"types", "runtime", "download", "models", "initializers"},
+    "weights": {
+        "types",
+        "runtime",
+        "download",
+        "models",
+        "initializers",
+        "train",
+    },  # train for what a run's checkpoints hold
     "train": {"types", "runtime", "native", "initializers"},
     "sweep": {"types", "runtime", "train"},
-    "launch": {"types", "runtime", "train", "sweep", "models"},  # models for the summary that --dry-run prints
+    "launch": {
+        "types",
+        "interrupts",
+        "disk",
+        "weights",
+        "runtime",
+        "train",
+        "sweep",
+        "models",
+    },  # models for the summary that --dry-run prints
 }
 # The launcher is one module and those it is cut into: jaxcv/launch.py and other modules beside it.
 LAUNCHER = "launch"
