@@ -54,6 +54,8 @@ class _Traced:
         self._at, self._values, self._shapes = at, values, shapes
         self._table = _Table()
         self._whole: Any = None
+        self._network = False
+        """Whether the networks have to be compared: they are others, or hold traced values."""
 
     def differing(self, constants: Iterable[str]) -> list[str]:
         """The parts that compute something else where these hyperparameters are numbers."""
@@ -104,7 +106,9 @@ class _Traced:
             how = {"mutable": list(shapes["collections"]), "rngs": {"dropout": key}} if train else {}
             return e.model.apply(variables, *fed, train=train, **how)
 
-        if not plain.get("same model"):
+        if self._whole is None:
+            self._network = not plain.get("same model")
+        if self._network:
             for train in (True, False):
                 number("the network", lambda e, *x, train=train: run(e, *x, train=train), variables, key, *fed)
         number("the loss", lambda e, *x: e.loss(*x), shapes["outputs"], shapes["augmented"])
@@ -136,6 +140,7 @@ class _Table:
         self._numbers: dict[Any, int] = {}
         self._constants: dict[tuple[Any, ...], list[tuple[np.ndarray, int]]] = {}
         self._values: dict[int, np.ndarray] = {}
+        self._zeros: set[int] = set()
         self._calls: dict[Any, list[int]] = {}
         self._kept: list[Any] = []  # their addresses are keys
         self._depth = 0
@@ -216,8 +221,24 @@ class _Table:
             result = _compute(name, params, kinds[0], [self._values[arg] for arg in args])
             if result is not None:
                 return [self.constant(result)]
+        if (same := self._neutral(name, args, equation.invars, kinds[0])) is not None:
+            return [same]
         described = [(n, self._plain(v)) for n, v in sorted(params.items()) if n != "weak_type"]
         return self._several(kinds, name, *described, *args)
+
+    def _neutral(self, name: str, args: Sequence[int], atoms: Sequence[Any], kind: tuple[Any, ...]) -> int | None:
+        """Of x + 0, x - 0, 1 x, x / 1 and 0 x, what they are: libraries leave them out where they see the number."""
+        for i in {"add": (0, 1), "sub": (1,), "mul": (0, 1), "div": (1,)}.get(name, ()):
+            value, other = self._values.get(args[i]), args[1 - i]
+            zero = args[i] in self._zeros or (value is not None and not np.any(value))
+            one = value is not None and bool(np.all(value == 1))
+            if name == "mul" and zero:
+                number = self.term("zero", kind)
+                self._zeros.add(number)
+                return number
+            if (zero if name in ("add", "sub") else one) and _kind(atoms[1 - i].aval) == kind:
+                return other
+        return None
 
     def _body(self, jaxpr: Any, consts: Sequence[int]) -> list[int]:
         """The results of the body of a loop, with its other arguments unknown."""

@@ -40,6 +40,7 @@ def weighted(function, where="body"):
             "predict": {"predict": predict},
             "schedule": {"optimizer": optax.sgd(lambda count: lr * factor())},
             "ema": {"ema": factor()},
+            "network": {"model": problems.Net(lambda x: factor() * x)},
         }
         return dataclasses.replace(base, **{"optimizer": optax.sgd(lr), **parts[where]})
 
@@ -98,7 +99,7 @@ def plain_state(plain):
     return jax.jit(plain.init)(plain.hyperparameters({})).opt_state
 
 
-@pytest.mark.parametrize("where", ["loss", "augment", "predict", "schedule", "ema"])
+@pytest.mark.parametrize("where", ["loss", "augment", "predict", "schedule", "ema", "network"])
 @pytest.mark.parametrize("look", ["isinstance", "text"])
 def test_wherever_it_is_looked_at(where, look):
     found = program(weighted(LOOKS[look], where), {})
@@ -149,7 +150,7 @@ def test_another_network_structure_or_dtype_is_found():
         lambda a: jax.jit(lambda x: x * a + 0.1)(a) + jax.nn.relu(a) + jax.nn.silu(a) + jax.checkpoint(jnp.sin)(a),
     ],
 )
-@pytest.mark.parametrize("where", ["body", "loss"])
+@pytest.mark.parametrize("where", ["body", "loss", "network"])
 def test_what_only_computes_with_a_float_stays_traced(function, where):
     assert program(weighted(function, where), {}).static == {}
 
@@ -159,3 +160,14 @@ def test_our_own_experiments_keep_their_floats_traced(name, load):
     small = {"yolo": {"image_size": 64}}.get(name, {})
     found = program(load(name), small)
     assert not [reason for reason in found.reasons.values() if "by its type" in reason]
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0, 0.3])
+def test_what_a_library_leaves_out_at_zero_or_one_is_no_other_result(decay):
+    """optax's weight decay looks whether it is the number 0, and adds nothing then."""
+
+    def experiment(*, decay: float = 0.0, scale: float = 1.0, lr: float = 0.1) -> Experiment:
+        chain = optax.chain(optax.add_decayed_weights(decay), optax.scale(scale), optax.sgd(lr))
+        return dataclasses.replace(problems.experiment(ema=None), optimizer=chain)
+
+    assert program(experiment, {"decay": decay}).static == {}
