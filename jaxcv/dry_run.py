@@ -9,7 +9,7 @@ from rich.table import Table
 
 from jaxcv.models import summary
 from jaxcv.sweep import plan
-from jaxcv.train import Program, parts, resolve, runtime
+from jaxcv.train import Program, accumulation, parts, resolve, runtime
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
 
@@ -41,6 +41,8 @@ def show(
     reporter.console.print(table)
 
     setup = experiment(**values)
+    if (line := accumulation.check(setup.optimizer, setup.steps)) is not None:
+        reporter.say(line)
     checked: set[str] = set()
     static: set[str] = set()
     for trial in trials:  # every distinct data set, each once

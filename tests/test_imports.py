@@ -11,6 +11,8 @@ PACKAGE = ROOT / "jaxcv"
 # Who may import what of jaxcv besides itself. A room that is not listed may not exist.
 ARROWS = {
     "types": set(),
+    "interrupts": set(),
+    "disk": set(),
     "machine": set(),
     "native": {"machine"},
     "cpu": set(),
@@ -23,10 +25,11 @@ ARROWS = {
     "augment": {"types", "ops"},
     "predict": {"types", "ops"},
     "data": {"types", "ops", "download", "native"},  # ops for the k-means of anchor boxes, native for resizing
-    "weights": {"types", "machine", "download", "models", "initializers"},
+    "weights": {"types", "machine", "download", "models", "initializers", "train"},  # train for a run's checkpoints
     "train": {"types", "cpu", "initializers"},
     "sweep": {"types", "train"},
-    "launch": {"types", "train", "sweep", "models"},  # models for the summary that --dry-run prints
+    # models for the summary that --dry-run prints, weights for --export
+    "launch": {"types", "interrupts", "disk", "weights", "train", "sweep", "models"},
 }
 # The launcher is one module and those it is cut into: jaxcv/launch.py and other modules beside it.
 LAUNCHER = "launch"
