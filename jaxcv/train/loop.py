@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
 from jaxcv.train.identity import identify
 from jaxcv.train.lanes import Lanes, LanesBroken
 from jaxcv.train.log import Records
-from jaxcv.train.programs import program
+from jaxcv.train.programs import LookedAt, confirm, program
 from jaxcv.train.report import Outcomes, Picture, write_report
 from jaxcv.train.run import Run, copy_run, is_finished, open_run, read_records, values_of
 from jaxcv.train.saving import Saver
@@ -117,8 +118,12 @@ def fit(
             _replay(run, setup.steps, watch)
             reporter.say(f"{run.folder}: finished before, nothing to do (--fresh trains it again)")
             return _result(run, setup, skipped=True)
+        train = partial(_train, run, experiment, setup, values, reporter, watch, short, lanes)
         try:
-            _train(run, experiment, setup, values, reporter, watch, short, lanes)
+            try:
+                train(checked=lanes is not None)
+            except LookedAt:  # nothing has been kept yet
+                train(checked=True)
         except (Preempted, KeyboardInterrupt, LanesBroken):
             raise
         except BaseException as error:
@@ -136,9 +141,10 @@ def _train(
     watch: Watch | None,
     short: bool,
     lanes: Lanes | None,
+    checked: bool,
 ) -> None:
     runtime.enable_compile_cache()
-    shared = program(experiment, values)
+    shared = program(experiment, values, check=checked)
     hyperparameters = shared.hyperparameters(values)
     for name, reason in shared.reasons.items():
         reporter.say(f"{name} is a constant of the compiled step: it {reason}")
@@ -192,6 +198,7 @@ def _train(
         stop = stack.enter_context(stop_signals())
         stack.enter_context(reporter.training(run.folder.name, setup.steps, start))
         clock = Clock(rows, setup.steps, start)
+        confirming = None
 
         for step in range(start + 1, setup.steps + 1):
             # 1. The update. Nothing is waited for.
@@ -203,6 +210,8 @@ def _train(
                 run.facts["time"]["first_step_seconds"] = round(runtime.seconds_since_start(), 3)
                 if start == 0:
                     records.hyperparameters(values)
+                if not checked:  # the device has work to do meanwhile
+                    confirming = stack.enter_context(ThreadPoolExecutor(1)).submit(confirm, shared, values)
                 if not gc.isenabled():  # launch.py turned it off for the start; what is there now is there to stay
                     gc.freeze()
                     gc.enable()
@@ -214,7 +223,10 @@ def _train(
             if not (logs_now or saves_now or stops_now):
                 continue
 
-            # 2. From here on the host looks at numbers. Nothing after a loss that is not finite is kept.
+            # 2. From here on the host looks at numbers. Nothing is kept of a program that computes something else than
+            # the experiment, and nothing after a loss that is not finite.
+            if confirming is not None:
+                confirming = confirming.result()
             pending = _as_floats(pending)
             if not all(logs["finite"] for logs in pending):
                 raise not_finite(run.folder, shared, setup, hyperparameters, state)

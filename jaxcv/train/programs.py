@@ -28,7 +28,7 @@ _programs: dict[tuple[Any, ...], list[Program]] = {}
 """By the experiment and the values that are static in any case; several where some float had to be static too."""
 
 
-def program(experiment: ExperimentFunction, values: Mapping[str, Any]) -> Program:
+def program(experiment: ExperimentFunction, values: Mapping[str, Any], *, check: bool = True) -> Program:
     """The program that trains `experiment` at `values`: the same object for all values that share a compiled step.
 
     Floats and `seed` are traced. One that Python branches on, by its value or its type, is made static, and `reasons`
@@ -37,6 +37,8 @@ def program(experiment: ExperimentFunction, values: Mapping[str, Any]) -> Progra
     Args:
         experiment: an experiment file's function.
         values: overrides; the rest are defaults.
+        check: whether to find floats at whose type Python looks. That takes about as long as tracing the loss: a run
+            has it done by `confirm` beside its first steps.
 
     Raises:
         UserError: an unknown name or a value of the wrong type.
@@ -48,7 +50,7 @@ def program(experiment: ExperimentFunction, values: Mapping[str, Any]) -> Progra
     new = None
     for known in list(members):
         if all(values[n] == v for n, v in known.static.items()):
-            if not (looked := _looked_at(known, values)):
+            if not check or not (looked := _looked_at(known, values)):
                 return known
             members.remove(known)  # it serves the values that it was compared at, and no others
             new = _build(experiment, values, {**known.reasons, **looked}, known.shapes)
@@ -56,10 +58,24 @@ def program(experiment: ExperimentFunction, values: Mapping[str, Any]) -> Progra
         new = _build(experiment, values, members[0].reasons, members[0].shapes)
     if new is None:
         new = _first_program(experiment, values, numbers)
-    while looked := _looked_at(new, values):
+    while check and (looked := _looked_at(new, values)):
         new = _build(experiment, values, {**new.reasons, **looked}, new.shapes)
     members.append(new)
     return new
+
+
+class LookedAt(Exception):
+    """Python looks at the type of a traced hyperparameter: `program`, told to check, gives another program."""
+
+
+def confirm(shared: Program, values: Mapping[str, Any]) -> None:
+    """Make sure that a program computes at `values`, all of them, what the experiment does with numbers.
+
+    Raises:
+        LookedAt: it does not.
+    """
+    if looked := _looked_at(shared, values):
+        raise LookedAt(", ".join(looked))
 
 
 def _numbers(values: Mapping[str, Any]) -> tuple[str, ...]:
