@@ -73,7 +73,8 @@ def ours(name: str, folder: Path) -> Iterator[Any]:
     import jax.numpy as jnp
 
     from jaxcv import augment
-    from jaxcv.data import classification_data, windows
+    from jaxcv.data import classification_data
+    from jaxcv.data.io import crops as windows
 
     if name == OURS[1]:
         windows._opencv = lambda: None  # as if it were not installed

@@ -14,9 +14,10 @@ from jaxcv.types import DataError
 
 CACHES: list[Any] = [
     scan
-    for name in sorted(path.stem for path in Path(jaxcv.data.__file__).parent.glob("[!_]*.py"))
+    for path in sorted(Path(jaxcv.data.__file__).parent.rglob("[!_]*.py"))
+    for name in [".".join(path.relative_to(Path(jaxcv.data.__file__).parent).with_suffix("").parts)]
     for scan in vars(importlib.import_module(f"jaxcv.data.{name}")).values()
-    if hasattr(scan, "cache_clear") and name not in ("digits", "imagenet", "pipeline", "scenes")
+    if hasattr(scan, "cache_clear") and not name.startswith(("toy", "dataset", "sets.imagenet"))
 ]
 """What a process keeps of the sets it has opened."""
 

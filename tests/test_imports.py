@@ -15,7 +15,6 @@ ARROWS = {
     "native": {"machine"},
     "heap": {"native"},
     "runtime": {"types", "heap", "machine", "native"},
-    "download": {"types", "runtime"},
     "ops": {"types", "native"},
     "losses": {"types", "ops"},
     "metrics": {"types", "ops"},
@@ -23,8 +22,8 @@ ARROWS = {
     "models": {"types", "ops", "initializers"},
     "augment": {"types", "ops"},
     "predict": {"types", "ops"},
-    "data": {"types", "ops", "download", "native"},  # ops for the k-means of anchor boxes, native for resizing
-    "weights": {"types", "runtime", "download", "models", "initializers"},
+    "data": {"types", "ops", "runtime", "native"},  # ops for the k-means of anchor boxes, native for resizing
+    "weights": {"types", "runtime", "data", "models", "initializers"},
     "train": {"types", "runtime", "native", "initializers"},
     "sweep": {"types", "runtime", "train"},
     "launch": {"types", "runtime", "train", "sweep", "models"},  # models for the summary that --dry-run prints

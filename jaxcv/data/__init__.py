@@ -10,12 +10,12 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from jaxcv.data.digits import open_digits
-from jaxcv.data.mnist import open_mnist
-from jaxcv.data.named import SETS, place
-from jaxcv.data.pipeline import Dataset, DatasetBatches, Source
-from jaxcv.data.records import from_records
-from jaxcv.data.scenes import open_scenes
+from jaxcv.data.dataset import Dataset, DatasetBatches, Source
+from jaxcv.data.sets.catalogue import SETS, place
+from jaxcv.data.sets.mnist import open_mnist
+from jaxcv.data.sources.records import from_records
+from jaxcv.data.toy.digit_scenes import open_scenes
+from jaxcv.data.toy.digits import open_digits
 from jaxcv.types import UserError
 
 __all__ = [
@@ -47,8 +47,8 @@ def detection_data(
 
     Args:
       data: `digits` (embedded: handwritten digits over photographs), `voc:PATH` (PASCAL VOC folder), `coco:PATH` (COCO
-        JSON, a folder or a file; see `jaxcv.data.coco`) or `yolo:PATH` (text files and a YAML file; see
-        `jaxcv.data.yolo_txt`).
+        JSON, a folder or a file; see `jaxcv.data.formats.coco`) or `yolo:PATH` (text files and a YAML file; see
+        `jaxcv.data.formats.yolo`).
       image_size: side of the network's input image in pixels; None: 128 for digits, 256 for the others.
       classes: class names in order; empty: what the set lists (voc: PATH/classes.txt, or the 20 VOC classes).
       on_error: `raise` at the first faulty file, or `skip` faulty examples, counted and reported.
@@ -68,14 +68,14 @@ def detection_data(
             raise UserError(f"classes={classes}: data=digits has its own ten classes")
         return open_scenes(image_size=size)
     if kind == "voc":
-        from jaxcv.data.voc import open_voc
+        from jaxcv.data.formats.voc import open_voc
 
         return open_voc(path, image_size=size, classes=classes, on_error=on_error)
     if kind == "yolo":
-        from jaxcv.data.yolo_txt import open_yolo
+        from jaxcv.data.formats.yolo import open_yolo
 
         return open_yolo(path, image_size=size, classes=classes, on_error=on_error, hold_out=hold_out)
-    from jaxcv.data.coco import open_coco
+    from jaxcv.data.formats.coco import open_coco
 
     return open_coco(path, image_size=size, classes=classes, on_error=on_error, hold_out=hold_out)
 
@@ -124,7 +124,7 @@ def segmentation_data(
     """Open a set for semantic segmentation: `image` uint8 [b s s c], `mask` uint8 [b s s], 255 where void.
 
     Args:
-      data: `masks:PATH` (folders of images and of masks, see `jaxcv.data.masks`), `camvid:PATH` (the same in SegNet's
+      data: `masks:PATH` (folders of images and of masks, see `jaxcv.data.formats.mask_folders`), `camvid:PATH` (the same in SegNet's
         layout, with its eleven classes), `voc:PATH` (PASCAL VOC's palette masks), `coco:PATH` (COCO JSON with outlines)
         or `yolo:PATH` (text files with polygons); of the last three class 0 is `background`.
       image_size: side of the network's input image in pixels.
@@ -145,27 +145,27 @@ def segmentation_data(
     if void is not None and (kind != "masks" or not 0 <= void <= 255):
         raise UserError(f"void={void}: expected a number from 0 to 255, for masks:PATH alone")
     if kind in ("masks", "camvid"):
-        from jaxcv.data.masks import CAMVID, open_masks
+        from jaxcv.data.formats.mask_folders import CAMVID, open_masks
 
         if kind == "camvid":
             classes, void = classes or CAMVID, 11
         options = {"channels": channels, "classes": classes, "void": void, "on_error": on_error}
         return open_masks(path, image_size=size, **options)
     if kind == "pets":
-        from jaxcv.data.pets import open_pet_masks
+        from jaxcv.data.sets.pets import open_pet_masks
 
         return open_pet_masks(path, image_size=size, channels=channels, on_error=on_error)
     if kind == "voc":
-        from jaxcv.data.voc import open_voc_masks
+        from jaxcv.data.formats.voc import open_voc_masks
 
         if classes:
             raise UserError(f"classes={classes}: the masks of VOC have their own twenty, and the background")
         return open_voc_masks(path, image_size=size, channels=channels, on_error=on_error)
     if kind == "yolo":
-        from jaxcv.data.yolo_txt import open_yolo_masks
+        from jaxcv.data.formats.yolo import open_yolo_masks
 
         return open_yolo_masks(path, image_size=size, channels=channels, classes=classes, on_error=on_error)
-    from jaxcv.data.coco import open_coco_masks
+    from jaxcv.data.formats.coco import open_coco_masks
 
     return open_coco_masks(path, image_size=size, channels=channels, classes=classes, on_error=on_error)
 
@@ -178,7 +178,7 @@ def landmark_data(
 
     Args:
       data: `drawn` (embedded: cartoons of faces, 68 points), `points:PATH` (tables, .csv), `pts:PATH` (.pts files,
-        300-W's; see `jaxcv.data.points` for both), or `coco:PATH` (COCO JSON, see `jaxcv.data.coco_points`).
+        300-W's; see `jaxcv.data.formats.landmarks` for both), or `coco:PATH` (COCO JSON, see `jaxcv.data.formats.coco_points`).
       image_size: side of the network's input image in pixels.
       channels: 1 for grey, 3 for RGB; None: 3.
       on_error: `raise` at the first faulty file, or `skip` faulty examples, counted and reported.
@@ -191,15 +191,15 @@ def landmark_data(
     """
     kind, path = _parse(data, "landmark", ("drawn", "points:PATH", "pts:PATH", "coco:PATH"), on_error, channels)
     if kind == "drawn":
-        from jaxcv.data.drawn_faces import open_drawn_faces
+        from jaxcv.data.toy.cartoon_faces import open_drawn_faces
 
         return open_drawn_faces(image_size=_size(image_size), channels=channels or 3)
     if kind == "coco":
-        from jaxcv.data.coco_points import open_coco_points as open_kind
+        from jaxcv.data.formats.coco_points import open_coco_points as open_kind
     elif kind == "points":
-        from jaxcv.data.points import open_points as open_kind
+        from jaxcv.data.formats.landmarks import open_points as open_kind
     else:
-        from jaxcv.data.points import open_pts as open_kind
+        from jaxcv.data.formats.landmarks import open_pts as open_kind
     return open_kind(path, image_size=_size(image_size), channels=channels or 3, on_error=on_error)
 
 
@@ -211,8 +211,8 @@ def classification_data(
 
     Args:
       data: `digits` (embedded 8x8 digits), `mnist:PATH` (folder with the four IDX files), `cifar10:PATH`,
-        `cifar100:PATH` (as published), `folder:PATH` (one folder a class, see `jaxcv.data.folder`), `faces:PATH`,
-        `omniglot:PATH` (see `jaxcv.data.identities`), `npy:PATH` (see `jaxcv.data.npy`), or `imagenet` (its class names
+        `cifar100:PATH` (as published), `folder:PATH` (one folder a class, see `jaxcv.data.sources.class_folders`), `faces:PATH`,
+        `omniglot:PATH` (see `jaxcv.data.sets.people`), `npy:PATH` (see `jaxcv.data.formats.numpy_arrays`), or `imagenet` (its class names
         alone, for networks that know them).
       image_size: side of the network's input image in pixels.
       channels: 1 for grey, 3 for RGB; None: 1 for digits, mnist, omniglot and npy, 3 for the others.
@@ -233,23 +233,23 @@ def classification_data(
     if kind in ("mnist", "fashion_mnist"):
         return open_mnist(path, image_size=size, channels=channels or 1, fashion=kind == "fashion_mnist")
     if kind in ("cifar10", "cifar100"):
-        from jaxcv.data.cifar import open_cifar
+        from jaxcv.data.sets.cifar import open_cifar
 
         return open_cifar(kind, path, image_size=size, channels=channels or 3, on_error=on_error)
     if kind == "folder":
-        from jaxcv.data.folder import open_folder
+        from jaxcv.data.sources.class_folders import open_folder
 
         return open_folder(path, image_size=size, channels=channels or 3, on_error=on_error)
     if kind == "pets":
-        from jaxcv.data.pets import open_pets
+        from jaxcv.data.sets.pets import open_pets
 
         return open_pets(path, image_size=size, channels=channels or 3, on_error=on_error)
     if kind == "npy":
-        from jaxcv.data.npy import open_npy
+        from jaxcv.data.formats.numpy_arrays import open_npy
 
         return open_npy(path, image_size=size, channels=channels or 1)
     if kind == "imagenet":
-        from jaxcv.data.imagenet import open_imagenet
+        from jaxcv.data.sets.imagenet import open_imagenet
 
         return open_imagenet(image_size=size, channels=channels or 3)
     return _open_identities(kind, path, size, channels, False, on_error)
@@ -264,7 +264,7 @@ def embedding_data(
     No class is in both splits.
 
     Args:
-      data: `faces:PATH` (a folder for each person) or `omniglot:PATH`; see `jaxcv.data.identities`.
+      data: `faces:PATH` (a folder for each person) or `omniglot:PATH`; see `jaxcv.data.sets.people`.
       image_size: side of the network's input image in pixels.
       channels: 1 for grey, 3 for RGB; None: 3 for faces, 1 for omniglot.
       on_error: `raise` at the first faulty file, or `skip` faulty pictures, counted and reported.
@@ -287,7 +287,7 @@ def verification_data(
 
     Args:
       data: `faces:PATH` or `omniglot:PATH`, as for `embedding_data`; or `faces:PATH/pairs.txt`, the list of pairs to
-        test on. See `jaxcv.data.pairs`.
+        test on. See `jaxcv.data.sets.pairs`.
       image_size: side of the network's input image in pixels.
       channels: 1 for grey, 3 for RGB; None: 3 for faces, 1 for omniglot.
       on_error: `raise` at the first faulty file, or `skip` faulty pictures, counted and reported.
@@ -298,7 +298,7 @@ def verification_data(
     Raises:
       UserError: no such kind of set.
     """
-    from jaxcv.data.pairs import open_pairs
+    from jaxcv.data.sets.pairs import open_pairs
 
     kind, path = _parse(data, "verification", ("faces:PATH", "omniglot:PATH"), on_error, channels)
     channels = channels or (1 if kind == "omniglot" else 3)
@@ -317,14 +317,14 @@ def window_data(
     """Open windows with and without an object: `image` uint8 [b s s c], `label` int32 [b], 1 for the object.
 
     What a classifier learns from that is to scan pictures; files to predict on are read whole. See
-    `jaxcv.data.window_sets`.
+    `jaxcv.data.toy.digit_windows`.
 
     Args:
-      data: `digits` (embedded: digits over photographs) or `npy:PATH` (pictures of two classes, see `jaxcv.data.npy`).
+      data: `digits` (embedded: digits over photographs) or `npy:PATH` (pictures of two classes, see `jaxcv.data.formats.numpy_arrays`).
       image_size: side of a window in pixels.
       channels: 1 for grey, 3 for RGB.
       photographs: of npy, folders and lists of pictures that show no object, of which every fifth is for testing;
-        none: scikit-learn's two, for training alone. See `jaxcv.data.picture_windows`.
+        none: scikit-learn's two, for training alone. See `jaxcv.data.sets.photographs`.
       squares: of npy, how many squares of photographs there are to train on as windows without object; 0 for none.
 
     Returns:
@@ -340,10 +340,10 @@ def window_data(
     if kind == "digits":
         if photographs:
             raise UserError(f"photographs={photographs}: data=digits has its own")
-        from jaxcv.data.window_sets import open_scene_windows
+        from jaxcv.data.toy.digit_windows import open_scene_windows
 
         return open_scene_windows(image_size=size, channels=channels)
-    from jaxcv.data.picture_windows import open_picture_windows
+    from jaxcv.data.sets.photographs import open_picture_windows
 
     return open_picture_windows(path, image_size=size, channels=channels, photographs=places, squares=squares)
 
@@ -351,7 +351,7 @@ def window_data(
 def _open_identities(
     kind: str, path: Path, size: int, channels: int | None, apart: bool, on_error: str
 ) -> tuple[Dataset, Dataset]:
-    from jaxcv.data.identities import open_faces, open_omniglot
+    from jaxcv.data.sets.people import open_faces, open_omniglot
 
     if kind == "faces":
         return open_faces(path, image_size=size, channels=channels or 3, apart=apart, on_error=on_error)

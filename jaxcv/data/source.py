@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxcv.data.images import Progress
+from jaxcv.data.io.images import Progress
 from jaxcv.types import Batch
 
 

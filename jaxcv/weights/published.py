@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from jaxcv import runtime
-from jaxcv.download import Progress, download
+from jaxcv.data.io.download import Progress, download
 from jaxcv.types import UserError
 
 SERVER = "https://download.pytorch.org/models/"
