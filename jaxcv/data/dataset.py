@@ -4,7 +4,7 @@ A `Source` knows one split of one data set and reads examples by index. A `Datas
 `batches(b, seed=0)` is endless and shuffled, for training; `batches(b)` is one pass in order, for evaluation, its last
 batch padded with zeros. Every batch carries `example_valid` [b], False on padding.
 
-The example at place `i` of epoch `e` is a function of `(seed, e, i)` alone: not of the number of reading threads, nor
+Example `i` of epoch `e` is a function of `(seed, e, i)` alone: not of the number of reading threads, nor
 of hosts (each host reads its own rows of the same batch). Training batches run across the end of an epoch, so every
 one is full. Nothing is read, and `seed` is not looked at, before the first batch is asked for: inside a jit trace it
 may be a tracer.
@@ -23,8 +23,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxcv.data.io.images import Progress
-from jaxcv.data.source import Source, WindowedSource
-from jaxcv.data.sources.cached_features import Extractor, FeatureSource
+from jaxcv.data.source import BoxedSource, Source, WindowedSource
+from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
 from jaxcv.ops import kmeans_anchor_boxes
 from jaxcv.types import Batch, Scalar, UserError
 
@@ -69,7 +69,7 @@ class Dataset:
           batch_size: examples of one batch over all hosts.
           seed: makes the order of a training run: endless and shuffled. None: one pass in order, for evaluation.
           min_area: of class folders, for training: show a random window of each picture, another one in each epoch, cut
-            out of the file at full resolution. It has between this share of the picture's area and all of it; in
+            out of the file at full resolution. It has between this fraction of the picture's area and all of it; in
             (0, 1], 0.08 in most papers. None: the whole picture, fitted once and kept in memory.
           max_ratio: the window's width by height is between 1 / max_ratio and this; at least 1.
           num_threads: threads that read ahead; 0 reads when asked. Batches are the same for any number.
@@ -79,7 +79,7 @@ class Dataset:
         """
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size}: expected at least 1")
-        if min_area is not None and not isinstance(self.source, WindowedSource):
+        if min_area is not None and not (isinstance(self.source, WindowedSource) and self.source.has_windows()):
             raise UserError(f"min_area={min_area}: windows are cut out of class folders only; use augment.warp")
         if min_area is not None and seed is None:
             raise UserError(f"min_area={min_area}: windows are for training, and need a seed")
@@ -92,7 +92,8 @@ class Dataset:
         """
         if k not in self._anchor_boxes:
             with jax.ensure_compile_time_eval():
-                boxes = kmeans_anchor_boxes(jnp.asarray(self.source.box_sizes()), k=k)
+                sizes = self.source.box_sizes() if isinstance(self.source, BoxedSource) else np.zeros((0, 2))
+                boxes = kmeans_anchor_boxes(jnp.asarray(sizes, jnp.float32), k=k)
                 self._anchor_boxes[k] = np.asarray(boxes, np.float32)
         return self._anchor_boxes[k]
 
@@ -105,7 +106,7 @@ class Dataset:
           extract: a frozen network, see `jaxcv.weights.extractor`; feed the trained part with `inputs=("features",)`.
         """
         if extract not in self._featured:
-            self._featured[extract] = Dataset(FeatureSource(self.source, extract), self.image_size, self.mirrors)
+            self._featured[extract] = Dataset(CachedFeatures(self.source, extract), self.image_size, self.mirrors)
         return self._featured[extract]
 
     def describe(self) -> list[str]:
@@ -151,13 +152,13 @@ class DatasetBatches:
 
     def prepare(self, progress: Progress | None = None) -> None:
         """What must be computed once before the first batch; see `jaxcv.types.Batches.prepare`."""
-        if isinstance(self.source, FeatureSource):
-            self.source.prepare(progress)
+        if isinstance(self.source, CachedFeatures):
+            self.source.features(progress)
 
     def fields_of(self, image: np.ndarray) -> Batch:
         """A batch of one that a model can be fed, from an image of `read_image`."""
         fields = {"image": image[None]}
-        if isinstance(self.source, FeatureSource):
+        if isinstance(self.source, CachedFeatures):
             fields["features"] = np.asarray(self.source.extract(fields["image"]))
         return fields
 
@@ -178,14 +179,14 @@ class DatasetBatches:
         windows = {} if self.min_area is None else _window_options(float(self.min_area), float(self.max_ratio))
 
         def fetch(number: int) -> Batch:
-            places = np.arange(number * self.batch_size, (number + 1) * self.batch_size)[rows]
+            positions = np.arange(number * self.batch_size, (number + 1) * self.batch_size)[rows]
             if seed is None:
-                return _pad(self.source.read(places[places < size]), len(places))
-            epochs, places = np.divmod(places, size)
-            indices, uniform = np.empty_like(places), np.empty((len(places), 4))
+                return _pad(self.source.read(positions[positions < size]), len(positions))
+            epochs, positions = np.divmod(positions, size)
+            indices, uniform = np.empty_like(positions), np.empty((len(positions), 4))
             for epoch in range(epochs[0], epochs[-1] + 1):
                 here = epochs == epoch
-                indices[here] = epoch_order(size, seed=seed, epoch=epoch)[places[here]]
+                indices[here] = epoch_order(size, seed=seed, epoch=epoch)[positions[here]]
                 if windows:
                     uniform[here] = epoch_uniform(size, seed=seed, epoch=epoch)[indices[here]]
             if windows and isinstance(self.source, WindowedSource):
@@ -205,7 +206,7 @@ def _pad(batch: Batch, rows: int) -> Batch:
 
 def _window_options(min_area: float, max_ratio: float) -> dict[str, float]:
     if not 0 < min_area <= 1:
-        raise UserError(f"min_area={min_area:g}: expected a share of the picture, above 0 and up to 1")
+        raise UserError(f"min_area={min_area:g}: expected a fraction of the picture, above 0 and up to 1")
     if not 1 <= max_ratio < math.inf:
         raise UserError(f"max_ratio={max_ratio:g}: expected at least 1")
     return {"min_area": min_area, "max_ratio": max_ratio}

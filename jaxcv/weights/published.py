@@ -9,8 +9,8 @@ but for googlenet and inception_v3, which expect a mean and a standard deviation
 from difflib import get_close_matches
 from pathlib import Path
 
-from jaxcv import runtime
 from jaxcv.data.io.download import Progress, download
+from jaxcv.data.io.paths import cache_folder
 from jaxcv.types import UserError
 
 SERVER = "https://download.pytorch.org/models/"
@@ -65,6 +65,6 @@ def fetch(name: str, *, folder: str | Path | None = None, progress: Progress | N
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"no published weights {name!r}: {hint}there are {', '.join(FILES)}")
     file = FILES[name.removesuffix(":v1")]
-    place = Path(folder).expanduser() if folder is not None else runtime.cache_folder() / "weights"
+    place = Path(folder).expanduser() if folder is not None else cache_folder() / "weights"
     digest = file.removesuffix(".pth").rpartition("-")[2]
     return download(SERVER + file, to=place / file, sha256=digest, progress=progress)

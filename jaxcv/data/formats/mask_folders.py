@@ -16,7 +16,7 @@ or ignore. Void becomes 255, classes are counted from 0 without gaps. A number t
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,21 +24,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxcv.data.dataset import Dataset
-from jaxcv.data.example import TEST_NAMES, Collection, Collector, find_faults, split_word
+from jaxcv.data.example import Collector, Example, Scan, find_faults
 from jaxcv.data.io.images import read_mask
-from jaxcv.data.io.text import (
-    find_folder,
-    list_folder,
-    list_names,
-    list_pictures,
-    read_lines,
-    read_names,
-    read_yaml,
-    shown,
-    wrong_name,
-)
-from jaxcv.data.sources.masked import IGNORE, MaskedImages, MaskExample, check_mask
+from jaxcv.data.io.paths import choose_splits, find_folder, list_pictures, split_word, walk
+from jaxcv.data.io.text import Where, list_names, read_lines, read_names, read_yaml, shown, wrong_name
+from jaxcv.data.outlines import IGNORE
 from jaxcv.types import DataError
 
 CAMVID = (
@@ -48,34 +38,9 @@ CAMVID = (
 _MASK_FOLDER = re.compile(
     r"(?:.*[_-])?(?:mask|label|annot|annotation|gt|groundtruth|segmentationclass|trimap)s?(?:[_-].*|\d*)|[a-z]+annot"
 )
-_LEFT_OUT = re.compile(r"panoptic.*|.*instance.*|segmentationobject|__macosx|\..*")
+_LEFT_OUT = r"panoptic.*|.*instance.*|segmentationobject|__macosx"
 _ENDING = re.compile(r"(.+)[_-](?:mask|labels?|l|gt|seg|segmentation|annot|labelids)", re.IGNORECASE)
 _VOID = re.compile("void|unlabell?ed|ignored?", re.IGNORECASE)
-_DEPTH = 6
-
-
-def open_masks(
-    folder: Path,
-    *,
-    image_size: int,
-    channels: int = 3,
-    classes: tuple[str, ...] = (),
-    void: int | None = None,
-    on_error: str = "raise",
-) -> tuple[Dataset, Dataset]:
-    """Open folders of images and masks: the train and the test split. Files are read when first needed.
-
-    Args:
-      folder: see the module.
-      image_size: side of the square that images and masks are squashed to, in pixels.
-      channels: 3 for RGB, 1 for grey.
-      classes: class names in order of their number in the masks, without the void one; empty: see the module.
-      void: the number that stands for void, besides 255.
-      on_error: `raise`, or `skip` pairs of which a file is faulty.
-    """
-    scan = partial(scan_masks, folder, classes, void, on_error == "skip")
-    train, test = (Dataset(MaskedImages(split, image_size, channels, scan), image_size) for split in ("train", "test"))
-    return train, test
 
 
 class Labels(NamedTuple):
@@ -112,8 +77,8 @@ def number_labels(names: tuple[str, ...], numbers: list[int] | None = None, *, v
 
 
 @cache
-def scan_masks(folder: Path, classes: tuple[str, ...], void: int | None, skip: bool) -> Collection:
-    """List the pairs of both splits; where there are no class names, read every mask."""
+def scan_masks(folder: Path, classes: tuple[str, ...], void: int | None, skip: bool) -> Scan:
+    """List the pairs of both splits; `void` is a number that stands for void, besides 255."""
     find_folder(folder, "data=masks:PATH needs a folder with folders of images and of masks")
     collector = Collector(folder, skip=skip)
     pairs = _pairs(folder, collector)
@@ -122,10 +87,10 @@ def scan_masks(folder: Path, classes: tuple[str, ...], void: int | None, skip: b
     labels = labels or _occurring(masks, void, collector)
     for split, found in pairs.items():
         for image, mask in found:
-            collector.examples[split].append(MaskExample(image, mask, None, partial(labels.read, mask)))
+            collector.examples[split].append(Example(image, Where(mask), mask=partial(labels.read, mask)))
     if "test" not in pairs:
-        collector.hold_out(lambda e: e.image.relative_to(folder).as_posix())
-    return collector.finish(labels.names, partial(check_mask, classes=len(labels.names), thorough=True))
+        collector.hold_out()
+    return collector.finish(labels.names)
 
 
 class _Pictures(NamedTuple):
@@ -134,36 +99,35 @@ class _Pictures(NamedTuple):
     images: dict[str, Path]
     masks: dict[str, Path]
 
+    def match(self) -> list[tuple[Path, Path]]:
+        """Images and their masks."""
+        masks = {match[1]: path for stem, path in self.masks.items() if (match := _ENDING.fullmatch(stem))}
+        masks |= self.masks
+        return [(image, masks[stem]) for stem, image in self.images.items() if stem in masks]
+
 
 def _pairs(folder: Path, collector: Collector) -> dict[str, list[tuple[Path, Path]]]:
     """Images and their masks by split, `train` alone where the set has no split."""
     found: dict[str, _Pictures] = {}
-    for place in _walk(folder, folder, _DEPTH):
-        parts = [part.lower() for part in place.relative_to(folder).parts]
-        pictures = found.setdefault(split_word(place.relative_to(folder)), _Pictures({}, {}))
+    for inside in walk(folder, folder, leave_out=_LEFT_OUT):
+        parts = [part.lower() for part in inside.relative_to(folder).parts]
+        pictures = found.setdefault(split_word(inside.relative_to(folder)), _Pictures({}, {}))
         is_mask = any(_MASK_FOLDER.fullmatch(part) for part in parts)
-        for path in (here := list_pictures(place, folder)).values():
-            ending = _ENDING.fullmatch(path.stem)
-            of = ending[1] if ending else path.stem
-            beside = of != path.stem and any(Path(name).stem == of for name in here)  # a mask among the images
-            kind, stem = (pictures.masks, path.stem) if is_mask else (pictures.images, path.stem)
-            if beside:
-                kind, stem = pictures.masks, of
+        here = list_pictures(inside, folder)
+        for path in here.values():
+            kind, stem = (pictures.masks if is_mask else pictures.images), path.stem
+            if (ending := _ENDING.fullmatch(stem)) and any(Path(name).stem == ending[1] for name in here):
+                kind, stem = pictures.masks, ending[1]  # a mask among the images
             if stem in kind:
                 raise DataError(f"{kind[stem]} has the same name; keep one, or move one out of {folder}", file=path)
             kind[stem] = path
-    matched = {word: _match(pictures) for word, pictures in found.items()}
-    test = next((word for word in TEST_NAMES if matched.get(word)), None)
-    if matched.get("train") and test:
-        used = {"train": "train", "test": test}
-    else:
-        used = {"train": next((word for word, pairs in matched.items() if pairs), "")}
-    if not matched.get(used["train"]):
-        heard = (
-            f"{sum(len(p.images) for p in found.values())} images, {sum(len(p.masks) for p in found.values())} masks"
-        )
-        message = f"no image with a mask of the same name ({heard}); masks lie in a folder called masks or labels"
-        raise DataError(message, file=folder)
+    matched = {word: pictures.match() for word, pictures in found.items()}
+    there = [word for word, pairs in matched.items() if pairs]
+    used = choose_splits(there) or dict(zip(["train"], ["train"] if "train" in there else there, strict=False))
+    if not used:
+        images, masks = (sum(len(pictures[i]) for pictures in found.values()) for i in (0, 1))
+        message = f"no image with a mask of the same name ({images} images, {masks} masks)"
+        raise DataError(f"{message}; masks lie in a folder called masks or labels", file=folder)
     for word, pictures in found.items():
         split = "test" if word == used.get("test") else "train"
         for i, (kind, other) in enumerate((("images", "a mask"), ("masks", "an image"))):
@@ -174,20 +138,6 @@ def _pairs(folder: Path, collector: Collector) -> dict[str, list[tuple[Path, Pat
         if matched[word] and word not in used.values():
             collector.say("train", f"{len(matched[word]):,} pairs not used: {word or 'those in no folder of a split'}")
     return {split: matched[word] for split, word in used.items()}
-
-
-def _walk(folder: Path, root: Path, depth: int) -> Iterator[Path]:
-    """The folder and those below it, but for those left out."""
-    yield folder
-    for entry in list_folder(folder, root) if depth else []:
-        if entry.is_dir() and not _LEFT_OUT.fullmatch(entry.name.lower()):
-            yield from _walk(Path(entry.path), root, depth - 1)
-
-
-def _match(pictures: _Pictures) -> list[tuple[Path, Path]]:
-    masks = {match[1]: path for stem, path in pictures.masks.items() if (match := _ENDING.fullmatch(stem))}
-    masks |= pictures.masks
-    return [(image, masks[stem]) for stem, image in pictures.images.items() if stem in masks]
 
 
 def _listed(folder: Path, root: Path, void: int | None) -> Labels | None:
@@ -201,21 +151,23 @@ def _listed(folder: Path, root: Path, void: int | None) -> Labels | None:
             content = read_yaml(file)
             names = content.get("names", content.get("classes"))
             names = dict(enumerate(names)) if isinstance(names, list) else names
-            if not isinstance(names, dict) or not names:
-                continue
-            for number, name in names.items():
-                if type(number) is not int or not 0 <= number < 256 or not isinstance(name, str):
-                    what = f"class {shown(number)}: {shown(name)}, expected a number from 0 to 255 and a name"
-                    raise DataError(f"{what}; correct it", file=file)
-                if fault := wrong_name(name):
-                    raise DataError(f"class {number}: {fault}", file=file)
-            if len(real := [name for name in names.values() if not _VOID.fullmatch(name)]) > len({*real}):
-                twice = max(real, key=real.count)
-                raise DataError(f"class {shown(twice)} is listed twice; rename one", file=file)
-            return number_labels(tuple(names.values()), list(names), void=void)
+            if isinstance(names, dict) and names:
+                _check_names(names, file)
+                return number_labels(tuple(names.values()), list(names), void=void)
         if folder == root:
             return None
         folder = folder.parent
+
+
+def _check_names(names: dict, file: Path) -> None:
+    for number, name in names.items():
+        if type(number) is not int or not 0 <= number < 256 or not isinstance(name, str):
+            what = f"class {shown(number)}: {shown(name)}, expected a number from 0 to 255 and a name"
+            raise DataError(f"{what}; correct it", file=file)
+        if fault := wrong_name(name):
+            raise DataError(f"class {number}: {fault}", file=file)
+    if len(real := [name for name in names.values() if not _VOID.fullmatch(name)]) > len({*real}):
+        raise DataError(f"class {shown(max(real, key=real.count))} is listed twice; rename one", file=file)
 
 
 def _colored(file: Path) -> Labels:

@@ -7,41 +7,15 @@ line. Every fifth picture is for testing.
 scikit-image's `lfw_subset.npy` needs no labels: of its 200 pictures the first 100 are faces, the others are not.
 """
 
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from jaxcv.data.dataset import Dataset
-from jaxcv.data.io.images import resize_images
-from jaxcv.data.io.text import find_folder, holds, list_folder, one_line, read_names
-from jaxcv.data.sources.in_memory import Labelled, LabelledImages
+from jaxcv.data.io.paths import find_folder, holds, list_folder
+from jaxcv.data.io.text import one_line, read_names
+from jaxcv.data.sources.in_memory import Labelled, every_fifth
 from jaxcv.types import DataError
-
-
-def open_npy(path: Path, *, image_size: int, channels: int = 1) -> tuple[Dataset, Dataset]:
-    """Open an array of pictures: the train and the test split. The file is read when first needed.
-
-    Args:
-      path: folder or file; see the module.
-      image_size: side of the square that pictures are resized to, in pixels.
-      channels: 1 for grey, 3 for RGB.
-    """
-    train, test = (
-        Dataset(
-            LabelledImages(
-                split,
-                partial(_names, path),
-                image_size,
-                load=partial(_load, path, split),
-                fit=partial(resize_images, size=image_size),
-                channels=channels,
-            ),
-            image_size,
-        )
-        for split in ("train", "test")
-    )
-    return train, test
 
 
 def _read(file: Path) -> np.ndarray:
@@ -54,9 +28,8 @@ def _read(file: Path) -> np.ndarray:
         # Mapped, a header that promises more than the file holds is found before room is made for it.
         return np.array(np.load(file, mmap_mode="r", allow_pickle=False))
     except Exception as error:  # a header is Python's syntax, and fails in all its ways
-        raise DataError(
-            f"no array that can be read ({one_line(error)}); save it anew with np.save", file=file
-        ) from None
+        message = f"no array that can be read ({one_line(error)}); save it anew with np.save"
+        raise DataError(message, file=file) from None
 
 
 @cache
@@ -74,11 +47,10 @@ def _find(path: Path) -> Path:
 @cache
 def _everything(path: Path) -> Labelled:
     file = _find(path)
-    images = _read(file)
+    images, listed = _read(file), file.with_name("labels.npy")
     if images.ndim not in (3, 4) or 0 in images.shape or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise DataError(
-            f"shape {images.shape}, expected pictures [n h w], [n h w 1] or [n h w 3]; save it anew", file=file
-        )
+        message = f"shape {images.shape}, expected pictures [n h w], [n h w 1] or [n h w 3]; save it anew"
+        raise DataError(message, file=file)
     if images.dtype.kind == "f":
         if not (images >= 0).all() or not (images <= 1).all():  # not so either for NaN
             raise DataError("floats below 0, above 1 or NaN, expected 0 to 1; divide by the largest", file=file)
@@ -87,18 +59,15 @@ def _everything(path: Path) -> Labelled:
         raise DataError(f"{images.dtype} values, expected uint8 or floats from 0 to 1; convert them", file=file)
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
-    if (listed := file.with_name("labels.npy")).is_file():
+    if listed.is_file():
         labels = _read(listed)
     elif file.name == "lfw_subset.npy" and len(images) == 200:
         return images, np.repeat(np.array([1, 0], np.int32), 100)
     else:
         raise DataError("there is no labels.npy beside it; add the class index of each picture", file=file)
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        message = (
-            f"{labels.dtype} of shape {labels.shape}, expected a whole number for each of {len(images):,} pictures; "
-            "save it anew"
-        )
-        raise DataError(message, file=listed)
+        what = f"{labels.dtype} of shape {labels.shape}, expected a whole number for each of {len(images):,} pictures"
+        raise DataError(f"{what}; save it anew", file=listed)
     if labels.min() < 0 or labels.max() >= 100_000:
         message = f"labels from {labels.min()} to {labels.max()}, expected class indices from 0; number them anew"
         raise DataError(message, file=listed)
@@ -106,9 +75,9 @@ def _everything(path: Path) -> Labelled:
 
 
 @cache
-def _names(path: Path) -> tuple[str, ...]:
-    file = _find(path)
-    labels = _everything(path)[1]
+def array_names(path: Path) -> tuple[str, ...]:
+    """The class names."""
+    file, labels = _find(path), _everything(path)[1]
     if (listed := file.with_name("classes.txt")).exists():
         names = read_names(listed)
         if len(names) <= labels.max():
@@ -120,11 +89,7 @@ def _names(path: Path) -> tuple[str, ...]:
 
 
 @cache
-def _load(path: Path, split: str) -> Labelled:
-    _names(path)
-    images, labels = _everything(path)
-    test = np.arange(len(labels)) % 5 == 4
-    chosen = test if split == "test" else ~test
-    if not chosen.any():
-        raise DataError(f"{len(labels)} pictures, of which none is left for {split}; add some", file=path)
-    return images[chosen], labels[chosen]
+def load_array(path: Path, split: str) -> Labelled:
+    """One split: every fifth picture is for testing."""
+    array_names(path)
+    return every_fifth(_everything(path), split, path)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxcv.data.io.text import join, one_line
+from jaxcv.data.io.paths import join
+from jaxcv.data.io.text import one_line
 from jaxcv.types import DataError, UserError
 
 _RATIO, _ROOM = 64, 2**27
@@ -39,9 +40,8 @@ def unpack(archive: Path, *, to: Path, only: str = "") -> None:
             if count >= _MEMBERS:
                 raise DataError(f"refused: more than {_MEMBERS:,} members; fetch it anew", file=archive)
             inside = name.replace("\\", "/").partition("/")[2]
-            if stream is None or not inside.startswith(only):
-                continue
-            room = _write(stream, path, room, archive)
+            if stream is not None and inside.startswith(only):
+                room = _write(stream, path, room, archive)
     except (DataError, UserError):
         raise
     except Exception as error:  # damaged archives fail in every way
@@ -63,7 +63,7 @@ def _members(archive: Path) -> Iterator[tuple[str, Any]]:
         return
     with tarfile.open(archive) as file:
         for member in file:
-            if not (member.isfile() or member.isdir()):
+            if not (member.isfile() or member.isdir()):  # stricter than tarfile's data filter, which lets links in
                 raise DataError(f"refused: {one_line(member.name)!r} is no file; fetch it anew", file=archive)
             yield member.name, file.extractfile(member) if member.isfile() else None
 

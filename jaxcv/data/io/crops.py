@@ -1,51 +1,70 @@
-"""Random windows of image files: decoded, cut and resized to the network's input, as fast as a thread can.
+"""Regions of image files, resized to the network's input, bilinear with antialiasing.
 
-A window has a random area, ratio and place in its picture (`augment.warp` does the same to pictures that are read
-already, and so as small as the network's input): here it is cut out of the file at its full resolution. Of a window at
-least twice as large as wanted the file is decoded at, or averaged to, a half, quarter or eighth first; what remains is
-bilinear between the two nearest pixels each way.
+A region is left, top, width and height in pixels of the file; where it reaches beyond the picture it is black. Boxes
+and masks need the `whole` picture, classes its `middle`, points a square, and training on classes may show a `window`.
 
-With OpenCV (`pip install 'jaxcv-research[fast]'`) that is faster. The bytes are the same without it: both use
-libjpeg-turbo, and the resizing is OpenCV's `INTER_LINEAR_EXACT`, which is written here in C and in numpy too.
+A JPEG much larger than wanted is decoded at a half, quarter or eighth of its size, which costs a fraction of the time;
+other files are averaged down by whole factors first.
 
 References:
-  Szegedy et al., Going deeper with convolutions, https://arxiv.org/abs/1409.4842, section 6.
+  Windows: Szegedy et al., Going deeper with convolutions, https://arxiv.org/abs/1409.4842, section 6.
 """
 
-import ctypes
-import importlib
-import importlib.util
-import io
 import math
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8, UInt16
+from jaxtyping import Float, UInt8
 
-from jaxcv import native
-from jaxcv.data.io.images import convert_image, open_image
-from jaxcv.data.io.text import read_bytes
+from jaxcv.data.io.images import convert_image, open_image, to_array
 
-_SCALES = (8, 4, 2, 1)
-_TAIL = 4096  # bytes in which a whole JPEG has its end marker
+Size = tuple[int, int]
+"""Width and height."""
+Region = tuple[int, int, int, int]
+"""Left, top, width and height."""
+MARGIN = 1.25
+"""Side of the square around an object, by the longer side of its box."""
 
 
-def place_window(
-    uniform: Float[np.ndarray, "4"], size: tuple[int, int], *, min_area: float, max_ratio: float
-) -> tuple[int, int, int, int]:
-    """A window in a picture, in whole pixels of it.
+def whole(size: Size) -> Region:
+    """All of a picture."""
+    return 0, 0, *size
+
+
+def square(size: Size) -> Region:
+    """All of a picture, in the middle of a square."""
+    side = max(size)
+    return (size[0] - side) // 2, (size[1] - side) // 2, side, side
+
+
+def middle(size: Size, *, at_least: int, fraction: float = 1.0) -> Region:
+    """The centre square of a picture: `fraction` of its shorter side, in whole pixels.
+
+    All of the shorter side where that fraction would have fewer pixels than `at_least`: a small picture is used whole,
+    not cut and then enlarged.
+    """
+    shorter = min(size)
+    side = int(fraction * shorter) if int(fraction * shorter) >= at_least else shorter
+    return (size[0] - side) // 2, (size[1] - side) // 2, side, side
+
+
+def around(box: tuple[float, float, float, float]) -> Region:
+    """The square around a box x0, y0, x1, y1 in pixels, `MARGIN` times as large as its longer side."""
+    side = max(8, round(MARGIN * max(box[2] - box[0], box[3] - box[1])))
+    return round((box[0] + box[2] - side) / 2), round((box[1] + box[3] - side) / 2), side, side
+
+
+def window(size: Size, uniform: Float[np.ndarray, "4"], *, min_area: float, max_ratio: float) -> Region:
+    """A random part of a picture, of at least one pixel.
 
     Args:
-      uniform: numbers in [0, 1) for area, ratio, and place along x and y.
-      size: width and height of the picture.
-      min_area: the window has between this share of the picture's area and all of it, evenly; in (0, 1].
+      size: of the picture.
+      uniform: numbers in [0, 1) for area, ratio, and position along x and y.
+      min_area: the window has between this fraction of the picture's area and all of it, evenly; in (0, 1].
       max_ratio: its width by height is between 1 / max_ratio and this, evenly on a log scale; at least 1. A side that
         would not fit is the picture's.
-
-    Returns:
-      Left, top, width and height; at least one pixel.
     """
     width, height = size
     area = width * height * (1 - float(uniform[0]) * (1 - min_area))
@@ -55,118 +74,55 @@ def place_window(
     return int(float(uniform[2]) * (width - w + 1)), int(float(uniform[3]) * (height - h + 1)), w, h
 
 
-def read_window(
-    path: str | Path,
-    uniform: Float[np.ndarray, "4"],
-    *,
-    size: int,
-    min_area: float,
-    max_ratio: float,
-    channels: int = 3,
-) -> UInt8[np.ndarray, "s s c"]:
-    """A random window of one image file, resized to `size` by `size`.
+def resize_region(image: Any, region: Region, *, size: int, scale: int = 1, gap: float = 2.0) -> Any:
+    """A region of a Pillow image that was decoded at 1 / `scale` of its size, as one of `size` by `size`."""
+    from PIL import Image
+
+    left, top, width, height = region
+    box = (left / scale, top / scale, (left + width) / scale, (top + height) / scale)
+    if scale == 1 and (min(left, top) < 0 or box[2] > image.width or box[3] > image.height):
+        image, box = image.crop((left, top, left + width, top + height)), (0, 0, width, height)
+    if image.size == (size, size) and box == (0, 0, size, size):
+        return image
+    return image.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=gap)
+
+
+def read_region(
+    path: str | Path, region: Callable[[Size], Region], *, size: int, channels: int = 3, gap: float = 2.0
+) -> tuple[UInt8[np.ndarray, "s s c"], Size]:
+    """A region of one image file, resized to `size` by `size`.
 
     Args:
       path: the file.
-      uniform: numbers in [0, 1) that choose the window; see `place_window`.
+      region: gives the region for the picture's size.
       size: side of the result, in pixels.
-      min_area: see `place_window`.
-      max_ratio: see `place_window`.
       channels: 3 for RGB, 1 for grey.
+      gap: what is decoded or averaged at less than its size still has so many times the pixels wanted along each side:
+        2 differs little from the resizing of the whole, 1 is faster.
+
+    Returns:
+      The pixels, and the file's own width and height.
 
     Raises:
       DataError: missing, not an image, truncated or damaged.
     """
-    data = read_bytes(Path(path))
-    with open_image(Path(path), io.BytesIO(data)) as file:
-        left, top, w, h = place_window(uniform, file.size, min_area=min_area, max_ratio=max_ratio)
-        scale = next(k for k in _SCALES if k == 1 or min(w, h) // k >= size)
-        pixels = _decode_fast(data, file, scale) if channels == 3 else None
-        reverse = pixels is not None
-        if pixels is None:
-            pixels = _decode(file, scale, channels)
-    rows, columns = (
-        slice(start // scale, max(start // scale + 1, (start + side) // scale)) for start, side in ((top, h), (left, w))
-    )
-    out = resize_bilinear(pixels[rows, columns], size=size)
-    return _opencv().cvtColor(out, _opencv().COLOR_BGR2RGB) if reverse else out
+    with open_image(Path(path)) as file:
+        whole_size = file.size
+        left, top, width, height = found = region(whole_size)
+        scale = 1
+        if min(left, top) >= 0 and left + width <= whole_size[0] and top + height <= whole_size[1]:
+            scale = next(k for k in (8, 4, 2, 1) if k == 1 or min(width, height) // k >= gap * size)
+        if scale > 1:
+            file.draft(file.mode, (whole_size[0] // scale, whole_size[1] // scale))  # does nothing but to a JPEG
+            scale = scale if file.size != whole_size else 1
+        image = resize_region(convert_image(file, channels), found, size=size, scale=scale, gap=gap)
+        return to_array(image), whole_size
 
 
-def _decode(file: Any, scale: int, channels: int) -> UInt8[np.ndarray, "h w c"]:
-    """All of a file that Pillow has open, at 1 / scale of its size."""
-    whole = file.size
-    if scale > 1:
-        file.draft(file.mode, (whole[0] // scale, whole[1] // scale))  # does nothing but to a JPEG
-    drafted = file.size != whole
-    image = convert_image(file, channels)
-    if scale > 1 and not drafted:
-        image = image.reduce(scale)
-    pixels = np.asarray(image, np.uint8)
-    return pixels[..., None] if channels == 1 else pixels
-
-
-def _decode_fast(data: bytes, file: Any, scale: int) -> UInt8[np.ndarray, "h w 3"] | None:
-    """The same in BGR, by OpenCV; None where it is not installed, or where the file is for Pillow to judge."""
-    cv2 = _opencv()
-    if cv2 is None or file.format != "JPEG" or file.mode not in ("L", "RGB") or b"\xff\xd9" not in data[-_TAIL:]:
-        return None
-    flag = {1: cv2.IMREAD_COLOR, **{k: getattr(cv2, f"IMREAD_REDUCED_COLOR_{k}") for k in _SCALES[:3]}}[scale]
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    expected = tuple(-(-side // scale) for side in reversed(file.size))
-    return pixels if pixels is not None and pixels.shape[:2] == expected else None
-
-
-def resize_bilinear(image: UInt8[np.ndarray, "h w c"], *, size: int) -> UInt8[np.ndarray, "s s c"]:
-    """An image resized to `size` by `size`, each pixel from the four around its place, in fixed point numbers.
-
-    Meant for sides of up to twice `size`: of larger ones some pixels count for nothing.
-    """
-    if (cv2 := _opencv()) is not None:
-        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR_EXACT).reshape(size, size, -1)
-    if (compiled := _compiled()) is not None and image.strides[1:] == (image.shape[2], 1):
-        taps = [np.concatenate(pair) for pair in zip(*(_taps(side, size) for side in image.shape[1::-1]), strict=True)]
-        out = np.empty((size, size, image.shape[2]), np.uint8)
-        if compiled(
-            image.ctypes.data, image.strides[0], *(t.ctypes.data for t in taps), *out.shape[1:], out.ctypes.data
-        ):
-            raise MemoryError
-        return out
-    return _resize(image, size=size)
-
-
-def _resize(image: UInt8[np.ndarray, "h w c"], *, size: int) -> UInt8[np.ndarray, "s s c"]:
-    near, far, share = _taps(image.shape[1], size)
-    share = share[None, :, None]
-    lines = np.take(image, near, 1) * (256 - share) + np.take(image, far, 1) * share  # uint16: 255 * 256 at most
-    near, far, share = _taps(image.shape[0], size)
-    share = share.astype(np.uint32)[:, None, None]
-    return ((lines[near] * (256 - share) + lines[far] * share + 2**15) >> 16).astype(np.uint8)
-
-
-def _taps(side: int, size: int) -> tuple[Int[np.ndarray, "s"], Int[np.ndarray, "s"], UInt16[np.ndarray, "s"]]:
-    """The two pixels around each place on a side, and the share of the second in 256ths."""
-    place = (np.arange(size) + 0.5) * (side / size) - 0.5
-    first = np.floor(place).astype(np.int64)
-    share = np.rint((place - first) * 256).astype(np.uint16)
-    return np.clip(first, 0, side - 1), np.clip(first + 1, 0, side - 1), share
-
-
-@cache
-def _opencv() -> Any:
-    """The module, or None where it is not installed."""
-    return importlib.import_module("cv2") if importlib.util.find_spec("cv2") else None
-
-
-@cache
-def _compiled() -> Any:
-    """`_resize` in C, or None where it cannot be had."""
-    library = native.build("resize.c")
-    if library is None:
-        return None
-    try:
-        function = ctypes.CDLL(str(library)).resize_bilinear
-    except OSError:
-        return None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    function.argtypes = (pointer, ctypes.c_ssize_t, pointer, pointer, pointer, number, number, pointer)
-    return function
+def fit_file(
+    path: str | Path, region: Callable[[Size], Region], *, size: int, channels: int
+) -> tuple[UInt8[np.ndarray, "s s c"], tuple[float, float]]:
+    """A region of a person's own file, and the factors (x, y) from its pixels to the file's."""
+    pixels, file_size = read_region(path, region, size=size, channels=channels)
+    _, _, width, height = region(file_size)
+    return pixels, (width / size, height / size)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from jaxcv import runtime
 from jaxcv.types import UserError
 
 try:
@@ -38,11 +37,6 @@ PAUSE = 1.0
 _CHUNK = 2**18
 _PASSING = (408, 429, 500, 502, 503, 504)  # answers that another attempt may change
 _log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Where fetched files are kept; see `jaxcv.runtime.cache_folder`."""
-    return runtime.cache_folder()
 
 
 def progress_bar(name: str) -> Progress:

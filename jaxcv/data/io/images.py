@@ -2,12 +2,7 @@
 
 Whatever the file holds (grey, palette, CMYK, transparency, 16 bit) becomes grey or RGB by the number of channels asked
 for; transparency is dropped, 16 bit grey keeps its upper 8. Pixels stay where the file stores them: an EXIF rotation
-is not applied, because annotations count stored pixels. Resizing is bilinear with antialiasing: `read_image` squashes
-the whole picture to a square, as boxes need it; `fit_image` cuts a centre square first, as classes need it;
-`read_region` takes any square, as points need it. `read_mask` reads labels, whose pixels are never mixed.
-
-A JPEG that is at least four times as large as wanted is decoded at a half, quarter or eighth of its size, which costs a
-fraction of the time; at least twice the pixels wanted always remain for the resizing.
+is not applied, because annotations count stored pixels. `read_mask` reads labels, whose pixels are never mixed.
 """
 
 import io
@@ -55,6 +50,7 @@ def open_image(path: Path, stream: io.BytesIO | None = None) -> Iterator[Any]:
     from PIL import Image, UnidentifiedImageError
 
     _hush()
+    large = "image is too large to be trusted: {}; make it smaller, or set PIL.Image.MAX_IMAGE_PIXELS"
     try:
         if stream is None and not path.is_file():  # opening a pipe would wait for ever
             what = "image is missing" if not path.exists() else "is no ordinary file"
@@ -62,35 +58,18 @@ def open_image(path: Path, stream: io.BytesIO | None = None) -> Iterator[Any]:
         with Image.open(stream or path, formats=FORMATS) as image:
             (width, height), most = image.size, Image.MAX_IMAGE_PIXELS
             if most and width * height > most:
-                raise _too_large(f"{width}x{height}, more than {most:,} pixels", path)
+                raise DataError(large.format(f"{width}x{height}, more than {most:,} pixels"), file=path)
             yield image
     except DataError:
         raise
     except UnidentifiedImageError:
         raise DataError("not an image file that can be read; replace the file or take it out", file=path) from None
     except Image.DecompressionBombError as error:
-        raise _too_large(one_line(error), path) from None
+        raise DataError(large.format(one_line(error)), file=path) from None
     except Exception as error:  # Pillow answers damage in many ways: OSError, SyntaxError, struct.error, KeyError ...
         what = "image is truncated" if "truncated" in str(error) else "image cannot be decoded"
         detail = one_line(error) or type(error).__name__
         raise DataError(f"{what} ({detail}); replace the file or take it out", file=path) from None
-
-
-def _too_large(size: str, path: Path) -> DataError:
-    return DataError(
-        f"image is too large to be trusted: {size}; make it smaller, or set PIL.Image.MAX_IMAGE_PIXELS", file=path
-    )
-
-
-def _draft(image: Any, size: int, side: int) -> int:
-    """Have a JPEG decoded at 1 / k of its size, where `side` pixels are to become `size`; returns k."""
-    scale = next(k for k in (8, 4, 2, 1) if k == 1 or side // k >= 2 * size)
-    if scale > 1:
-        whole = image.size
-        image.draft(image.mode, (whole[0] // scale, whole[1] // scale))  # does nothing but to a JPEG
-        if image.size == whole:
-            return 1
-    return scale
 
 
 def convert_image(image: Any, channels: int) -> Any:
@@ -108,105 +87,23 @@ def convert_image(image: Any, channels: int) -> Any:
     return image if image.mode == mode else image.convert(mode)
 
 
-def read_image(
-    path: str | Path, *, size: int | None = None, channels: int = 3
-) -> tuple[UInt8[np.ndarray, "h w c"], tuple[int, int]]:
-    """Decode one image file, completely or not at all.
+def to_array(image: Any) -> UInt8[np.ndarray, "h w c"]:
+    """The pixels of a Pillow image of mode L or RGB."""
+    pixels = np.array(image, np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
-    Args:
-      path: the file.
-      size: side of the square the image is resized to, in pixels; None keeps the file's own size.
-      channels: 3 for RGB, 1 for grey.
 
-    Returns:
-      The pixels, and the file's own (width, height).
-
-    Raises:
-      DataError: missing, not an image, truncated or damaged.
-    """
+def to_image(pixels: UInt8[np.ndarray, "h w *c"]) -> Any:
+    """The Pillow image of pixels."""
     from PIL import Image
 
+    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
+
+
+def read_image(path: str | Path, *, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:
+    """All of one image file. Raises DataError: missing, not an image, truncated or damaged."""
     with open_image(Path(path)) as file:
-        width, height = file.size
-        scale = 1 if size is None else _draft(file, size, min(width, height))
-        image = convert_image(file, channels)
-        if size is not None and image.size != (size, size):
-            box = (0.0, 0.0, width / scale, height / scale)
-            image = image.resize((size, size), Image.Resampling.BILINEAR, box)
-        pixels = np.array(image, np.uint8)
-    return pixels[..., None] if channels == 1 else pixels, (width, height)
-
-
-def fit_image(
-    path: str | Path, *, size: int, channels: int = 3, share: float = 1.0
-) -> tuple[UInt8[np.ndarray, "s s c"], float]:
-    """The centre square of one image file, resized to `size` by `size` without changing its proportions.
-
-    The square's side is `share` of the shorter side, in whole pixels, or all of the shorter side where that share would
-    have fewer than `size` pixels: a small picture is used whole, not cut and then enlarged.
-
-    Args:
-      path: the file.
-      size: side of the result, in pixels.
-      channels: 3 for RGB, 1 for grey.
-      share: of the shorter side, in (0, 1].
-
-    Returns:
-      The pixels, and the side of one of them in pixels of the file.
-
-    Raises:
-      DataError: missing, not an image, truncated or damaged.
-    """
-    from PIL import Image
-
-    with open_image(Path(path)) as file:
-        (width, height), shorter = file.size, min(file.size)
-        side = int(share * shorter) if int(share * shorter) >= size else shorter
-        left, top = (width - side) // 2, (height - side) // 2
-        box = (left, top, left + side, top + side)
-        scale = _draft(file, size, side)
-        image = convert_image(file, channels)
-        if scale == 1:
-            image = image.crop(box)
-            if side != size:
-                image = image.resize((size, size), Image.Resampling.BILINEAR)
-        else:
-            box = (left / scale, top / scale, (left + side) / scale, (top + side) / scale)
-            image = image.resize((size, size), Image.Resampling.BILINEAR, box)
-        pixels = np.array(image, np.uint8)
-    return pixels[..., None] if channels == 1 else pixels, side / size
-
-
-def read_region(
-    path: str | Path, *, region: tuple[int, int, int], size: int, channels: int = 3
-) -> tuple[UInt8[np.ndarray, "s s c"], tuple[int, int]]:
-    """A square of one image file, resized to `size` by `size`; black where it reaches beyond the picture.
-
-    Args:
-      path: the file.
-      region: left, top and side of the square, in pixels of the file.
-      size: side of the result, in pixels.
-      channels: 3 for RGB, 1 for grey.
-
-    Returns:
-      The pixels, and the file's own (width, height).
-
-    Raises:
-      DataError: missing, not an image, truncated or damaged.
-    """
-    from PIL import Image
-
-    left, top, side = region
-    with open_image(Path(path)) as file:
-        width, height = file.size
-        inside = min(left, top) >= 0 and left + side <= width and top + side <= height
-        scale = _draft(file, size, side) if inside else 1
-        image = convert_image(file, channels)
-        box = tuple(edge / scale for edge in (left, top, left + side, top + side))
-        if not inside:
-            image, box = image.crop((left, top, left + side, top + side)), (0.0, 0.0, side, side)
-        pixels = np.array(image.resize((size, size), Image.Resampling.BILINEAR, box), np.uint8)
-    return pixels[..., None] if channels == 1 else pixels, (width, height)
+        return to_array(convert_image(file, channels))
 
 
 def read_mask(path: Path, *, colors: Mapping[int, int] | None = None) -> UInt8[np.ndarray, "h w"]:
@@ -229,8 +126,8 @@ def read_mask(path: Path, *, colors: Mapping[int, int] | None = None) -> UInt8[n
         values = np.asarray(file)
         if values.ndim == 2 and colors is None:
             if values.max(initial=0) > 255 or values.min(initial=0) < 0:
-                message = f"label {values.max() if values.max() > 255 else values.min()}, expected 0 to 255"
-                raise DataError(f"{message}; number the classes anew", file=path)
+                wrong = values.max() if values.max() > 255 else values.min()
+                raise DataError(f"label {wrong}, expected 0 to 255; number the classes anew", file=path)
             return values.astype(np.uint8)
         codes = np.asarray(file.convert("RGB"), np.uint32) @ np.array([65536, 256, 1], np.uint32)
     found, inverse = np.unique(codes, return_inverse=True)
@@ -277,9 +174,8 @@ def check_image(path: Path, *, thorough: bool = False) -> tuple[int, int]:
         try:  # telephones write more behind the end, and nothing is wrong with that
             read_image(path)
         except DataError:
-            raise DataError(
-                f"image is truncated: the {kind} end marker is missing; replace the file or take it out", file=path
-            ) from None
+            message = f"image is truncated: the {kind} end marker is missing; replace the file or take it out"
+            raise DataError(message, file=path) from None
     elif thorough:
         read_image(path)
     return size

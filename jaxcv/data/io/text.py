@@ -1,124 +1,32 @@
-"""Folders and annotation files of unknown origin: what is wrong with them is said in one line that names the place.
+"""Texts of unknown origin, with the numbers of their lines: what is wrong with them is said in one line.
 
-A file named by another must lie within the set: no absolute path, no `..`, no symbolic link that leads out. What is
-read is an ordinary file of bounded size, so that neither a pipe nor a bomb can hold a program up.
+What is read is an ordinary file of bounded size, so that neither a pipe nor a bomb can hold a program up.
 """
 
-import hashlib
 import json
-import os
-import re
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxcv.types import UNPRINTABLE, DataError
 
-ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .pnm .tif .tiff".split())
-"""Of image files, in small letters."""
 MAX_BYTES = 2**31
 """Of an annotation file; the largest of COCO has 2**29."""
-MAX_SIDE = 10**6
-"""Pixels that an annotation may say an image is wide or high."""
 MAX_NAME = 200
 """Characters of the name of a class."""
-_missing: dict[Path, Callable[[], None]] = {}
 
 
-def fetch_when_missing(folder: Path, fetch: Callable[[], None]) -> None:
-    """Have `find_folder` call `fetch`, which makes `folder`, if it is not there when a reader needs it."""
-    _missing[folder] = fetch
+class Where(NamedTuple):
+    """The position of something in a file."""
 
+    file: Path
+    line: int | None = None
+    entry: str = ""
+    """Such as `annotations[17]`, where the format has no lines."""
 
-def find_folder(folder: Path, needs: str) -> Path:
-    """The folder, which must be there. `needs` says what for, as in `data=voc:PATH needs the folder with Annotations`.
-
-    Raises:
-      DataError: no such folder.
-    """
-    if folder in _missing:
-        _missing[folder]()
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "no such folder"
-        raise DataError(f"{what}; {needs}", file=folder)
-    return folder
-
-
-def list_folder(folder: Path, root: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, sorted by name.
-
-    Raises:
-      DataError: it cannot be read, or holds a symbolic link that leads out of `root`.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}; see who may read it", file=folder) from None
-    for entry in found:
-        if entry.is_symlink() and not leads_inside(Path(entry.path), root):
-            raise DataError(
-                f"a symbolic link that leads out of {root}; put the files themselves there", file=entry.path
-            )
-    return found
-
-
-def list_pictures(folder: Path, root: Path) -> dict[str, Path]:
-    """The image files of a folder by name, in the order of the numbers in their names; hidden ones left out."""
-    names = [e.name for e in list_folder(folder, root) if e.name[0] != "." and Path(e.name).suffix.lower() in ENDINGS]
-    return {name: folder / name for name in sorted(names, key=natural)}
-
-
-def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """A key that sorts `2.png` before `10.png`."""
-    parts = re.split(r"([0-9]+)", name)
-    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part)
-
-
-def leads_inside(path: Path, root: Path) -> bool:
-    """Whether a path, its links followed, lies within the folder `root`."""
-    try:
-        inside, found = _real(str(root)).rstrip(os.sep) + os.sep, os.path.realpath(path)
-        return f"{found}{os.sep}".startswith(inside) and not os.path.islink(found)  # a link still: they go in a circle
-    except (OSError, ValueError):  # a name that cannot be one
-        return False
-
-
-@lru_cache(maxsize=16)
-def _real(root: str) -> str:
-    return os.path.realpath(root)
-
-
-def join(folder: Path, name: str, root: Path) -> Path | None:
-    """The file `name`, as an annotation spells it, seen from `folder`; None where it would lie outside `root`.
-
-    Backslashes are taken for slashes.
-    """
-    if not name or "\0" in name or len(name) > 1000:
-        return None
-    name = name.replace("\\", "/")
-    path = folder / name
-    if name.startswith("/") or re.match("[A-Za-z]:", name) or not leads_inside(path, root):
-        return None
-    return path
-
-
-def holds(folder: Path) -> str:
-    """What a folder holds, for a message."""
-    return f"the folder holds {list_names(sorted(p.name for p in folder.iterdir()))}"
-
-
-def list_names(names: Sequence[str]) -> str:
-    """The first few, for a message."""
-    return (", ".join(map(one_line, names[:8])) + (" ..." if len(names) > 8 else "")) or "nothing"
-
-
-def list_counts(names: Sequence[str], counts: Sequence[int]) -> str:
-    """How many there are of each class; of more than twenty classes the least and the most."""
-    if len(names) > 20:
-        return f"{min(counts):,} each" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,} each"
-    return ", ".join(f"{one_line(name)} {count:,}" for name, count in zip(names, counts, strict=True))
+    def refuse(self, message: str) -> DataError:
+        """The fault of what stands here."""
+        return DataError(f"{self.entry}: {message}" if self.entry else message, file=self.file, line=self.line)
 
 
 def one_line(text: object, *, length: int = 200) -> str:
@@ -139,10 +47,22 @@ def shown(value: Any) -> str:
     return names.get(type(value), f"a value of type {type(value).__name__}")
 
 
+def list_names(names: Sequence[str]) -> str:
+    """The first few, for a message."""
+    return (", ".join(map(one_line, names[:8])) + (" ..." if len(names) > 8 else "")) or "nothing"
+
+
+def list_counts(names: Sequence[str], counts: Sequence[int]) -> str:
+    """How many there are of each class; of more than twenty classes the least and the most."""
+    if len(names) > 20:
+        return f"{min(counts):,} each" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,} each"
+    return ", ".join(f"{one_line(name)} {count:,}" for name, count in zip(names, counts, strict=True))
+
+
 def read_number(text: str) -> float | None:
     """A number as files write it; None for all else, also for what Python takes besides: 1_0, digits of other scripts.
 
-    `nan`, `inf` and what overflows are numbers here: whoever asks knows what is finite.
+    `nan`, `inf` and what overflows are numbers here: `jaxcv.data.example` knows what is finite.
     """
     try:
         return float(text) if text.isascii() and "_" not in text else None
@@ -159,31 +79,8 @@ def wrong_name(name: str) -> str:
     return ""
 
 
-def read_names(file: Path) -> tuple[str, ...]:
-    """The class names of a file, one on each line.
-
-    Raises:
-      DataError: see `read_text`; no name, one that stands there twice, or that cannot be one.
-    """
-    lines: dict[str, int] = {}
-    for number, name in read_lines(file):
-        if fault := wrong_name(name):
-            raise DataError(fault, file=file, line=number)
-        if name in lines:
-            message = f"class {shown(name)} is listed twice, first on line {lines[name]}; rename one or take it out"
-            raise DataError(message, file=file, line=number)
-        lines[name] = number
-    if not lines:
-        raise DataError("no class is listed, expected a name on each line; add them", file=file)
-    return tuple(lines)
-
-
 def read_bytes(file: Path, *, limit: int = MAX_BYTES) -> bytes:
-    """All of an ordinary file.
-
-    Raises:
-      DataError: missing, no ordinary file, unreadable, or larger than `limit` bytes.
-    """
+    """All of a file. Raises DataError: missing, no ordinary file, unreadable, or larger than `limit` bytes."""
     try:
         if not file.is_file():
             what = "is no ordinary file" if file.exists() else "file is missing"
@@ -216,6 +113,25 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
+def read_names(file: Path) -> tuple[str, ...]:
+    """The class names of a file, one on each line.
+
+    Raises:
+      DataError: see `read_text`; no name, one that stands there twice, or that cannot be one.
+    """
+    lines: dict[str, int] = {}
+    for number, name in read_lines(file):
+        fault = wrong_name(name)
+        if name in lines:
+            fault = f"class {shown(name)} is listed twice, first on line {lines[name]}; rename one or take it out"
+        if fault:
+            raise DataError(fault, file=file, line=number)
+        lines[name] = number
+    if not lines:
+        raise DataError("no class is listed, expected a name on each line; add them", file=file)
+    return tuple(lines)
+
+
 def read_json(file: Path) -> Any:
     """What a JSON file holds. Raises DataError: see `read_text`; broken JSON, with its line; a key given twice."""
     text = read_text(file)
@@ -224,8 +140,8 @@ def read_json(file: Path) -> Any:
         found = dict(pairs)
         if len(found) < len(pairs):
             keys = [key for key, _ in pairs]
-            message = f"key {shown(max(keys, key=keys.count))} stands twice in one JSON object; keep one"
-            raise DataError(message, file=file)
+            twice = max(keys, key=keys.count)
+            raise DataError(f"key {shown(twice)} stands twice in one JSON object; keep one", file=file)
         return found
 
     try:
@@ -240,29 +156,24 @@ def read_json(file: Path) -> Any:
 
 
 def read_yaml(file: Path) -> dict[Any, Any]:
-    """The mapping that a YAML file holds; tags that make objects are refused, as are keys that stand there twice.
+    """The mapping that a YAML file holds; objects and keys that stand there twice are refused.
 
     Raises:
       DataError: see `read_text`; broken or refused YAML, with the line.
     """
     import yaml
-    from yaml.composer import ComposerError
-    from yaml.constructor import ConstructorError
 
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):  # a few lines of them may stand for a billion values
-                raise ComposerError(None, None, "aliases are refused", self.peek_event().start_mark)
+                raise yaml.MarkedYAMLError(None, None, "aliases are refused", self.peek_event().start_mark)
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen = set()
-            for written, _ in node.value:
-                key = self.construct_object(written, deep=True)
-                if key in seen:
-                    raise ConstructorError(None, None, f"key {shown(key)} stands there twice", written.start_mark)
-                seen.add(key)
-            return super().construct_mapping(node, deep)
+            found = super().construct_mapping(node, deep)
+            if len(found) < len(node.value):
+                raise yaml.MarkedYAMLError(None, None, "a key stands there twice", node.start_mark)
+            return found
 
     text = read_text(file, limit=2**18)
     try:
@@ -275,9 +186,3 @@ def read_yaml(file: Path) -> dict[Any, Any]:
     if not isinstance(found, dict):
         raise DataError(f"holds {shown(found)} where keys with values are expected; write them anew", file=file)
     return found
-
-
-def held_out(names: Iterable[str]) -> set[str]:
-    """A fifth of the names, the first in the order of their SHA-256; none of a single one, else at least one."""
-    names = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
-    return set(names[: max(1, round(len(names) / 5)) if len(names) > 1 else 0])

@@ -13,19 +13,19 @@ References:
 import io
 import pickle
 import pickletools
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from jaxcv.data.dataset import Dataset
-from jaxcv.data.io.images import resize_images
-from jaxcv.data.io.text import find_folder, holds, one_line, read_bytes, read_lines, shown
-from jaxcv.data.sources.in_memory import Labelled, LabelledImages
+from jaxcv.data.io.paths import find_folder, holds
+from jaxcv.data.io.text import one_line, read_bytes, read_lines, shown
+from jaxcv.data.sources.in_memory import Labelled
 from jaxcv.types import DataError
 
-_SIDE, _PIXELS = 32, 3 * 32 * 32
+SIDE = 32
+_PIXELS = 3 * SIDE * SIDE
 _MAX_BYTES = 2**28
 
 
@@ -33,121 +33,67 @@ class _Kind(NamedTuple):
     """How one of the sets is published."""
 
     classes: int
-    pickled: dict[str, list[str]]
-    """Files by split."""
+    files: dict[str, list[str]]
+    """Pickles by split; binary files have `.bin` after the name."""
     label: bytes
     """Key of the classes in a pickle."""
     names: tuple[str, bytes]
     """File and key of the class names."""
-    binary: dict[str, list[str]]
     bytes_before: int
     """Before the pixels of a picture in a binary file; the last is its class."""
     names_text: str
     """File of the class names beside the binary files."""
 
 
-_TEN = [f"data_batch_{i}" for i in range(1, 6)]
+_TEN = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
+_HUNDRED, _FINE = {"train": ["train"], "test": ["test"]}, ("meta", b"fine_label_names")
 _KINDS = {
-    "cifar10": _Kind(
-        10,
-        {"train": _TEN, "test": ["test_batch"]},
-        b"labels",
-        ("batches.meta", b"label_names"),
-        {"train": [f"{name}.bin" for name in _TEN], "test": ["test_batch.bin"]},
-        1,
-        "batches.meta.txt",
-    ),
-    "cifar100": _Kind(
-        100,
-        {"train": ["train"], "test": ["test"]},
-        b"fine_labels",
-        ("meta", b"fine_label_names"),
-        {"train": ["train.bin"], "test": ["test.bin"]},
-        2,
-        "fine_label_names.txt",
-    ),
+    "cifar10": _Kind(10, _TEN, b"labels", ("batches.meta", b"label_names"), 1, "batches.meta.txt"),
+    "cifar100": _Kind(100, _HUNDRED, b"fine_labels", _FINE, 2, "fine_label_names.txt"),
 }
 
 
-def open_cifar(
-    name: str, folder: Path, *, image_size: int, channels: int = 3, on_error: str = "raise"
-) -> tuple[Dataset, Dataset]:
-    """Open `cifar10` or `cifar100`: the 50,000 training and 10,000 test pictures of 32x32 pixels, uint8 [b s s c].
-
-    Args:
-      name: which of the two.
-      folder: see the module; class folders are opened as `data=folder:PATH`.
-      image_size: side of the square that pictures are resized to, in pixels.
-      channels: 3 for RGB, 1 for grey.
-      on_error: for class folders.
-    """
-    if folder.is_dir() and any((folder / split).is_dir() for split in ("train", "test")):
-        from jaxcv.data.sources.class_folders import open_folder
-
-        return open_folder(folder, image_size=image_size, channels=channels, on_error=on_error)
-    train, test = (
-        Dataset(
-            LabelledImages(
-                split,
-                partial(_names, name, folder),
-                image_size,
-                load=partial(_load, name, folder, split),
-                fit=partial(resize_images, size=image_size),
-                file_size=_SIDE,
-                channels=channels,
-                in_color=True,
-            ),
-            image_size,
-        )
-        for split in ("train", "test")
-    )
-    return train, test
-
-
 @cache
-def _find(name: str, folder: Path) -> tuple[Path, bool]:
-    """The folder of the files, and whether they are pickles."""
+def _find(name: str, folder: Path) -> tuple[Path, str]:
+    """The folder of the files, and how their names end."""
     find_folder(folder, f"data={name}:PATH needs the folder with its files")
-    kind = _KINDS[name]
+    files = _KINDS[name].files
     for root in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        for files, pickled in ((kind.pickled, True), (kind.binary, False)):
-            if all((root / file).is_file() for file in (*files["train"], *files["test"])):
-                return root, pickled
-    expected = f"{', '.join(kind.pickled['train'])}, {', '.join(kind.pickled['test'])}"
+        for end in ("", ".bin"):
+            if all((root / f"{file}{end}").is_file() for file in (*files["train"], *files["test"])):
+                return root, end
+    expected = f"{', '.join(files['train'])}, {', '.join(files['test'])}"
     raise DataError(f"files are missing; expected {expected}, or the same with .bin; {holds(folder)}", file=folder)
 
 
 @cache
-def _names(name: str, folder: Path) -> tuple[str, ...]:
-    root, pickled = _find(name, folder)
+def cifar_names(name: str, folder: Path) -> tuple[str, ...]:
+    """The class names; numbers where their file is not there."""
+    root, end = _find(name, folder)
     kind = _KINDS[name]
-    file = root / (kind.names[0] if pickled else kind.names_text)
+    file = root / (kind.names_text if end else kind.names[0])
     if not file.is_file():
         return tuple(map(str, range(kind.classes)))
-    if pickled:
-        found = _unpickle(file).get(kind.names[1])
-        names = (
-            [n.decode("utf-8", "replace") for n in found or [] if isinstance(n, bytes)]
-            if isinstance(found, list)
-            else []
-        )
-    else:
+    if end:
         names = [text for _, text in read_lines(file)]
+    else:
+        found = _unpickle(file).get(kind.names[1])
+        found = found if isinstance(found, list) else []
+        names = [n.decode("utf-8", "replace") for n in found if isinstance(n, bytes)]
     if len(set(names)) != kind.classes:
         raise DataError(f"{len(set(names))} class names, expected {kind.classes}; fetch the file again", file=file)
     return tuple(names)
 
 
 @cache
-def _load(name: str, folder: Path, split: str) -> Labelled:
-    root, pickled = _find(name, folder)
-    _names(name, folder)
-    kind = _KINDS[name]
-    read = _read_pickle if pickled else _read_binary
-    parts = [read(root / file, kind) for file in (kind.pickled if pickled else kind.binary)[split]]
+def load_cifar(name: str, folder: Path, split: str) -> Labelled:
+    """One split of `cifar10` or `cifar100`: 50,000 or 10,000 pictures of 32x32 pixels, RGB."""
+    root, end = _find(name, folder)
+    cifar_names(name, folder)
+    kind, read = _KINDS[name], _read_binary if end else _read_pickle
+    parts = [read(root / f"{file}{end}", kind) for file in kind.files[split]]
     pixels, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    images = np.ascontiguousarray(pixels.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1))
-    return images, labels
+    return np.ascontiguousarray(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)), labels
 
 
 def _read_binary(file: Path, kind: _Kind) -> tuple[np.ndarray, np.ndarray]:
@@ -180,8 +126,8 @@ def _checked(labels: np.ndarray, kind: _Kind, file: Path) -> np.ndarray:
     if len(labels) == 0:
         raise DataError("holds no picture; fetch the file again", file=file)
     if labels.max() >= kind.classes:
-        place = int(np.argmax(labels >= kind.classes))
-        message = f"label {labels[place]} of picture {place}, expected 0 to {kind.classes - 1}; fetch the file again"
+        first = int(np.argmax(labels >= kind.classes))
+        message = f"label {labels[first]} of picture {first}, expected 0 to {kind.classes - 1}; fetch the file again"
         raise DataError(message, file=file)
     return labels.astype(np.int32)
 
@@ -253,9 +199,8 @@ def _unpickle(file: Path) -> dict[Any, Any]:
     except Exception as error:  # damaged pickles fail in every way
         _refuse(file, f"no pickle that can be read ({one_line(error) or type(error).__name__})")
     if not isinstance(found, dict):
-        _refuse(
-            file, f"holds {shown(found) if isinstance(found, int | float | str) else 'something'}, expected a mapping"
-        )
+        what = shown(found) if isinstance(found, int | float | str) else "something"
+        _refuse(file, f"holds {what}, expected a mapping")
     return {key.encode() if isinstance(key, str) else key: value for key, value in found.items()}
 
 
@@ -266,7 +211,7 @@ def _refuse(file: Path, why: str) -> NoReturn:
 def _check_codes(data: bytes) -> None:
     """Walk through a pickle without doing what it says.
 
-    Its reader would make room for all memo places below the highest, and overflow its stack on hashing tuples nested
+    Its reader would make room for all memo positions below the highest, and overflow its stack on hashing tuples nested
     without end.
     """
     tuples = 0
@@ -274,7 +219,7 @@ def _check_codes(data: bytes) -> None:
         if code.name not in _CODES:
             raise _Refused(f"code {code.name}")
         if "PUT" in code.name and isinstance(argument, int) and argument > count:
-            raise ValueError("memo places out of line")
+            raise ValueError("memo positions out of line")
         tuples += "TUPLE" in code.name or code.name == "REDUCE"
         if tuples > _MAX_TUPLES:
             raise ValueError("more tuples than such a file has")

@@ -9,24 +9,19 @@ References:
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NoReturn
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from jaxcv.data.dataset import Dataset
-from jaxcv.data.io.images import Progress, fit_image
-from jaxcv.data.sources.class_folders import TEST_SHARE
+from jaxcv.data.io.crops import fit_file, middle
+from jaxcv.data.io.images import Progress
+from jaxcv.data.source import LABEL, make_spec
+from jaxcv.data.sources.image_files import TEST_FRACTION
 from jaxcv.types import Batch, UserError
-
-
-def open_imagenet(*, image_size: int, channels: int = 3) -> tuple[Dataset, Dataset]:
-    """Class names and fitting of ImageNet-1k without examples; both splits are the same."""
-    data = Dataset(ImageNet(image_size, channels), image_size=image_size)
-    return data, data
 
 
 @cache
@@ -43,10 +38,8 @@ class ImageNet:
     channels: int
 
     def _refuse(self) -> NoReturn:
-        raise UserError(
-            "data=imagenet knows the class names but has no pictures, which suffices for --predict: "
-            "data=folder:PATH reads a folder with ImageNet's train and val"
-        )
+        message = "data=imagenet knows the class names but has no pictures, which suffices for --predict: "
+        raise UserError(message + "data=folder:PATH reads a folder with ImageNet's train and val")
 
     def __len__(self) -> int:
         self._refuse()
@@ -57,22 +50,17 @@ class ImageNet:
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """What an example would be: `image` uint8 [s s c] and `label` int32."""
-        image = jax.ShapeDtypeStruct((self.image_size, self.image_size, self.channels), np.uint8)
-        return {"image": image, "label": jax.ShapeDtypeStruct((), np.int32)}
+        return make_spec(self.image_size, self.channels, **LABEL)
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """Refused."""
         self._refuse()
-
-    def box_sizes(self) -> Float[np.ndarray, "n 2"]:
-        """No boxes in a set for classification."""
-        return np.zeros((0, 2), np.float32)
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """Refused."""
         self._refuse()
 
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file fitted like a test picture of `folder`, and the factors (x, y) from its pixels to the file's."""
-        pixels, factor = fit_image(path, size=self.image_size, channels=self.channels, share=TEST_SHARE)
-        return pixels, (factor, factor)
+        """One file fitted like a labelled test picture, and the factors (x, y) from its pixels to the file's."""
+        region = partial(middle, at_least=self.image_size, fraction=TEST_FRACTION)
+        return fit_file(path, region, size=self.image_size, channels=self.channels)

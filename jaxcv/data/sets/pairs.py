@@ -15,21 +15,20 @@ References:
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
-from jaxcv.data.dataset import Dataset
-from jaxcv.data.formats.image_folder import ClassFolders
+from jaxcv.data.example import LabelledFiles, Scan
 from jaxcv.data.io.images import Progress
-from jaxcv.data.io.text import leads_inside, read_lines, shown
+from jaxcv.data.io.paths import leads_inside
+from jaxcv.data.io.text import Where, read_lines, shown
 from jaxcv.data.sets.people import scan_faces, scan_omniglot
 from jaxcv.data.source import Source
-from jaxcv.data.sources.class_folders import FolderImages
 from jaxcv.types import Batch, DataError
 
 MAX_SAME = 3_000
@@ -43,58 +42,32 @@ class Pairs(NamedTuple):
     same: Bool[np.ndarray, "n"]
 
 
-def open_pairs(
-    kind: str, path: Path, *, image_size: int, channels: int = 3, on_error: str = "raise"
-) -> tuple[Dataset, Dataset]:
-    """Open pairs of `faces` or `omniglot`: the train and the test split, with no class in both.
-
-    Args:
-      kind: how the pictures lie, see `identities`.
-      path: their folder, or a list of pairs in a folder of faces.
-      image_size: side of the square that the middle of each picture is resized to, in pixels.
-      channels: 3 for RGB, 1 for grey.
-      on_error: `raise`, or `skip` faulty pictures, and the listed pairs that one of them belongs to.
-    """
-    scan = partial(scan_pairs, kind, path, on_error == "skip")
-
-    def open_split(split: str) -> Dataset:
-        images = FolderImages(
-            split, image_size, channels, lambda: scan().pictures, test_share=1.0, apart=True, inverted=kind != "faces"
-        )
-        return Dataset(PairedImages(split, images, lambda: scan().pairs[split]), image_size, mirrors=kind == "faces")
-
-    return open_split("train"), open_split("test")
-
-
-class Scanned(NamedTuple):
+class ScannedPairs(NamedTuple):
     """Pictures, and pairs of them by split."""
 
-    pictures: ClassFolders
+    pictures: Scan
     pairs: dict[str, Pairs]
 
 
 @cache
-def scan_pairs(kind: str, path: Path, skip: bool) -> Scanned:
-    """List pictures and pairs of both splits."""
-    if kind == "omniglot":
-        pictures = scan_omniglot(path, True, skip)
-        return Scanned(pictures, {split: draw_pairs(labels) for split, labels in pictures.labels.items()})
+def scan_pairs(kind: str, path: Path, skip: bool) -> ScannedPairs:
+    """List pictures of `faces` or `omniglot`, and pairs, of both splits; `path` may be a list in a folder of faces."""
     root = path.parent if path.is_file() else path
-    pictures = scan_faces(root, True, skip)
+    scan: Any = (scan_omniglot if kind == "omniglot" else scan_faces)(root, True, skip)
     lists = {"train": root / "pairsDevTrain.txt", "test": root / "pairsDevTest.txt"}
     if path.is_file() or not all(file.is_file() for file in lists.values()):
         lists = {"test": path if path.is_file() else root / "pairs.txt"}
-    if not lists["test"].is_file():
-        return Scanned(pictures, {split: draw_pairs(labels) for split, labels in pictures.labels.items()})
+    if kind == "omniglot" or not lists["test"].is_file():
+        return ScannedPairs(scan, {split: draw_pairs(found.labels) for split, found in scan.splits.items()})
     # Lists may pair anybody with anybody: both splits look pictures up among all.
-    files = pictures.files["train"] + pictures.files["test"]
-    labels = np.concatenate([pictures.labels["train"], pictures.labels["test"]])
-    notes = {split: [note for note in found if "fifth" not in note] for split, found in pictures.notes.items()}
+    files = scan.splits["train"].files + scan.splits["test"].files
+    labels = np.concatenate([scan.splits["train"].labels, scan.splits["test"].labels])
+    notes = {split: [note for note in found if "fifth" not in note] for split, found in scan.notes.items()}
     pairs = {}
     for split, file in lists.items():
         if not leads_inside(file, root):
             raise DataError(f"a symbolic link that leads out of {root}; put the file itself there", file=file)
-        pairs[split], note = _read_pairs(file, pictures.class_names, files, labels, skip)
+        pairs[split], note = _read_pairs(file, scan.class_names, files, labels, skip)
         notes[split] += [f"pairs of {file.name}{note}"]
     if "train" not in pairs:
         taken = np.concatenate([labels[pairs["test"].first], labels[pairs["test"].second]])
@@ -103,8 +76,8 @@ def scan_pairs(kind: str, path: Path, skip: bool) -> Scanned:
     for split, found in pairs.items():
         if not len(found.same):
             raise DataError(f"no pair is left for {split}; there must be two pictures of one person", file=root)
-    both = ClassFolders(pictures.class_names, {"train": files, "test": files}, {"train": labels, "test": labels}, notes)
-    return Scanned(both, pairs)
+    both = LabelledFiles(files, labels.tolist())
+    return ScannedPairs(Scan(scan.class_names, {"train": both, "test": both}, notes), pairs)
 
 
 def draw_pairs(labels: Int[np.ndarray, "n"], *, among: Bool[np.ndarray, "n"] | None = None) -> Pairs:
@@ -126,13 +99,13 @@ def draw_pairs(labels: Int[np.ndarray, "n"], *, among: Bool[np.ndarray, "n"] | N
     firsts, seconds = np.concatenate(first), np.concatenate(second)
     spread = np.linspace(0, len(firsts) - 1, min(len(firsts), MAX_SAME)).round().astype(np.int64)
     firsts, seconds = firsts[spread], seconds[spread]
-    # Sorted by class, those of another class are all but a run of places.
+    # Sorted by class, those of another class are all but a run of positions.
     usable = usable[np.argsort(labels[usable], kind="stable")]
     start = np.searchsorted(labels[usable], labels[firsts], "left")
     count = np.searchsorted(labels[usable], labels[firsts], "right") - start
     random = np.random.default_rng(0).random(len(firsts))
-    place = (random * (len(usable) - count)).astype(np.int64)
-    others = usable[np.where(place < start, place, place + count)]
+    position = (random * (len(usable) - count)).astype(np.int64)
+    others = usable[np.where(position < start, position, position + count)]
     return Pairs(np.repeat(firsts, 2), np.stack([seconds, others], 1).ravel(), np.arange(2 * len(firsts)) % 2 == 0)
 
 
@@ -141,30 +114,32 @@ def _read_pairs(
 ) -> tuple[Pairs, str]:
     """The pairs of a list, and what to say of those left out."""
     numbers = [re.search("([0-9]{1,9})$", Path(path).stem) for path in files]
-    places = {(names[c], int(n[1])): i for i, (c, n) in enumerate(zip(labels.tolist(), numbers, strict=True)) if n}
+    known = {(names[c], int(n[1])): i for i, (c, n) in enumerate(zip(labels.tolist(), numbers, strict=True)) if n}
     found: list[tuple[int, int, bool]] = []
     faults: list[DataError] = []
     for line, text in read_lines(file):
-        words = text.split("\t") if "\t" in text else text.split()
-        if all(word.strip().isdecimal() for word in words) and len(words) < 3:  # the count on top
+        words, where = (
+            [word.strip() for word in (text.split("\t") if "\t" in text else text.split())],
+            Where(file, line),
+        )
+        if all(word.isdecimal() for word in words) and len(words) < 3:  # the count on top
             continue
-        if len(words) not in (3, 4) or not all(words[i].strip().isdecimal() for i in (1, -1)):
+        if len(words) not in (3, 4) or not all(words[i].isdecimal() for i in (1, -1)):
             message = f"{shown(text)}, expected `name i j`, or `name i other j` with numbers of pictures; correct it"
-            raise DataError(message, file=file, line=line)
-        keys = [
-            (words[0].strip(), int(words[1][:18])),
-            (words[-2 if len(words) == 4 else 0].strip(), int(words[-1][:18])),
-        ]
-        lacking = next((key for key in keys if key not in places), None)
-        if lacking is not None or keys[0] == keys[1]:
+            raise where.refuse(message)
+        keys = [(words[0], int(words[1][:18])), (words[-2 if len(words) == 4 else 0], int(words[-1][:18]))]
+        message = ""
+        if keys[0] == keys[1]:
             message = f"picture {keys[0][1]} of {shown(keys[0][0])} is paired with itself; take the line out"
-            if lacking is not None:
-                message = f"there is no picture {lacking[1]} of {shown(lacking[0])}; add it or take the line out"
-            faults.append(DataError(message, file=file, line=line))
-            if not skip:
-                raise faults[-1]
+        for name, number in reversed(keys):
+            if (name, number) not in known:
+                message = f"there is no picture {number} of {shown(name)}; add it or take the line out"
+        if not message:
+            found.append((known[keys[0]], known[keys[1]], keys[0][0] == keys[1][0]))
             continue
-        found.append((places[keys[0]], places[keys[1]], keys[0][0] == keys[1][0]))
+        faults.append(where.refuse(message))
+        if not skip:
+            raise faults[-1]
     first, second = (np.array([pair[i] for pair in found], np.int64) for i in (0, 1))
     note = f"; {len(faults):,} faulty skipped, the first: {faults[0]}" if faults else ""
     return Pairs(first, second, np.array([pair[2] for pair in found], np.bool_)), note
@@ -195,10 +170,6 @@ class PairedImages:
         first, second, same = self.pairs()
         images, others = (self.images.read(chosen[indices])["image"] for chosen in (first, second))
         return {"image": images, "other": others, "same": same[indices]}
-
-    def box_sizes(self) -> Float[np.ndarray, "n 2"]:
-        """No boxes in a set of pairs."""
-        return np.zeros((0, 2), np.float32)
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """What the source of the pictures checks."""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxcv.data.io.images import Progress
-from jaxcv.data.source import Source
+from jaxcv.data.source import BoxedSource, Source
 from jaxcv.types import Batch
 
 _CHUNK = 32
@@ -31,7 +31,7 @@ class Extractor(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureSource:
+class CachedFeatures:
     """A source whose examples also have the field `features`, kept in memory once computed.
 
     The pictures are those that the source reads: an augmentation in the training step comes too late to change them.
@@ -70,18 +70,14 @@ class FeatureSource:
         kept = np.empty((size, *spec.shape), spec.dtype)
         for start in range(0, size, _CHUNK):
             # The last chunk goes back a little, so that all have one shape and compile once.
-            places = np.arange(max(0, min(start, size - _CHUNK)), min(start + _CHUNK, size))
-            kept[places] = np.asarray(self.extract(self.source.read(places)["image"]))
-            progress(int(places[-1]) + 1, size)
+            chunk = np.arange(max(0, min(start, size - _CHUNK)), min(start + _CHUNK, size))
+            kept[chunk] = np.asarray(self.extract(self.source.read(chunk)["image"]))
+            progress(int(chunk[-1]) + 1, size)
         return kept
-
-    def prepare(self, progress: Progress | None = None) -> None:
-        """Compute all features now, with a report of progress."""
-        self.features(progress)
 
     def box_sizes(self) -> Float[np.ndarray, "n 2"]:
         """Those of the source."""
-        return self.source.box_sizes()
+        return self.source.box_sizes() if isinstance(self.source, BoxedSource) else np.zeros((0, 2), np.float32)
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """Checks the source."""

@@ -18,71 +18,28 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxcv.data.dataset import Dataset
-from jaxcv.data.io.images import Progress, convert_image, open_image, read_image
-from jaxcv.data.io.text import one_line
-from jaxcv.data.sources.boxed import clip_box
-from jaxcv.data.sources.masked import IGNORE
-from jaxcv.data.sources.pointed import place_points, whole
-from jaxcv.types import Batch, DataError, UserError
+from jaxcv.data.example import Example, check_box, check_points
+from jaxcv.data.io.crops import fit_file, middle, resize_region, square, whole
+from jaxcv.data.io.images import Progress, convert_image, open_image, to_array, to_image
+from jaxcv.data.io.text import Where, one_line
+from jaxcv.data.outlines import IGNORE
+from jaxcv.data.source import LABEL, box_fields
+from jaxcv.data.sources.image_files import place
+from jaxcv.types import Batch, DataError
 
-_IMAGES, _LABELS = ("image", "img"), ("label", "labels", "fine_label")
-_MASKS = ("mask", "annotation", "segmentation_mask")
+_LABELS = ("label", "labels", "fine_label")
+_KEYS = {"image": ("image", "img"), "label": _LABELS, "mask": ("mask", "annotation", "segmentation_mask")}
 _ANCHOR_RECORDS = 2_000
 
 
-def from_records(
-    train: Any,
-    test: Any = None,
-    *,
-    image_size: int,
-    channels: int = 3,
-    class_names: tuple[str, ...] = (),
-    convert: Callable[[Any], Mapping[str, Any]] | None = None,
-    max_boxes: int = 100,
-    mirrors: bool = True,
-) -> tuple[Dataset, Dataset]:
-    """Two indexable objects as the train and the test split. Nothing is read before it is needed.
-
-    Args:
-      train: the training examples: has a length and is indexed by numbers.
-      test: the others; None: every fifth record of `train` is for testing.
-      image_size: side of the square that images are fitted to, in pixels: with boxes or a mask squashed, with points
-        in the middle of black borders, with a label alone the middle of the image.
-      channels: 3 for RGB, 1 for grey.
-      class_names: name of each class index; empty: those of `train.features`, as Hugging Face has them, else numbers.
-      convert: makes a mapping of a record; see `read_record`.
-      max_boxes: how many boxes of one image there is room for.
-      mirrors: whether the mirror image of an example is still a valid example of its class.
-
-    Raises:
-      UserError: an object that cannot be indexed.
-    """
-    for records in (train, test):
-        if records is not None and not (hasattr(records, "__len__") and hasattr(records, "__getitem__")):
-            raise UserError(f"{type(records).__name__}: expected an object with a length and records by number")
-    parts = {"train": (train, None), "test": (test, None)}
-    if test is None:
-        parts = {"train": (train, lambda n: np.arange(n) % 5 != 4), "test": (train, lambda n: np.arange(n) % 5 == 4)}
-
-    def open_split(split: str) -> Dataset:
-        records, choose = parts[split]
-        source = Records(split, records, choose, image_size, channels, class_names, convert or _usual, max_boxes)
-        return Dataset(source, image_size, mirrors)
-
-    return open_split("train"), open_split("test")
-
-
-def _usual(record: Any) -> Mapping[str, Any]:
+def by_usual_names(record: Any) -> Mapping[str, Any]:
     """A record by the usual names of its keys."""
     if isinstance(record, tuple | list) and len(record) == 2:
         return {"image": record[0], "label": record[1]}
     if not isinstance(record, Mapping):
         raise ValueError(f"{type(record).__name__}, expected a mapping or (image, label); give `convert`")
-    found = {}
-    for key, names in (("image", _IMAGES), ("label", _LABELS), ("mask", _MASKS)):
-        if (name := next((name for name in names if name in record), None)) is not None:
-            found[key] = record[name]
+    there = {key: next((name for name in names if name in record), None) for key, names in _KEYS.items()}
+    found = {key: record[name] for key, name in there.items() if name is not None}
     if len(found) < 2:
         keys = one_line(", ".join(map(str, record)), length=80)
         raise ValueError(f"keys {keys}, expected an image with a label or a mask; give `convert`")
@@ -91,11 +48,12 @@ def _usual(record: Any) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """One split; see `from_records`."""
+    """One split; see `jaxcv.data.from_records`."""
 
     split: str
     records: Any
     choose: Callable[[int], np.ndarray] | None
+    """Which of so many records belong to the split; None: all."""
     image_size: int
     channels: int
     names: tuple[str, ...]
@@ -103,15 +61,15 @@ class Records:
     max_boxes: int
 
     @cached_property
-    def _places(self) -> np.ndarray:
+    def _positions(self) -> np.ndarray:
         count = len(self.records)
-        places = np.arange(count) if self.choose is None else np.flatnonzero(self.choose(count))
-        if not len(places):
+        positions = np.arange(count) if self.choose is None else np.flatnonzero(self.choose(count))
+        if not len(positions):
             raise DataError("there is no record", file=self.split)
-        return places
+        return positions
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def class_names(self) -> tuple[str, ...]:
         """Name of each class index; empty where nobody says them."""
@@ -131,84 +89,69 @@ class Records:
         Raises:
           DataError: whatever is wrong with the record; names its number.
         """
-        place = int(self._places[index])
-        where = f"{self.split}[{place}]"
+        position = int(self._positions[index])
+        where = Where(Path(f"{self.split}[{position}]"))
         try:
-            record = self.convert(self.records[place])
+            record = self.convert(self.records[position])
             if not isinstance(record, Mapping) or "image" not in record:
                 raise ValueError("`convert` gave no mapping with an image")
             return self._fit(record, where)
         except DataError as error:
-            raise error if str(error.file) == where else DataError(one_line(error), file=where) from None
+            raise error if error.file == where.file else where.refuse(one_line(error)) from None
         except Exception as error:  # other people's code and data
             kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-            raise DataError(f"{kind}{one_line(error)}; mend the record", file=where) from None
+            raise where.refuse(f"{kind}{one_line(error)}; mend the record") from None
 
-    def _fit(self, record: Mapping[str, Any], where: str) -> Batch:
-        from PIL import Image
-
-        image, side = _to_image(record["image"], self.channels), self.image_size
-        size, bilinear = image.size, Image.Resampling.BILINEAR
-
-        refuse = partial(DataError, file=where)
-        example: Batch = {}
+    def _fit(self, record: Mapping[str, Any], where: Where) -> Batch:
+        image, side = convert_image(_opened(record["image"]), self.channels), self.image_size
+        size, names = image.size, self.class_names()
+        example, fields, region = Example(where.file, where, size), {}, whole
         if "label" in record:
-            label, names = record["label"], self.class_names()
+            label = record["label"]
             if isinstance(label, bool) or int(label) != label or not 0 <= label < (len(names) or 2**31):
                 raise ValueError(f"label {label}, expected 0 to {len(names) - 1 if names else 'the number of classes'}")
-            example["label"] = np.int32(label)
-        region = (0, 0, *size)
+            example, fields = example._replace(label=int(label)), dict(LABEL)
         if "points" in record:
-            left, top, length = whole(size)
-            region = (left, top, left + length, top + length)
-            values = [None if v is None or not s else (float(v[0]), float(v[1])) for v, s in _with_visible(record)]
-            points, visible = place_points(values, size=size, refuse=refuse)
-            points = (points - np.array([left, top], np.float32)) * np.float32(side / length)
-            example |= {"points": points * visible[:, None], "visible": visible}
+            visible = record.get("visible", [True] * len(record["points"]))
+            pairs = zip(record["points"], visible, strict=True)
+            values = [None if v is None or not shown else (float(v[0]), float(v[1])) for v, shown in pairs]
+            points, seen = check_points(values, size=size, where=where)
+            example, region = example._replace(points=points, visible=seen), square
+            fields |= {"points": (points.shape, np.float32), "visible": (seen.shape, np.bool_)}
         elif "boxes" in record:
-            example |= self._boxes(record, size, refuse)
+            example, fields = self._boxed(example, record, len(names) or 2**31), fields | box_fields(self.max_boxes)
         elif "mask" not in record:
-            length = min(size)
-            left, top = (size[0] - length) // 2, (size[1] - length) // 2
-            region = (left, top, left + length, top + length)
+            region = partial(middle, at_least=1)
+        batch = {key: np.zeros((1, *shape), dtype) for key, (shape, dtype) in fields.items()}
+        place(batch, 0, example, region(size), side)
+        found: Batch = {"image": to_array(resize_region(image, region(size), size=side))}
+        found |= {key: value[0] for key, value in batch.items()}
         if "mask" in record:
             mask = record["mask"]
-            mask = np.asarray(mask) if isinstance(mask, np.ndarray) else np.asarray(_opened(mask))
-            if (
-                mask.shape != (size[1], size[0])
-                or mask.dtype.kind not in "bui"
-                or mask.min() < 0
-                or mask.max() > IGNORE
-            ):
-                what = f"{mask.dtype} of shape {mask.shape}"
-                raise ValueError(f"mask {what}, expected class indices [{size[1]} {size[0]}] up to {IGNORE}")
-            labels = Image.fromarray(mask.astype(np.uint8)).crop(region)
-            example["mask"] = np.asarray(labels.resize((side, side), Image.Resampling.NEAREST))
-        pixels = np.asarray(image.crop(region).resize((side, side), bilinear))
-        return {"image": pixels[..., None] if self.channels == 1 else pixels, **example}
+            mask = mask if isinstance(mask, np.ndarray) else np.asarray(_opened(mask))
+            if mask.shape != size[::-1] or mask.dtype.kind not in "bui" or mask.min() < 0 or mask.max() > IGNORE:
+                what = f"mask {mask.dtype} of shape {mask.shape}"
+                raise ValueError(f"{what}, expected class indices [{size[1]} {size[0]}] up to {IGNORE}")
+            left, top, width, height = region(size)
+            labels = to_image(mask.astype(np.uint8)).crop((left, top, left + width, top + height))
+            found["mask"] = np.asarray(labels.resize((side, side), 0))  # the nearest
+        return found
 
-    def _boxes(self, record: Mapping[str, Any], size: tuple[int, int], refuse: Callable[[str], DataError]) -> Batch:
+    def _boxed(self, example: Example, record: Mapping[str, Any], count: int) -> Example:
         boxes = np.asarray(record["boxes"], np.float64).reshape(-1, 4)
         classes = np.asarray(record["classes"], np.int32).reshape(-1)
         ignored = np.asarray(record.get("ignored", np.zeros(len(boxes))), np.bool_).reshape(-1)
-        count = len(self.class_names()) or 2**31
         if not len(boxes) == len(classes) == len(ignored) or ((classes < 0) | (classes >= count)).any():
             raise ValueError(f"{len(boxes)} boxes with {len(classes)} classes, expected one from 0 for each")
-        m = self.max_boxes
-        out = {"boxes": np.zeros((m, 4), np.float32), "classes": np.zeros(m, np.int32)}
-        out |= {"valid": np.zeros(m, np.bool_), "ignored": np.zeros(m, np.bool_)}
-        scale, row = self.image_size / np.array([*size, *size]), 0
-        for box, index, aside in zip(boxes.tolist(), classes.tolist(), ignored.tolist(), strict=True):
-            written = "box " + ", ".join(f"{edge:g}" for edge in box)
-            clipped = clip_box((box[0], box[1], box[2], box[3]), size=size, written=written, refuse=refuse)
-            if clipped is None:
-                continue
-            if row == m:
-                raise ValueError(f"more than {m} boxes; make max_boxes larger")
-            out["boxes"][row], out["classes"][row] = np.array(clipped[0]) * scale, index
-            out["valid"][row], out["ignored"][row] = not aside, aside
-            row += 1
-        return out
+        size, kept = example.size or (1, 1), {}
+        for row, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+            written = f"box {x0:g}, {y0:g}, {x1:g}, {y1:g}"
+            if checked := check_box((x0, y0, x1, y1), size=size, written=written, where=example.where):
+                kept[row] = checked[0]
+        if len(kept) > self.max_boxes:
+            raise ValueError(f"more than {self.max_boxes} boxes; make max_boxes larger")
+        edges = np.array([*kept.values()], np.float32).reshape(-1, 4)
+        return example._replace(boxes=edges, classes=classes[[*kept]], ignored=ignored[[*kept]])
 
     @cached_property
     def _first(self) -> Batch:
@@ -226,7 +169,7 @@ class Records:
             example = self.read_record(i)
             if {key: np.shape(value) for key, value in example.items()} != {k: v.shape for k, v in spec.items()}:
                 message = f"fields {_shapes(example)}, expected {_shapes(spec)} as in the first record"
-                raise DataError(message, file=f"{self.split}[{self._places[i]}]")
+                raise DataError(message, file=f"{self.split}[{self._positions[i]}]")
             for key, value in example.items():
                 batch[key][row] = value
         return batch
@@ -249,17 +192,11 @@ class Records:
 
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
         """One file squashed to the input size, and the factors (x, y) from its pixels to the file's."""
-        pixels, (width, height) = read_image(path, size=self.image_size, channels=self.channels)
-        return pixels, (width / self.image_size, height / self.image_size)
+        return fit_file(path, whole, size=self.image_size, channels=self.channels)
 
 
 def _shapes(fields: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {list(np.shape(value))}" for key, value in fields.items())
-
-
-def _with_visible(record: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    points = list(record["points"])
-    return list(zip(points, record.get("visible", [True] * len(points)), strict=True))
 
 
 def _opened(value: Any) -> Any:
@@ -278,8 +215,4 @@ def _opened(value: Any) -> Any:
     array = np.asarray(value)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
         raise ValueError(f"image {array.dtype} of shape {array.shape}, expected uint8 [h w], [h w 1] or [h w 3]")
-    return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
-
-
-def _to_image(value: Any, channels: int) -> Any:
-    return convert_image(_opened(value), channels)
+    return to_image(array)

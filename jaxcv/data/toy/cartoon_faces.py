@@ -1,8 +1,8 @@
 """The embedded set for landmarks: drawn faces over photographs, with the 68 points of 300-W.
 
-Face `i` of a split is a pure function of `(split, i)`: proportions, a turn of the head, place, size, tilt and colours
-are random, and the points are those the picture is drawn from. Backgrounds are those of `scenes`, not shared between
-the splits. A cartoon: a check of the machinery that needs no download, no stand-in for photographs.
+Face `i` of a split is a pure function of `(split, i)`: proportions, turn of the head, position, size, tilt and colours
+are random, and the points are those the picture is drawn from. Backgrounds are those of `digit_scenes`, not shared
+between the splits. A cartoon: a check of the machinery that needs no download, no stand-in for photographs.
 """
 
 import math
@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from jaxcv.data.dataset import Dataset
-from jaxcv.data.io.images import Progress, read_image
+from jaxcv.data.io.crops import fit_file, whole
+from jaxcv.data.io.images import Progress
+from jaxcv.data.source import make_spec
 from jaxcv.data.toy.digit_scenes import backgrounds
 from jaxcv.types import Batch
 
@@ -23,17 +24,6 @@ POINTS = 68
 _UNIFORMS = 40
 _FINE = 2
 """Drawn at so many times the size, and averaged down: PIL draws without antialiasing."""
-
-
-def open_drawn_faces(*, image_size: int, channels: int = 3) -> tuple[Dataset, Dataset]:
-    """Drawn faces: 2,000 for training and 200 to test, drawn as they are read.
-
-    Args:
-      image_size: side in pixels.
-      channels: 3 for RGB, 1 for grey.
-    """
-    train, test = (Dataset(DrawnFaces(split, image_size, channels), image_size) for split in ("train", "test"))
-    return train, test
 
 
 def face_points(u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "68 2"]:
@@ -82,11 +72,8 @@ class DrawnFaces:
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s c], `points` [68 2] and `visible` [68]."""
-        return {
-            "image": jax.ShapeDtypeStruct((self.image_size, self.image_size, self.channels), np.uint8),
-            "points": jax.ShapeDtypeStruct((POINTS, 2), np.float32),
-            "visible": jax.ShapeDtypeStruct((POINTS,), np.bool_),
-        }
+        fields = {"points": ((POINTS, 2), np.float32), "visible": ((POINTS,), np.bool_)}
+        return make_spec(self.image_size, self.channels, **fields)
 
     def _render(self, index: int) -> tuple[UInt8[np.ndarray, "s s c"], Float[np.ndarray, "68 2"]]:
         from PIL import ImageDraw
@@ -145,10 +132,6 @@ class DrawnFaces:
             batch["visible"][row] = inside
         return batch
 
-    def box_sizes(self) -> Float[np.ndarray, "n 2"]:
-        """No boxes in a set of key points."""
-        return np.zeros((0, 2), np.float32)
-
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """There is nothing to be wrong but a missing package."""
         backgrounds(self.split, self.image_size)
@@ -156,5 +139,4 @@ class DrawnFaces:
 
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
         """One file squashed to the faces' size, and the factors (x, y) from its pixels to the file's."""
-        pixels, (width, height) = read_image(path, size=self.image_size, channels=self.channels)
-        return pixels, (width / self.image_size, height / self.image_size)
+        return fit_file(path, whole, size=self.image_size, channels=self.channels)

@@ -1,7 +1,7 @@
 """The embedded set for detection: handwritten digits over photographs, rendered as they are read.
 
 Scene `i` of a split is a pure function of `(split, i)`: a random square of one of the two photographs of scikit-learn
-(train from their left two thirds, test from the right third) with one to six digits of random size, place and ink
+(train from their left two thirds, test from the right third) with one to six digits of random size, position and ink
 (train digits or test digits), so that neither digit nor background is shared between the splits. A box is tight around
 the ink that can be seen; boxes overlap by a twentieth of the smaller one at most.
 """
@@ -16,9 +16,11 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from jaxcv.data.dataset import Dataset
+from jaxcv.data.io.crops import fit_file, whole
 from jaxcv.data.io.images import Progress, read_image, resize_images
-from jaxcv.data.toy.digits import NAMES, load_digits, sklearn_file
+from jaxcv.data.io.paths import sklearn_file
+from jaxcv.data.source import box_fields, make_spec
+from jaxcv.data.toy.digits import NAMES, load_digits
 from jaxcv.data.toy.variation import BACKGROUND_UNIFORMS, GLYPH_UNIFORMS, varied_background, varied_glyph
 from jaxcv.types import Batch
 
@@ -27,11 +29,11 @@ MAX_DIGITS = 6
 DIGIT_HEIGHT = (0.16, 0.45)
 """Smallest and largest height of a digit's ink, as a fraction of the image side."""
 SINGLE_HEIGHT, EMPTY = (0.25, 0.7), 0.2
-"""The same where there is one digit or none; and the share of scenes with none."""
+"""The same where there is one digit or none; and the fraction of scenes with none."""
 CROP_SIDES = (96, 108, 121, 136, 152, 170, 190, 212)
 """Sides a background square may have, in pixels of the 640x427 photographs."""
 TRIES = 12
-"""Places tried for a digit before it is left out of its scene."""
+"""Positions tried for a digit before it is left out of its scene."""
 Box = tuple[int, int, int, int]
 """xyxy in whole pixels."""
 _GLYPH = 64
@@ -40,18 +42,6 @@ PAPER, PAPERS = 72, (56, 72, 88)
 _ANCHOR_SCENES = 2_000
 _KEPT = 600_000_000
 """Bytes of varied scenes that are kept once they are rendered: it takes a sixth of a small network's step."""
-
-
-def open_scenes(*, image_size: int, single: bool = False) -> tuple[Dataset, Dataset]:
-    """Digits over photographs for detection: 20,000 training scenes rendered as they are read, 500 test scenes.
-
-    Args:
-      image_size: side of a scene in pixels.
-      single: one large digit, or none in a fifth of the scenes, for localization; those for training are varied
-        further, see `jaxcv.data.toy.variation`.
-    """
-    train, test = (Dataset(Scenes(split, image_size, single), image_size, mirrors=False) for split in ("train", "test"))
-    return train, test
 
 
 @cache
@@ -65,7 +55,7 @@ def _glyphs(split: str, paper: int = PAPER) -> list[tuple[Any, int, float]]:
     images, labels = load_digits(split)
     glyphs = []
     for pixels, label in zip(resize_images(images, size=_GLYPH), labels, strict=True):
-        ink = np.clip((pixels.astype(np.int32) - paper) * 3, 0, 255).astype(np.uint8)  # crisper than bicubic's slopes
+        ink = np.clip((pixels.astype(np.int32) - paper) * 3, 0, 255).astype(np.uint8)  # crisper than bicubic's edges
         rows, columns = (np.flatnonzero((ink > 127).any(axis)) for axis in (1, 0))
         ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         glyphs.append((Image.fromarray(ink), int(label), ink.shape[1] / ink.shape[0]))
@@ -82,8 +72,8 @@ def backgrounds(split: str, image_size: int) -> list[Any]:
 
     parts = []
     for name in ("china.jpg", "flower.jpg"):
-        pixels, (width, _) = read_image(sklearn_file("images", name))
-        cut = width * 2 // 3
+        pixels = read_image(sklearn_file("images", name))
+        cut = pixels.shape[1] * 2 // 3
         part = Image.fromarray(np.ascontiguousarray(pixels[:, :cut] if split == "train" else pixels[:, cut:]))
         for side in CROP_SIDES:
             size = [max(image_size, round(n * image_size / side)) for n in part.size]
@@ -98,7 +88,7 @@ class Scenes:
     split: str
     image_size: int
     single: bool = False
-    """One large digit, or none in a fifth of the scenes, instead of one to six."""
+    """One large digit, or none in a fifth of the scenes, instead of one to six: for localization."""
     _kept: dict[int, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -119,14 +109,7 @@ class Scenes:
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s 3], `boxes` [m 4], `classes`, `valid`, `ignored` [m], m 6 or 1."""
-        m = self._most
-        return {
-            "image": jax.ShapeDtypeStruct((self.image_size, self.image_size, 3), np.uint8),
-            "boxes": jax.ShapeDtypeStruct((m, 4), np.float32),
-            "classes": jax.ShapeDtypeStruct((m,), np.int32),
-            "valid": jax.ShapeDtypeStruct((m,), np.bool_),
-            "ignored": jax.ShapeDtypeStruct((m,), np.bool_),
-        }
+        return make_spec(self.image_size, 3, **box_fields(self._most))
 
     def _layout(self, index: int) -> tuple[list[tuple[int, Box]], Float[np.ndarray, "u"]]:
         """Which digit stands where, and the random numbers left for background and ink.
@@ -148,17 +131,17 @@ class Scenes:
             reverse=True,
         )
         placed: list[tuple[int, Box]] = []
-        places = 1 + 2 * MAX_DIGITS
+        start = 1 + 2 * MAX_DIGITS
         for d, (height, glyph) in enumerate(chosen):
             height = max(height, 1)
             width = min(max(round(height * glyphs[glyph][2]), 1), side)
-            for t in range(places + 2 * TRIES * d, places + 2 * TRIES * (d + 1), 2):
+            for t in range(start + 2 * TRIES * d, start + 2 * TRIES * (d + 1), 2):
                 x, y = int(u[t] * (side - width + 1)), int(u[t + 1] * (side - height + 1))
                 box = (x, y, x + width, y + height)
                 if all(_overlap(box, other) <= 0.05 for _, other in placed):
                     placed.append((glyph, box))
                     break
-        return placed, random[places + 2 * TRIES * MAX_DIGITS :]
+        return placed, random[start + 2 * TRIES * MAX_DIGITS :]
 
     def _scene(self, index: int) -> tuple[UInt8[np.ndarray, "s s 3"], list[tuple[int, Box]]]:
         """`_render`, or what it gave before."""
@@ -221,8 +204,7 @@ class Scenes:
 
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
         """One file, RGB, squashed to the scenes' size, and the factors (x, y) from its pixels to the file's."""
-        pixels, (width, height) = read_image(path, size=self.image_size)
-        return pixels, (width / self.image_size, height / self.image_size)
+        return fit_file(path, whole, size=self.image_size, channels=3)
 
 
 def _overlap(a: Box, b: Box) -> float:

@@ -9,30 +9,15 @@ References:
 
 import gzip
 import io
-from functools import cache, partial
-from importlib.util import find_spec
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 
-from jaxcv.data.dataset import Dataset
 from jaxcv.data.io.images import resize_images
-from jaxcv.data.sources.in_memory import Labelled, LabelledImages
-from jaxcv.types import UserError
+from jaxcv.data.io.paths import sklearn_file
+from jaxcv.data.sources.in_memory import Labelled, every_fifth
 
 NAMES = tuple("0123456789")
-
-
-def sklearn_file(*parts: str) -> Path:
-    """A data file of the installed scikit-learn. Raises UserError when there is none."""
-    spec = find_spec("sklearn")
-    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
-        file = Path(folder, "datasets", *parts)
-        if file.is_file():
-            return file
-    raise UserError(
-        f"data=digits reads {'/'.join(parts)} of scikit-learn, which is not installed: pip install scikit-learn"
-    )
 
 
 @cache
@@ -45,34 +30,12 @@ def _all_digits() -> Labelled:
 
 @cache
 def load_digits(split: str) -> Labelled:
-    """One split: every fifth digit is test."""
-    images, labels = _all_digits()
-    test = np.arange(len(labels)) % 5 == 4
-    chosen = test if split == "test" else ~test
-    return images[chosen], labels[chosen]
+    """One split, 8x8: every fifth digit is test."""
+    return every_fifth(_all_digits(), split, sklearn_file("data", "digits.csv.gz"))
 
 
 @cache
-def _enlarged(split: str, image_size: int) -> Labelled:
+def enlarged_digits(split: str, image_size: int) -> Labelled:
+    """One split, white ink on black, enlarged bicubically."""
     images, labels = load_digits(split)
     return resize_images(images, size=image_size), labels
-
-
-def open_digits(*, image_size: int, channels: int = 1) -> tuple[Dataset, Dataset]:
-    """Single digits for classification: uint8 [b s s c], white ink on black, enlarged from 8x8 bicubically."""
-    train, test = (
-        Dataset(
-            LabelledImages(
-                split,
-                NAMES,
-                image_size,
-                load=partial(_enlarged, split, image_size),
-                fit=partial(resize_images, size=image_size),
-                channels=channels,
-            ),
-            image_size,
-            mirrors=False,
-        )
-        for split in ("train", "test")
-    )
-    return train, test

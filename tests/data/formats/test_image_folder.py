@@ -1,6 +1,7 @@
 """Class folders made here, with pictures of one colour that tell which file was read."""
 
 import dataclasses
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -9,10 +10,11 @@ import numpy as np
 import problems
 import pytest
 from PIL import Image
+from small_sets import examples
 
 from jaxcv.data import classification_data
 from jaxcv.data.formats import image_folder
-from jaxcv.data.sources import class_folders as folder
+from jaxcv.data.sources import image_files
 from jaxcv.train import fit
 from jaxcv.types import DataError, UserError
 
@@ -35,7 +37,7 @@ def opened(root, **options):
 
 
 def files(data):
-    return [Path(file).name for file in data.source._files]
+    return [example.image.name for example in examples(data)]
 
 
 def refused(root, message, **options):
@@ -107,15 +109,15 @@ def test_without_splits_a_fifth_of_each_class_is_for_testing(tmp_path):
     names = [f"{kind}/{i}.png" for kind in ("ant", "bee") for i in range(20)]
     train, test = opened(make(tmp_path / "a", *names, "lone/0.png"))
     assert test.describe() == [
-        "test: 8 images, 3 classes (ant 4, bee 4, lone 0)",
+        "test: 4 images, 3 classes (ant 2, bee 2, lone 0)",
         "test: no image of lone",
         "test: no folders of splits: a fifth of each class, by the SHA-256 of class and file name",
     ]
-    assert train.describe() == ["train: 33 images, 3 classes (ant 16, bee 16, lone 1)"]
-    # By sha256sum of "ant/0.png" and so on, the four smallest.
-    assert files(test)[:4] == ["4.png", "6.png", "8.png", "9.png"]
-    assert files(test)[:4] != files(test)[4:], "classes are split apart"
-    assert not {*test.source._files} & {*train.source._files}  # pyright: ignore
+    assert train.describe() == ["train: 37 images, 3 classes (ant 18, bee 18, lone 1)"]
+    marks = {name: int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8 for name in names}
+    chosen = [example.image.relative_to(tmp_path / "a").as_posix() for example in examples(test)]
+    assert sorted(chosen) == sorted(name for name in names if marks[name] < 0.2)
+    assert not {*examples(test).files} & {*examples(train).files}  # pyright: ignore
     again = opened(shutil.copytree(tmp_path / "a", tmp_path / "b"))
     assert [files(data) for data in again] == [files(train), files(test)]
 
@@ -181,10 +183,13 @@ def test_a_palette_and_the_first_picture_of_an_animation(tmp_path):
         (("ant/a.png", "ant/more/b.png"), r"/ant: taken for a class, but holds folders \(more\)"),
         (
             ("train/ant/a.png", "val/aunt/b.png"),
-            r"val/aunt: class 'aunt' is not in the training split; did you mean 'a",
+            r"val/aunt: class 'aunt' is not in the list \(ant\); did you mean 'a",
         ),
-        (("train/ant/a.png", "val/bee/b.png"), r"val/bee: class 'bee' is not in the training split; it has ant$"),
-        (("ant/a.png", "bee/a.png"), r": no image is left for test; add some$"),
+        (
+            ("train/ant/a.png", "val/bee/b.png"),
+            r"val/bee: class 'bee' is not in the list \(ant\); correct it, or list it too$",
+        ),
+        (("ant/a.png", "bee/a.png"), r": no example is left for test \(none faulty; add some\)$"),
     ],
 )
 def test_what_cannot_be_read_as_class_folders_is_named(tmp_path, names, message):
@@ -258,7 +263,7 @@ def test_faulty_pictures_are_skipped_and_counted_when_asked(tmp_path):
     train, _ = opened(tmp_path, on_error="skip")
     lines = train.source.check(thorough=True)
     assert lines[0] == "train: 3 images, 2 classes (ant 2, bee 1)"
-    assert re.match(r"train: 3 faulty images skipped, the first: .*bent\.png: image", lines[1])
+    assert re.match(r"train: 3 faulty examples skipped, the first: .*bent\.png: image", lines[1])
     (tmp_path / "train/bee/c.png").unlink()
     image_folder.scan_folder.cache_clear()
     refused(tmp_path, "no image of class 'bee' is left for train", on_error="skip")
@@ -296,9 +301,11 @@ def test_training_takes_the_whole_square_and_testing_its_middle(tmp_path):
 
 def test_pictures_are_decoded_once_and_the_rest_again(tmp_path, monkeypatch):
     decoded = []
-    original = folder.fit_image
-    monkeypatch.setattr(folder, "fit_image", lambda path, **options: decoded.append(path) or original(path, **options))
-    monkeypatch.setattr(folder, "CACHE_BYTES", 2 * 8 * 8 * 3)  # two pictures
+    read = image_files.read_region
+    monkeypatch.setattr(
+        image_files, "read_region", lambda path, *how, **options: decoded.append(path) or read(path, *how, **options)
+    )
+    monkeypatch.setattr(image_files, "CACHE_BYTES", 2 * 8 * 8 * 3)  # two pictures
     train, _ = opened(make(tmp_path, *SPLIT))
     first, second = (train.batches(3, num_threads=0).batch(0) for _ in range(2))
     assert [Path(path).name for path in decoded] == ["a.png", "b.jpg", "c.png", "c.png"]

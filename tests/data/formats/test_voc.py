@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import jaxcv.data.sources.boxed as boxed
 from jaxcv.data import detection_data
-from jaxcv.data.formats.voc import VOC_CLASSES, _scan
+from jaxcv.data.formats.voc import VOC_CLASSES, scan_voc
+from jaxcv.data.sources import image_files
 from jaxcv.types import DataError
 
 OBJECT = """  <object>
@@ -67,7 +67,7 @@ class Folder:
     def open(self, **options):
         """Both splits, as a new process would see the folder."""
         detection_data.cache_clear()
-        _scan.cache_clear()
+        scan_voc.cache_clear()
         return detection_data(f"voc:{self.root}", **{"image_size": 80, **options})
 
     def check(self, **options):
@@ -174,12 +174,14 @@ def test_the_twenty_classes_of_voc(folder):
 
 def test_images_are_decoded_once(folder, monkeypatch):
     calls = []
-    read = boxed.read_image
-    monkeypatch.setattr(boxed, "read_image", lambda path, **options: calls.append(path) or read(path, **options))
+    read = image_files.read_region
+    monkeypatch.setattr(
+        image_files, "read_region", lambda path, *how, **options: calls.append(path) or read(path, *how, **options)
+    )
     train, _ = folder.open()
     first, second = list(train.batches(2)), list(train.batches(2))
     assert len(calls) == 3
-    monkeypatch.setattr(boxed, "CACHE_BYTES", 100)
+    monkeypatch.setattr(image_files, "CACHE_BYTES", 100)
     train, _ = folder.open()
     third = list(train.batches(2)) + list(train.batches(2))
     assert len(calls) == 9
@@ -211,7 +213,7 @@ FAULTS_OF_AN_ANNOTATION = {
     "swapped": (
         "<xmin>1</xmin>",
         "<xmin>41</xmin>",
-        r"a0\.xml:7: box xmin=41 ymin=1 xmax=40 ymax=20: the corners are swapped",
+        r"a0\.xml:7: box xmin=41 ymin=1 xmax=40 ymax=20: negative width or height",
     ),
     "another size": (
         "<width>40</width>",
@@ -241,8 +243,8 @@ def test_elements_that_are_missing(folder):
 
 
 def test_a_box_outside_the_image(folder):
-    folder.put("a0", [("cell", 50, 5, 60, 9)])
-    folder.refuses(r"a0\.xml:7: box xmin=50 ymin=5 xmax=60 ymax=9 lies outside the 40x20 image")
+    folder.put("a0", [("cell", 50, 5, 60, 9), ("plate", 1, 1, 9, 9)])
+    folder.refuses(r"a0\.xml:7: box xmin=50 ymin=5 xmax=60 ymax=9: outside the 40x20 image")
 
 
 def test_an_annotation_of_another_kind(folder):
@@ -387,12 +389,9 @@ def test_real_blood_cells(real_data):
         spec["image"].shape == (32, 256, 256, 3)
         and spec["boxes"].shape == (32, 30, 4) == test.batches(32).spec["boxes"].shape
     )
-    assert isinstance(train.source, boxed.BoxedImages)
+    assert isinstance(train.source, image_files.ImageFiles)
     example = train.source.scan().splits["train"][0]
-    assert Path(example.image).name == f"{example.annotation.stem}.jpg" and (example.width, example.height) == (
-        640,
-        480,
-    )
+    assert Path(example.image).name == f"{example.where.file.stem}.jpg" and example.size == (640, 480)
     batch = train.batches(1).batch(0)
     np.testing.assert_allclose(
         batch["boxes"][0, : len(example.boxes)], example.boxes * np.array([0.4, 256 / 480] * 2), rtol=1e-6

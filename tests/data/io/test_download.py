@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from servers import serving
 
-from jaxcv import download as module
+from jaxcv.data.io import download as module
 from jaxcv.data.io.download import download
 from jaxcv.types import UserError
 

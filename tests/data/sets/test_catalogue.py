@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from servers import serving
-from sets import cifar_pickle, forget, noise
+from small_sets import cifar_pickle, forget, noise
 
-from jaxcv import download as download_module
 from jaxcv.data import classification_data, detection_data, segmentation_data, verification_data
+from jaxcv.data.io import download as download_module
 from jaxcv.data.io.archives import unpack
 from jaxcv.data.sets import catalogue as named
 from jaxcv.types import DataError, UserError

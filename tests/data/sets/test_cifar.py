@@ -7,7 +7,7 @@ import pickletools
 import numpy as np
 import pytest
 from PIL import Image
-from sets import cifar_pickle, findings, opened, picture, refused
+from small_sets import cifar_pickle, findings, opened, picture, refused
 
 from jaxcv.data import classification_data
 
@@ -112,7 +112,7 @@ PICKLES = {
     "eval": (b"c__builtin__\neval\n(S'1'\ntR.", r"it asks for __builtin__\.eval"),
     "instance": (b"(i__builtin__\neval\np0\n.", "it asks for code INST"),
     "persistent": (b"Pid\n.", "it asks for code PERSID"),
-    "memo bomb": (b"\x80\x02}r\xff\xff\xff\x7f.", "memo places out of line"),
+    "memo bomb": (b"\x80\x02}r\xff\xff\xff\x7f.", "memo positions out of line"),
     "nested": (nested(100_000), "more tuples than such a file has"),
     "truncated": (cifar_pickle(PIXELS, [0, 1, 2, 3])[:5_000], "no pickle that can be read"),
     "empty": (b"", "no pickle that can be read"),

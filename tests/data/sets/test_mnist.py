@@ -8,7 +8,7 @@ import pytest
 
 from jaxcv.data import classification_data
 from jaxcv.data.sets.mnist import fit_digits, read_idx
-from jaxcv.data.sources.in_memory import LabelledImages
+from jaxcv.data.sources.in_memory import InMemory
 from jaxcv.types import DataError
 
 
@@ -111,7 +111,7 @@ def test_real_mnist(real_data):
     )
     batch = train.batches(10).batch(0)
     assert batch["label"].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    assert isinstance(train.source, LabelledImages)
+    assert isinstance(train.source, InMemory)
     images, _ = train.source.load()
     assert abs(images[:10_000].mean() / 255 - 0.1307) < 1e-2 and abs(images.mean() / 255 - 0.1307) < 1e-4
     assert sum(int(b["example_valid"].sum()) for b in test.batches(64)) == 10_000

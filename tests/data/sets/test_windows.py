@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from jaxcv.data import window_data
+from jaxcv.data.io.crops import MARGIN
 from jaxcv.data.sets.photographs import list_photographs
+from jaxcv.data.sources.windows import LARGEST_PICTURE, cut
 from jaxcv.data.toy.digit_scenes import Scenes
-from jaxcv.data.toy.digit_windows import LARGEST_PICTURE, MARGIN, resized
 from jaxcv.types import DataError, UserError
 
 
@@ -110,7 +111,7 @@ def test_windows_of_scenes_hold_a_digit_or_hardly_any():
 def _around(image, box):
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     half = MARGIN * max(box[2] - box[0], box[3] - box[1]) / 2
-    return resized(image, (float(x - half), float(y - half), float(x + half), float(y + half)), 24)
+    return cut(image, (float(x - half), float(y - half), float(x + half), float(y + half)), 24)
 
 
 def test_a_picture_to_scan_keeps_its_pixels_and_gets_a_rounded_size(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import problems
 import pytest
 from PIL import Image
-from sets import noise, picture
+from small_sets import box_sizes, noise, picture
 
 from jaxcv.data import from_records
 from jaxcv.train import fit
@@ -118,7 +118,7 @@ def test_boxes():
     assert example["classes"].tolist() == [1, 2, 0]
     assert example["valid"].tolist() == [True, False, False] and example["ignored"].tolist() == [False, True, False]
     train, _ = from_records([record] * 4, image_size=80, convert=dict)
-    assert train.source.box_sizes().tolist() == [[80, 80], [20, 60]] * 4 and train.anchor_boxes(k=1).shape == (1, 2)
+    assert box_sizes(train).tolist() == [[80, 80], [20, 60]] * 4 and train.anchor_boxes(k=1).shape == (1, 2)
     empty = read([{"image": shade(5), "boxes": [], "classes": []}], convert=dict)
     assert not empty["valid"].any() and empty["boxes"].shape == (100, 4)
 

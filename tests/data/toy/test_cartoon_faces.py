@@ -52,5 +52,5 @@ def test_single_digits_have_one_box_or_none():
 def test_localization_reads_what_detection_reads():
     with pytest.raises(UserError, match="its own ten classes"):
         localization_data("digits", classes=("a",))
-    with pytest.raises(UserError, match="detection sets"):
+    with pytest.raises(UserError, match="localization sets"):
         localization_data("mnist:x")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-import jaxcv.data.toy.digits as digits_module
 from jaxcv.data import classification_data, detection_data
+from jaxcv.data.io import paths
 from jaxcv.data.toy.digit_scenes import Scenes, _overlap, backgrounds
 from jaxcv.data.toy.digits import load_digits
 from jaxcv.types import UserError
@@ -57,9 +57,9 @@ def test_a_persons_image_is_read_grey(tmp_path):
 
 
 def test_without_scikit_learn(monkeypatch):
-    monkeypatch.setattr(digits_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(paths, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install scikit-learn"):
-        digits_module.sklearn_file("data", "digits.csv.gz")
+        paths.sklearn_file("data", "digits.csv.gz")
 
 
 def test_scene_fields():

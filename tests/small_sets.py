@@ -67,6 +67,11 @@ def examples(split: Any) -> tuple[Any, ...]:
     return split.source.scan().splits[split.source.split]
 
 
+def box_sizes(split: Any) -> np.ndarray:
+    """Those that anchor boxes are made from."""
+    return split.source.box_sizes()
+
+
 def findings(data: str, *, by: Any = None, **options: Any) -> list[str]:
     """What the thorough check of both splits says."""
     return [line for split in opened(data, by=by, **options) for line in split.batches(2).check(thorough=True)]
