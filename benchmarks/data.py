@@ -10,10 +10,6 @@ Figures are medians over the rounds; x is over torchvision's best.
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes
     python benchmarks/data.py [--folder JPEGS] [--rounds 5] [--quick] [--json FILE]
 
-Measured on 2 AMD EPYC (Zen 5) cores, 271 JPEGs, jax 0.10.2, torch 2.14.1, 5 rounds, in images/s (x over torchvision's
-best): ours with OpenCV 1,138 (1.58), with Pillow 934 (1.29), from memory after the first pass 5,256 (7.28); torchvision
-from tensors with 2 workers 722, from Pillow 589.
-
 Without --folder, the photographs of 300 to 640 pixels in `cls_folder_hymenoptera` and `det_yolo_coco128_train2017` of
 the folder that JAXCV_DATA names.
 """

@@ -67,8 +67,8 @@ def experiment(
         flip: probability of mirroring while training; for sets of 68 or 17 points, whose sides are known.
         shift: largest translation while training, as a share of the side.
         scale: largest change of size while training.
-        rotate: largest rotation while training, in degrees.
-        shear: largest shear while training, in degrees.
+        rotate: largest rotation while training, either way, in degrees.
+        shear: largest shear along x while training, either way, in degrees.
         elastic: how near to folding pictures are bent while training, below 1.
         color: largest relative change of brightness, contrast and saturation while training.
         ema: decay of the moving average of the parameters that is evaluated.

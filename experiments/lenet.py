@@ -40,7 +40,7 @@ def experiment(
         weight_decay: AdamW's, decoupled.
         label_smoothing: probability mass moved from the true class to all classes.
         shift: largest translation while training, as a share of the image side.
-        rotate: largest rotation while training, radians.
+        rotate: largest rotation while training, either way, in degrees.
         batch_size: examples a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.

@@ -76,7 +76,7 @@ def experiment(
         flip: probability of mirroring while training; 0 for sets whose mirror images are something else (digits).
         crop: largest relative zoom and translation while training.
         color: largest relative change of brightness, contrast and saturation while training.
-        hue: largest turn of the colour circle while training, 0.5 is all of it.
+        hue: largest change of hue while training, either way, as a fraction of the colour circle (0.5: all of it).
         ema: decay of the moving average of the parameters that is evaluated.
         batch_size: examples a step.
         steps: updates of the parameters.

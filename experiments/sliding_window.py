@@ -73,7 +73,7 @@ def experiment(
         flip: probability of mirroring while training; 0 for sets whose mirror images are something else (digits).
         shift: largest translation while training, as a share of the side.
         scale: largest relative zoom while training.
-        rotate: largest rotation while training, degrees.
+        rotate: largest rotation while training, either way, in degrees.
         elastic: how near to folding a window is bent while training, in [0, 1).
         color: largest relative change of brightness and contrast while training.
         batch_size: examples a step.

@@ -171,9 +171,9 @@ def experiment(
             max_candidates=4 * max_detections,
         ),
         metrics={
-            "mAP50": metrics.coco_average_precision("AP50"),
-            "mAP75": metrics.coco_average_precision("AP75"),
-            "mAP": metrics.coco_average_precision("AP"),
+            "mAP50": metrics.coco_average_precision("AP50", ignored=test.ignored),
+            "mAP75": metrics.coco_average_precision("AP75", ignored=test.ignored),
+            "mAP": metrics.coco_average_precision("AP", ignored=test.ignored),
         },
         ema=ema,
         steps=steps,

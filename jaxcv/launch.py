@@ -7,6 +7,7 @@ same command goes on.
 """
 
 import argparse
+import glob
 import importlib.util
 import sys
 import textwrap
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options, tokens = _parse(arguments)
         options.arguments = arguments
-        return _run(options, tokens)
+        return _run_or_hint(options, tokens)
     except UserError as error:
         if "--debug" in arguments:
             raise
@@ -55,11 +56,11 @@ def _parser() -> _Parser:
     add("--preview-data", action="store_true", help="draw 64 augmented training examples with their truth; no training")
     add("--workdir", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
     add("--fresh", action="store_true", help="begin anew; an earlier run is moved aside, not deleted")
+    add("--accept", action="store_true", help="go on with runs whose source or data were others; run.json notes it")
     add("--evaluate", action="store_true", help="evaluate the newest checkpoint of the run")
     add(
         "--predict",
         nargs="+",
-        type=Path,
         metavar="IMAGE",
         help="draw what the newest checkpoint finds in pictures, folders of them or patterns; and write it as JSON",
     )
@@ -101,16 +102,19 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             flags = [flag for action in parser._actions for flag in action.option_strings]
             near = difflib.get_close_matches(token.partition("=")[0], flags, n=1)
             raise UserError(f"unknown flag {token}" + (f": did you mean {near[0]}?" if near else "; --help lists them"))
-    files = [token for token in rest if "=" not in token]
-    # `--predict a.png name=value` gives argparse the overrides as pictures: they are told apart by the equals sign.
+    files = [token for token in rest if "=" not in token or (token.endswith(".py") and Path(token).is_file())]
+    # `--predict a.png name=value` gives argparse the overrides as pictures.
     pictures = options.predict or []
-    overrides = [t for t in rest if "=" in t] + [str(p) for p in pictures if "=" in str(p) and not p.exists()]
-    options.predict = [p for p in pictures if str(p) not in overrides] or None
+    overrides = [token for token in rest if token not in files] + [p for p in pictures if _is_override(p)]
+    options.predict = [Path(picture) for picture in pictures if not _is_override(picture)] or None
     if options.help and not files:
         print((__doc__ or "").split("\n\nExit")[0], end="\n\n")
         print(parser.format_help())
         raise SystemExit(0)
     if not files:
+        for token in overrides:
+            if token.endswith(".py"):
+                raise UserError(f"{token}: no such file; `python launch.py FILE [name=value ...]` needs an experiment")
         raise UserError("which experiment? Usage: python launch.py experiments/yolo.py [name=value ...] [--flag ...]")
     if len(files) > 1:
         raise UserError(f"{files[1]!r}: expected name=value; one experiment file at a time")
@@ -118,6 +122,12 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         raise UserError("--predict: no picture named")
     options.file = Path(files[0])
     return options, overrides
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word among pictures is `name=value`: no picture or pattern of pictures, and begins with a name."""
+    name, equals, _ = word.partition("=")
+    return bool(equals) and name.isidentifier() and not Path(word).exists() and not glob.glob(word)
 
 
 def load_experiment(path: Path) -> Any:
@@ -134,7 +144,10 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         near = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise UserError(f"{path}: no such file" + (f"; there are {', '.join(near)}" if near else ""))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    from jaxcv.train import sources
+
+    sources.import_from_text()
+    spec = importlib.util.spec_from_file_location(path.stem, path, loader=sources.loader(path.stem, path))
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -148,6 +161,19 @@ def _load(path: Path) -> Any:
     if not callable(getattr(module, "experiment", None)):
         raise UserError(f"{path} defines no function `experiment`; README shows one")
     return module
+
+
+def _run_or_hint(options: argparse.Namespace, tokens: list[str]) -> int:
+    """Run; what is refused also says how to write a comma that belongs to a path, where that may be the cause."""
+    try:
+        return _run(options, tokens)
+    except UserError as error:
+        from jaxcv.sweep.space import note_on_commas, split_alternatives
+
+        parts = [part for token in tokens for part in split_alternatives(token.partition("=")[2])]
+        if (note := note_on_commas(tokens)) and any(part.rpartition(":")[2] in str(error) for part in parts):
+            error.args = (f"{error}; {note}",)
+        raise
 
 
 def _run(options: argparse.Namespace, tokens: list[str]) -> int:
@@ -171,10 +197,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     from jaxcv import sweep
     from jaxcv.train import fit, hyperparameters
     from jaxcv.train.console import Reporter
-    from jaxcv.train.fingerprint import remember_libraries
     from jaxcv.train.loop import Preempted
 
-    remember_libraries()  # before what a sweep needs besides
     known = hyperparameters(experiment)
     if options.help:
         print(_help(module, known))
@@ -207,9 +231,9 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
                 how = {"best": options.best, "reporter": reporter, "minimum": options.min_score}
                 inference.predict_run(experiment, chosen[0], folder, options.predict, **how)
         elif search.kind == "grid" and len(chosen) == 1 and not options.sweep:
-            result = fit(
-                experiment, chosen[0], root / sweep.folder_name(chosen[0]), fresh=options.fresh, reporter=reporter
-            )
+            folder = root / sweep.folder_name(chosen[0])
+            how = {"fresh": options.fresh, "accept": options.accept, "reporter": reporter}
+            result = fit(experiment, chosen[0], folder, **how)
             reporter.table(f"{result.folder} after {result.steps} steps", {"train": result.train, "test": result.test})
         else:
             _sweep(options, experiment, search, root, reporter)
@@ -231,6 +255,7 @@ def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path
         storage=options.storage,
         prune=options.prune,
         fail_fast=options.fail_fast,
+        accept=options.accept,
     )
     if options.worker:
         command.run_worker(asked, reporter)

@@ -126,6 +126,15 @@ class Batches(Protocol):
     """What the trainer asks of data. Opening one is cheap: files are read when batches are."""
 
     @property
+    def path(self) -> str:
+        """Where the set lies, without links and relative parts; empty where it is embedded, or nobody says."""
+        ...
+
+    def digest(self) -> str:
+        """Of what the scan of the set found: classes, files with their sizes, annotations. Raises DataError."""
+        ...
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Name of each class index; empty where there are no classes."""
         ...

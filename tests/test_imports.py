@@ -31,6 +31,7 @@ ARROWS = {
 # Inside data/, the same for its rooms and the files that stand beside them.
 DATA_ARROWS = {
     "io": set(),
+    "digest": set(),
     "source": {"io"},
     "outlines": {"io"},
     "example": {"io", "outlines"},
@@ -38,7 +39,7 @@ DATA_ARROWS = {
     "sources": {"io", "outlines", "example", "source"},
     "sets": {"io", "outlines", "example", "source", "sources", "formats"},
     "toy": {"io", "source", "sources"},
-    "dataset": {"io", "source", "sources"},
+    "dataset": {"digest", "io", "source", "sources"},
 }
 # The launcher is one module and those it is cut into: jaxcv/launch.py and other modules beside it.
 LAUNCHER = "launch"

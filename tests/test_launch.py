@@ -84,6 +84,39 @@ def test_what_is_wrong_is_named_in_one_line(arguments, parts, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == [], "a refused run leaves nothing"
 
 
+def test_a_comma_that_may_belong_to_a_path_is_said_to_be_quoted(capsys, tmp_path):
+    for value in (f"mnist:{tmp_path}/no,where", f"{tmp_path}/lr=1,seed=0"):
+        for flags in (["--dry-run"], []):
+            error = refused([LENET, f"data={value}", "--workdir", str(tmp_path / "runs"), *flags], capsys)
+            assert f"quote the value: \"data='{value}'\"" in error
+    assert "quote" not in refused([LENET, "data=minst:x", "--workdir", str(tmp_path)], capsys)
+    assert "quote" not in refused([LENET, "lr=1,fast", "--workdir", str(tmp_path)], capsys)
+
+
+def test_names_with_commas_and_equals_signs(capsys, tmp_path):
+    """An experiment file, a work folder, a data folder, a picture and a pattern of pictures."""
+    folder = tmp_path / "a=b, c"
+    folder.mkdir()
+    file = folder / "my=exp.py"
+    shutil.copy(LENET, file)
+    train = folder / "x,y=1"
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            (train / split / label).mkdir(parents=True)
+            for i in range(4):
+                pixels = np.random.default_rng(i).integers(0, 255, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(train / split / label / f"p={i},{i}.png")
+    words = [str(file), f"data=folder:{train}", "steps=2", "batch_size=4", "--workdir", str(folder / "r=1,2")]
+    assert main([*words, "--quiet"]) == 0
+    (run,) = (folder / "r=1,2" / "my=exp").iterdir()
+    picture = train / "test/cat/p=1,1.png"
+    assert main([*words, "--predict", str(picture), str(train / "test/dog/p=*.png")]) == 0
+    assert {f"p={i},{i}.png" for i in range(4)} <= {path.name for path in (run / "predictions").iterdir()}
+    error = refused([*words, "--predict", f"{train}/none=1.png"], capsys)
+    assert "no such picture" in error and "none=1.png" in error
+    assert "my=exq.py: no such file" in refused([str(folder / "my=exq.py"), *words[1:]], capsys)
+
+
 def test_debug_shows_the_traceback():
     from jaxcv.types import UserError
 
@@ -202,27 +235,25 @@ def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
         )
         folder = tmp_path / f"runs/lenet/lr={float(lr)},batch_size=4,steps=2"
         losses = [record["loss"] for record in read_records(folder / "metrics.jsonl")]
-        kept = {
-            p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*") if p.is_file() and "atime" not in p.name
-        }
+        kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*-cache")}
         return kept, losses, json.loads((folder / "run.json").read_text())["traces"]
 
     first, losses, traces = run("1e-3")
-    programs = [p for p in first if "executables" in p.parent.name and "-" not in p.name]  # "-": notes of what is kept
-    assert len(programs) == 3  # init, step, evaluate
+    assert all(any(p.name.startswith(f"jit_{name}-") for p in first) for name in ("init", "step", "evaluate"))
     assert losses and traces == 1
-    assert run("1e-3") == (first, losses, 0), "a program found untraced computes what the compiled one did"
-    second, others, traces = run("3e-4")
-    assert second == first and traces == 0
+    assert run("1e-3") == (first, losses, 1), "a program out of the cache computes what the compiled one did"
+    second, others, _ = run("3e-4")
+    assert second == first
     assert others != losses
     sweep = [sys.executable, "launch.py", "experiments/lenet.py", "lr=1e-4,2e-4", "steps=2", "batch_size=4", "--quiet"]
     for jobs in ([], ["--jobs", "2", "--fresh"]):
         command = [*sweep, *jobs, "--workdir", str(tmp_path / "sweep")]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
-        for file in (tmp_path / "sweep/lenet").glob("*/run.json"):
-            assert json.loads(file.read_text())["traces"] == 0, "nor does a sweep trace"
-    largest = max((p for p in first if "executables" in p.parent.name), key=lambda p: p.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[:-1])  # damaged: compiled again, not trusted
+        traces = [json.loads(f.read_text())["traces"] for f in (tmp_path / "sweep/lenet").glob("*[0-9]/run.json")]
+        assert jobs or sorted(traces) == [0, 1], "once for all trials of a process"
+    assert run("1e-3")[0].keys() == first.keys(), "nor does a sweep compile"
+    largest = max(first, key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-100])  # damaged: compiled again, not trusted
     assert run("1e-3")[1] == losses
 
 

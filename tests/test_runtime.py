@@ -69,19 +69,3 @@ print(-step() + step())
 """
     if "kept" in said("print(*runtime.tune())"):
         assert int(said(code)) < 1000  # 65,536 without
-
-
-def test_an_executable_that_is_kept_does_not_come_out_of_jaxs_cache(tmp_path):
-    """It would lack its code when stored again; but JAX decides on its cache once, at the first compilation."""
-    code = f"""
-jax.config.update("jax_compilation_cache_dir", "{tmp_path}/xla")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-jax.jit(lambda x: x + 1)(1.0)  # as finding anchor boxes does before anything is kept
-before = len(os.listdir("{tmp_path}/xla"))
-print(float(runtime.compile_or_load(jax.jit(lambda x: x * 3).trace(2.0))(2.0)))
-print(before > 0, len(os.listdir("{tmp_path}/xla")) == before)
-jax.jit(lambda x: x + 2)(1.0)
-print(len(os.listdir("{tmp_path}/xla")) > before)
-"""
-    assert said(code, JAXCV_CACHE=str(tmp_path)).split() == ["6.0", "True", "True", "True"]

@@ -1,8 +1,9 @@
 """Augmentation: pure `(key, batch) -> batch` on the device, inside the training step.
 
 Jitted; strengths are keyword-only and may be tracers; strength 0 leaves the pixels as they are. What marks a place in
-the picture moves with the picture. The numbers of an example depend on the key and its place in the batch alone, not on
-the batch's size or on how it is spread over devices.
+the picture moves with the picture. Angles are degrees, as they are in `jaxcv.ops` and in the experiments; of hue, a
+fraction of the colour circle, as in torchvision. The numbers of an example depend on the key and its place in the batch
+alone, not on the batch's size or on how it is spread over devices.
 
 One function does all that a task needs, by one resampling:
 

@@ -38,7 +38,7 @@ def images(
         rotate: Up to this many degrees, either way.
         shear: Along x by up to this many degrees, either way; below 90.
         elastic: How near to folding the picture is bent, in [0, 1); see `warp`.
-        hue: Up to this share of the colour circle, either way, in [0, 0.5].
+        hue: Up to this fraction of the colour circle, either way, in [0, 0.5].
 
     Returns:
         The batch with the same shapes. At strength 0 the same pixels.

@@ -27,7 +27,7 @@ def colors(
         brightness: Brightness is scaled by a factor in [1 - brightness, 1 + brightness); at least 0.
         contrast: The distance from the picture's mean grey is, likewise.
         saturation: The distance of each pixel from its own grey is, likewise.
-        hue: Up to this share of the colour circle, either way, in [0, 0.5]; None costs nothing.
+        hue: Up to this fraction of the colour circle, either way, in [0, 0.5]; None costs nothing.
 
     Returns:
         The batch with the same shapes, colours cut to [0, 1]. At strength 0 the same pixels.

@@ -53,7 +53,7 @@ def detection(
         rotate: Up to this many degrees, either way.
         shear: Along x by up to this many degrees, either way; below 90.
         elastic: How near to folding the picture is bent, in [0, 1); see `warp`.
-        hue: Up to this share of the colour circle, either way, in [0, 0.5].
+        hue: Up to this fraction of the colour circle, either way, in [0, 0.5].
         size: (height, width) of the new pictures in pixels; by default those of the old ones. Training at several
             sizes wants an augmentation for each; see `Experiment.augment`.
 

@@ -54,7 +54,7 @@ def landmarks(
         rotate: Up to this many degrees, either way.
         shear: Along x by up to this many degrees, either way; below 90.
         elastic: How near to folding the picture is bent, in [0, 1); see `warp`.
-        hue: Up to this share of the colour circle, either way, in [0, 0.5].
+        hue: Up to this fraction of the colour circle, either way, in [0, 0.5].
         swap: For each point the one whose place it takes in a mirror, a left eye that of the right: `FACE_68`,
             `COCO_17`. None: points have no sides.
 

@@ -13,6 +13,7 @@ option it does not have.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
@@ -48,19 +49,9 @@ from jaxcv.data.toy.digits import enlarged_digits
 from jaxcv.types import UserError
 
 __all__ = [
-    "Dataset",
-    "DatasetBatches",
-    "Source",
-    "classification_data",
-    "detection_data",
-    "embedding_data",
-    "from_records",
-    "landmark_data",
-    "localization_data",
-    "segmentation_data",
-    "verification_data",
-    "window_data",
-]
+    "Dataset", "DatasetBatches", "Source", "classification_data", "detection_data", "embedding_data", "from_records",
+    "landmark_data", "localization_data", "segmentation_data", "verification_data", "window_data",
+]  # fmt: skip
 
 Splits = tuple[Dataset, Dataset]
 
@@ -82,18 +73,20 @@ class Request(NamedTuple):
 Opener = Callable[[Request], Splits]
 
 
-def _splits(make: Callable[[str], Source], ask: Request, *, mirrors: bool = True) -> Splits:
-    train, test = (Dataset(make(split), ask.image_size, mirrors) for split in ("train", "test"))
+def _splits(make: Callable[[str], Source], ask: Request, *, mirrors: bool = True, ignored: Any = "crowd") -> Splits:
+    train, test = (Dataset(make(split), ask.image_size, mirrors, ignored) for split in ("train", "test"))
     return train, test
 
 
-def _files(task: Task, scan: Callable[[Request], Scan], *, mirrors: bool = True, **fit: Any) -> Opener:
+def _files(
+    task: Task, scan: Callable[[Request], Scan], *, mirrors: bool = True, ignored: str = "crowd", **fit: Any
+) -> Opener:
     """Opens the image files that a scan lists."""
 
     def make(ask: Request, split: str) -> ImageFiles:
         return ImageFiles(split, ask.image_size, ask.channels, task, partial(scan, ask), **fit)
 
-    return lambda ask: _splits(partial(make, ask), ask, mirrors=mirrors)
+    return lambda ask: _splits(partial(make, ask), ask, mirrors=mirrors, ignored=ignored)
 
 
 def _arrays(
@@ -168,7 +161,7 @@ def _toy(make: Callable[[Request, str], Source], *, mirrors: bool = False) -> Op
 _FOLDER = _files("label", lambda ask: scan_folder(ask.path, ask.skip))
 _ARRAY = _arrays(lambda ask: array_names(ask.path), lambda ask, split: load_array(ask.path, split), mirrors=True)
 _BOXES: dict[str, Opener] = {
-    "voc:PATH": _files("boxes", lambda ask: scan_voc(ask.path, ask.classes, ask.skip)),
+    "voc:PATH": _files("boxes", lambda ask: scan_voc(ask.path, ask.classes, ask.skip), ignored="difficult"),
     "coco:PATH": _files("boxes", lambda ask: scan_coco(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
     "yolo:PATH": _files("boxes", lambda ask: scan_yolo(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
 }
@@ -241,7 +234,9 @@ def _open(
     if how.get("classes") and (task, kind) == ("segmentation", "voc"):
         raise UserError(f"classes={how['classes']}: the masks of VOC have their own twenty, and the background")
     channels = channels or (1 if (task, kind) in _GREY else 3)
-    return known[key](Request(path, image_size, channels, on_error == "skip", **how))
+    train, test = known[key](Request(path, image_size, channels, on_error == "skip", **how))
+    where = str(path.resolve()) if key.endswith(":PATH") else ""
+    return replace(train, path=where), replace(test, path=where)
 
 
 @cache

@@ -12,16 +12,17 @@ may be a tracer.
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxcv.data.digest import digest
 from jaxcv.data.io.images import Progress
 from jaxcv.data.source import BoxedSource, Source, WindowedSource
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
@@ -38,6 +39,10 @@ class Dataset:
     """Side of the network's input image, in pixels."""
     mirrors: bool = True
     """Whether the mirror image of an example is still a valid example of its class: not so for digits."""
+    ignored: Literal["crowd", "difficult"] = "crowd"
+    """What `ignored` boxes are, for `metrics.coco_average_precision`: COCO's crowd, or VOC's difficult."""
+    path: str = ""
+    """Where the set lies, without links and relative parts; empty where it is embedded, or nobody says."""
     _anchor_boxes: dict[int, np.ndarray] = field(default_factory=dict, repr=False, init=False)
     _featured: dict[Any, "Dataset"] = field(default_factory=dict, repr=False, init=False)
 
@@ -83,7 +88,7 @@ class Dataset:
             raise UserError(f"min_area={min_area}: windows are cut out of class folders only; use augment.warp")
         if min_area is not None and seed is None:
             raise UserError(f"min_area={min_area}: windows are for training, and need a seed")
-        return DatasetBatches(self.source, batch_size, seed, num_threads, min_area, max_ratio)
+        return DatasetBatches(self.source, batch_size, seed, num_threads, min_area, max_ratio, self.path)
 
     def anchor_boxes(self, *, k: int) -> Float[np.ndarray, "k 2"]:
         """Width and height of the `k` boxes that stand best for this split's boxes, in pixels.
@@ -106,7 +111,7 @@ class Dataset:
           extract: a frozen network, see `jaxcv.weights.extractor`; feed the trained part with `inputs=("features",)`.
         """
         if extract not in self._featured:
-            self._featured[extract] = Dataset(CachedFeatures(self.source, extract), self.image_size, self.mirrors)
+            self._featured[extract] = replace(self, source=CachedFeatures(self.source, extract))
         return self._featured[extract]
 
     def describe(self) -> list[str]:
@@ -124,6 +129,11 @@ class DatasetBatches:
     num_threads: int
     min_area: Scalar | None = None
     max_ratio: Scalar = 4 / 3
+    path: str = ""
+
+    def digest(self) -> str:
+        """Of what the scan found; see `jaxcv.types.Batches.digest`."""
+        return digest(self.source)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 import contextlib
 import io
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -12,6 +13,8 @@ from jaxcv.metrics.metric import Metric
 from jaxcv.types import Batch, Detections, UserError
 
 _NAMES = ("AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR100")
+IgnoredRule = Literal["crowd", "difficult"]
+"""What an ignored box stands for: COCO's crowd, many objects; or VOC's difficult, one object that need not be found."""
 _AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
 
 
@@ -32,31 +35,42 @@ class ImageBoxes(NamedTuple):
     """`[n]`."""
 
 
-def coco_average_precision(pick: str = "AP") -> Metric:
+def coco_average_precision(pick: str = "AP", *, ignored: IgnoredRule = "crowd") -> Metric:
     """Average precision as COCO defines it, computed by pycocotools, in [0, 1].
 
     AP averages over the IoU thresholds 0.50, 0.55 .. 0.95, AP50 and AP75 take one; each averages over the classes that
     have a truth in the set, and within a class over 101 recalls. At most 100 detections an image count. APsmall,
     APmedium and APlarge take the truths below, between and above the areas of 32² and 96² pixels of the network's
-    input, in which boxes are here (COCO's own: of the original picture). A detection that lies in an `ignored` box of
-    its class counts neither way (COCO's `iscrowd`).
+    input, in which boxes are here (COCO's own: of the original picture).
+
+    A detection without a truth of its own counts neither way where an `ignored` box of its class accounts for it; any
+    number of detections may have the same one. How much of it must overlap depends on what such boxes are in the set:
+
+    - `crowd`, COCO's `iscrowd`: a box around many objects. The intersection divided by the area of the *detection* must
+      reach the IoU threshold: a small detection anywhere inside counts neither way.
+    - `difficult`, VOC's: one object. The *IoU* must reach the threshold: a small detection inside is a false alarm.
+
+    A batch does not say which of the two it holds. Sets opened by `jaxcv.data` do: `ignored=test.ignored`.
 
     Args:
         pick: `AP`, `AP50`, `AP75`, `APsmall`, `APmedium`, `APlarge`, `AR100` (mean of the largest recalls, with 100
             detections an image), or `AP50/<class index>`.
+        ignored: `crowd` or `difficult`.
 
     Returns:
         A metric of `Detections` and `boxes`, `classes`, `valid` (and `ignored`, if there). No detection at all is 0.0;
         a set without a truth is NaN (pycocotools: -1), as is `AP50/<class>` of a class without one.
 
     Raises:
-        UserError: If `pick` is none of these.
+        UserError: If `pick` or `ignored` is none of these.
     """
+    if ignored not in get_args(IgnoredRule):
+        raise UserError(f"ignored={ignored!r}: expected 'crowd' (COCO) or 'difficult' (VOC)")
     if pick not in _NAMES and not (pick.startswith("AP50/") and pick.removeprefix("AP50/").isdecimal()):
         raise UserError(f"no average precision named {pick!r}: one of {', '.join(_NAMES)}, AP50/<class index>")
     from jaxcv.metrics.detection_report import detection_report  # which reads this module
 
-    return Metric(collect_boxes, evaluate_boxes, pick, report=detection_report)
+    return Metric(collect_boxes, _CocoAveragePrecision(ignored), pick, report=detection_report)
 
 
 def collect_boxes(predictions: Detections, batch: Batch) -> list[ImageBoxes]:
@@ -69,10 +83,22 @@ def collect_boxes(predictions: Detections, batch: Batch) -> list[ImageBoxes]:
     Returns:
         One entry an image. A truth that is not finite or has no area is left out.
     """
+    return _collect(predictions, batch, pixels=False)
+
+
+def collect_pixel_boxes(predictions: Detections, batch: Batch) -> list[ImageBoxes]:
+    """The same for boxes that name their first and last pixel: where both are one, the box is one pixel."""
+    return _collect(predictions, batch, pixels=True)
+
+
+def _collect(predictions: Detections, batch: Batch, *, pixels: bool) -> list[ImageBoxes]:
     found, scores, labels, kept = (np.asarray(field) for field in predictions)
     boxes, classes, valid = (np.asarray(batch[name]) for name in ("boxes", "classes", "valid"))
     ignored = np.asarray(batch["ignored"]) if "ignored" in batch else np.zeros_like(valid)
-    real = np.isfinite(boxes).all(-1) & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+    with np.errstate(invalid="ignore"):  # infinity less infinity, which is not finite either way
+        sides = boxes[..., 2:] - boxes[..., :2]
+        large = sides >= 0 if pixels else sides > 0
+    real = np.asarray(np.isfinite(boxes).all(-1) & large.all(-1))
     images = []
     for i in range(len(boxes)):
         t, d = (valid[i] | ignored[i]) & real[i], kept[i]
@@ -80,11 +106,40 @@ def collect_boxes(predictions: Detections, batch: Batch) -> list[ImageBoxes]:
     return images
 
 
-def evaluate_boxes(batches: list[list[ImageBoxes]]) -> dict[str, float]:
+@dataclass(frozen=True)
+class _CocoAveragePrecision:
+    ignored: IgnoredRule
+
+    def __call__(self, batches: list[list[ImageBoxes]]) -> dict[str, float]:
+        return evaluate_boxes(batches, ignored=self.ignored)
+
+
+class _DifficultEval(COCOeval):
+    """COCO's evaluation, where boxes to be ignored overlap a detection by their IoU, as a truth does.
+
+    An annotation's own `ignore` would not do: pycocotools overwrites it with `iscrowd`.
+    """
+
+    def computeIoU(self, imgId: Any, catId: Any) -> Any:  # noqa: N802, N803 (pycocotools' names)
+        """Overlaps of an image's detections and truths of a class."""
+        every: Any = self._gts  # pyright: ignore[reportAttributeAccessIssue]: set by `evaluate`, unknown to its types
+        truths = every[imgId, catId]
+        flags = [truth["iscrowd"] for truth in truths]
+        for truth in truths:
+            truth["iscrowd"] = 0
+        try:
+            return super().computeIoU(imgId, catId)
+        finally:
+            for truth, flag in zip(truths, flags, strict=True):
+                truth["iscrowd"] = flag
+
+
+def evaluate_boxes(batches: list[list[ImageBoxes]], *, ignored: IgnoredRule = "crowd") -> dict[str, float]:
     """COCO's evaluation of a whole set.
 
     Args:
         batches: What `collect_boxes` gave for each batch.
+        ignored: See `coco_average_precision`.
 
     Returns:
         `AP`, `AP50`, `AP75`, `APsmall`, `APmedium`, `APlarge`, `AR100`, and `AP50/<class index>` of every class met.
@@ -92,8 +147,8 @@ def evaluate_boxes(batches: list[list[ImageBoxes]]) -> dict[str, float]:
     images = [image for batch in batches for image in batch]
     truths, found = [], []
     for number, image in enumerate(images):
-        for box, label, crowd in zip(image.truths, image.truth_classes, image.ignored, strict=True):
-            truths.append(_annotation(len(truths), number, box, label) | {"iscrowd": int(crowd), "ignore": int(crowd)})
+        for box, label, aside in zip(image.truths, image.truth_classes, image.ignored, strict=True):
+            truths.append(_annotation(len(truths), number, box, label) | {"iscrowd": int(aside)})
         for box, label, score in zip(image.detections, image.detected_classes, image.scores, strict=True):
             found.append(_annotation(len(found), number, box, label) | {"iscrowd": 0, "score": float(score)})
     labels = sorted({a["category_id"] for a in truths} | {a["category_id"] for a in found})
@@ -101,7 +156,8 @@ def evaluate_boxes(batches: list[list[ImageBoxes]]) -> dict[str, float]:
         return dict.fromkeys([*_NAMES, *(f"AP50/{label}" for label in labels)], float("nan"))
 
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(len(images), labels, truths), _coco(len(images), labels, found), "bbox")
+        evaluate = COCOeval if ignored == "crowd" else _DifficultEval
+        evaluation = evaluate(_coco(len(images), labels, truths), _coco(len(images), labels, found), "bbox")
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(r) for r in _AREAS.values()], [*_AREAS]
         evaluation.params.maxDets = [100]
         evaluation.evaluate()

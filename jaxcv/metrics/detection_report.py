@@ -25,7 +25,7 @@ class DetectedClass(NamedTuple):
     precision: float | None
     recall: float | None
     average_precision: float | None
-    """VOC's, all points."""
+    """VOC's, all points, of boxes that are edges."""
 
 
 class WorstImage(NamedTuple):

@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from jaxcv.metrics.detection import ImageBoxes, collect_boxes
+from jaxcv.metrics.detection import ImageBoxes, collect_boxes, collect_pixel_boxes
 from jaxcv.metrics.metric import Metric
-from jaxcv.types import UserError
+from jaxcv.types import Scalar, UserError
 
 
 class Curve(NamedTuple):
@@ -23,46 +23,67 @@ class Curve(NamedTuple):
     truths: int
 
 
-def voc_average_precision(pick: str = "AP50", *, points: Literal["all", "11"] = "all") -> Metric:
-    """Average precision at an IoU of 0.5 as in PASCAL VOC, in [0, 1], averaged over the classes that have a truth.
+def voc_average_precision(
+    pick: str | None = None,
+    *,
+    points: Literal["all", "11"] = "all",
+    inclusive: bool = True,
+    iou_threshold: Scalar = 0.5,
+) -> Metric:
+    """Average precision as the PASCAL VOC challenges define it, in [0, 1], averaged over the classes that have a truth.
 
     Per class, best score first: a detection is right if the truth it overlaps most (of its class and image) does so by
-    0.5 or more and was not found before; if that truth is to be ignored (VOC's difficult), the detection counts
-    neither way; else it is a false alarm. This differs from COCO, where a second detection may take the next best
-    truth. Precision at a recall is the largest at that recall or beyond. Boxes are continuous: VOC's own code adds a
-    pixel to their sides. Every detection counts, not the best 100.
+    `iou_threshold` or more and was not found before; if that truth is to be ignored (VOC's difficult), the detection
+    counts neither way; else it is a false alarm. This differs from COCO, where a second detection may take the next
+    best truth. Precision at a recall is the largest at that recall or beyond. Every detection counts, not the best 100.
 
     Args:
-        pick: `AP50` or `AP50/<class index>`.
+        pick: `AP50` (with the threshold in percent), or `AP50/<class index>`; None: the former.
         points: `all`: the area under the curve, as from 2010 on; `11`: the mean at recalls 0, 0.1 .. 1, as before.
+        inclusive: True: a box names its first and its last pixel, as in VOC's files, and is x2 - x1 + 1 wide: what the
+            challenges' code computes of such boxes. False: a box is its edges, x2 - x1 wide, as are all that
+            `jaxcv.data` reads, VOC's included: pixels 48 to 240 are read as edges 47 and 240, which hold the added
+            pixel already. On those, this gives the challenges' result.
+        iou_threshold: In (0, 1].
 
     Returns:
         A metric of `Detections` and `boxes`, `classes`, `valid` (and `ignored`, if there). No detection at all is 0.0;
         a set or class without a truth is NaN.
 
     Raises:
-        UserError: If `pick` is neither.
+        UserError: If `pick`, `points` or the threshold is none of these.
 
     References:
         Everingham et al., The PASCAL Visual Object Classes (VOC) Challenge, 2010, section 4.2; its development kits.
     """
-    if pick != "AP50" and not (pick.startswith("AP50/") and pick.removeprefix("AP50/").isdecimal()):
-        raise UserError(f"no average precision of VOC's named {pick!r}: AP50 or AP50/<class index>")
-    return Metric(collect_boxes, _VocAveragePrecision(points), pick)
+    if not 0 < iou_threshold <= 1:
+        raise UserError(f"iou_threshold={iou_threshold}: expected more than 0 and at most 1")
+    if points not in ("all", "11"):
+        raise UserError(f"points={points!r}: expected 'all' or '11'")
+    name = f"AP{100 * iou_threshold:g}"
+    pick = name if pick is None else pick
+    if pick != name and not (pick.startswith(f"{name}/") and pick.removeprefix(f"{name}/").isdecimal()):
+        at = "" if iou_threshold == 0.5 else f" at iou_threshold={iou_threshold:g}"
+        raise UserError(f"no average precision of VOC's named {pick!r}{at}: {name} or {name}/<class index>")
+    collect = collect_pixel_boxes if inclusive else collect_boxes
+    return Metric(collect, _VocAveragePrecision(name, points, inclusive, float(iou_threshold)), pick)
 
 
 @dataclass(frozen=True)
 class _VocAveragePrecision:
+    name: str
     points: str
+    inclusive: bool
+    iou_threshold: float
 
     def __call__(self, batches: list[list[ImageBoxes]]) -> dict[str, float]:
         images = [image for batch in batches for image in batch]
         values = {}
         for label in labels_of(images):
-            curve = precision_recall(images, label)
-            values[f"AP50/{label}"] = average_precision(curve, points=self.points)
+            curve = precision_recall(images, label, iou_threshold=self.iou_threshold, inclusive=self.inclusive)
+            values[f"{self.name}/{label}"] = average_precision(curve, points=self.points)
         defined = [value for value in values.values() if not np.isnan(value)]
-        return {"AP50": float(np.mean(defined)) if defined else float("nan"), **values}
+        return {self.name: float(np.mean(defined)) if defined else float("nan"), **values}
 
 
 def labels_of(images: Sequence[ImageBoxes]) -> list[int]:
@@ -71,13 +92,16 @@ def labels_of(images: Sequence[ImageBoxes]) -> list[int]:
     return np.unique(np.concatenate(both)).tolist() if both else []
 
 
-def precision_recall(images: Sequence[ImageBoxes], label: int, *, iou_threshold: float = 0.5) -> Curve:
+def precision_recall(
+    images: Sequence[ImageBoxes], label: int, *, iou_threshold: float = 0.5, inclusive: bool = False
+) -> Curve:
     """The curve of one class.
 
     Args:
         images: Of the whole set.
         label: The class.
         iou_threshold: From which on a detection is right.
+        inclusive: See `voc_average_precision`.
     """
     scores, right, counted, truths = [], [], [], 0
     for image in images:
@@ -85,7 +109,7 @@ def precision_recall(images: Sequence[ImageBoxes], label: int, *, iou_threshold:
         boxes, ignored = image.truths[mine], image.ignored[mine]
         truths += int((~ignored).sum())
         order = np.argsort(-image.scores[found], kind="stable")
-        overlap = iou_matrix(image.detections[found][order], boxes)
+        overlap = iou_matrix(image.detections[found][order], boxes, inclusive=inclusive)
         taken = np.zeros(len(boxes), bool)
         for row, score in zip(overlap, image.scores[found][order], strict=True):
             best = int(row.argmax()) if len(row) else -1
@@ -113,9 +137,10 @@ def average_precision(curve: Curve, *, points: str = "all") -> float:
     return float((np.diff(curve.recall, prepend=0.0) * falling).sum())
 
 
-def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def iou_matrix(a: np.ndarray, b: np.ndarray, *, inclusive: bool = False) -> np.ndarray:
     """IoU of every box of `a` `[n, 4]` with every one of `b` `[m, 4]`, in double precision; 0 where both are empty."""
-    a, b = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
+    last = np.array([0, 0, 1, 1]) * int(inclusive)  # the far edge of a last pixel is one further
+    a, b = np.asarray(a, np.float64)[:, None] + last, np.asarray(b, np.float64)[None] + last
     sides = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0)
     both = sides.prod(-1)
     either = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - both

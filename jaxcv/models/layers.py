@@ -8,6 +8,7 @@ Parameters have Flax's names and shapes: `kernel` (HWIO), `bias`, `scale`; stati
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,22 @@ def global_avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
     return x.mean(axis=(1, 2))
 
 
+def parameter(module: nn.Module, name: str, init: Initializer, shape: tuple[int, ...]) -> Array:
+    """`module.param(name, init, shape)`, a third of the time of tracing a network faster.
+
+    Flax evaluates `init` abstractly at every application, to compare shapes; here the shape asked for is compared.
+
+    Raises:
+        flax.errors.ScopeParamShapeError: the variables hold a parameter of another shape.
+    """
+    if not module.has_variable("params", name):
+        return module.param(name, init, shape)
+    value = module.get_variable("params", name)
+    if jnp.shape(value) != shape:
+        raise flax.errors.ScopeParamShapeError(name, "/".join(module.path), shape, jnp.shape(value))
+    return value
+
+
 class Conv(nn.Module):
     """`ops.conv2d` with trained `kernel` [fh fw c/groups features] and `bias` [features]."""
 
@@ -86,7 +103,7 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow features"]:
         """Sides are those of `ops.conv_output_size`."""
         sides = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
-        kernel = self.param("kernel", self.kernel_init, (*sides, x.shape[-1] // self.groups, self.features))
+        kernel = parameter(self, "kernel", self.kernel_init, (*sides, x.shape[-1] // self.groups, self.features))
         x = ops.conv2d(
             x,
             kernel.astype(x.dtype),
@@ -97,7 +114,7 @@ class Conv(nn.Module):
         )
         if not self.use_bias:
             return x
-        bias = self.param("bias", self.bias_init, (self.features,))
+        bias = parameter(self, "bias", self.bias_init, (self.features,))
         return x + bias.astype(x.dtype).reshape(1, 1, 1, -1)
 
 
@@ -116,11 +133,11 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow features"]:
         """Sides are those of `ops.conv_transpose2d`."""
         sides = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
-        kernel = self.param("kernel", self.kernel_init, (*sides, x.shape[-1], self.features)).astype(x.dtype)
+        kernel = parameter(self, "kernel", self.kernel_init, (*sides, x.shape[-1], self.features)).astype(x.dtype)
         x = ops.conv_transpose2d(x, kernel, strides=self.strides, padding=self.padding)
         if not self.use_bias:
             return x
-        bias = self.param("bias", self.bias_init, (self.features,))
+        bias = parameter(self, "bias", self.bias_init, (self.features,))
         return x + bias.astype(x.dtype).reshape(1, 1, 1, -1)
 
 
@@ -135,11 +152,11 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b inputs"]) -> Float[Array, "*b features"]:
         """`x @ kernel + bias`."""
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        kernel = parameter(self, "kernel", self.kernel_init, (x.shape[-1], self.features))
         x = x @ kernel.astype(x.dtype)
         if not self.use_bias:
             return x
-        bias = self.param("bias", self.bias_init, (self.features,)).astype(x.dtype)
+        bias = parameter(self, "bias", self.bias_init, (self.features,)).astype(x.dtype)
         return x + jnp.expand_dims(bias, tuple(range(x.ndim - 1)))
 
 
@@ -173,8 +190,8 @@ class AvgPool(nn.Module):
         x = ops.avg_pool2d(x, window=self.window, strides=self.strides, padding=self.padding)
         if not self.coefficients:
             return x
-        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))
-        bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],))
+        scale = parameter(self, "scale", nn.initializers.ones_init(), (x.shape[-1],))
+        bias = parameter(self, "bias", nn.initializers.zeros_init(), (x.shape[-1],))
         return x * scale.astype(x.dtype).reshape(1, 1, 1, -1) + bias.astype(x.dtype).reshape(1, 1, 1, -1)
 
 
@@ -216,8 +233,8 @@ class BatchNorm(nn.Module):
         channels, axes = x.shape[-1], tuple(range(x.ndim - 1))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
-        scale = self.param("scale", self.scale_init, (channels,)) if self.use_scale else jnp.ones((channels,))
-        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
+        scale = parameter(self, "scale", self.scale_init, (channels,)) if self.use_scale else jnp.ones((channels,))
+        bias = parameter(self, "bias", nn.initializers.zeros_init(), (channels,))
         if train:
             y, mean, var = ops.batch_norm(x, scale, bias, epsilon=self.epsilon, relu=self.relu)
             if not self.is_initializing():

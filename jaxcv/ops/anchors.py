@@ -1,7 +1,7 @@
 """Anchor boxes as shapes: finding good ones for a data set, and the one that fits a box best.
 
 An anchor box has no place here, only a (width, height); so has what it is compared with. The overlap of two such
-shapes is their IoU when they share a centre.
+shapes is their IoU when they share a centre. Sizes in half precision are widened: results are float32 at least.
 """
 
 import functools
@@ -12,6 +12,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxcv.ops.boxes import widened
 from jaxcv.types import Scalar
 
 AnchorBoxes = Float[ArrayLike, "a 2"] | tuple[tuple[Scalar, Scalar], ...]
@@ -44,7 +45,8 @@ def kmeans_anchor_boxes(
         Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2, "Dimension Clusters".
     """
     if sizes.shape[0] == 0:
-        return jnp.ones((k, 2), sizes.dtype)
+        return jnp.ones((k, 2), widened(sizes).dtype)
+    sizes = widened(sizes)
     counts = jnp.isfinite(sizes).all(-1) & (sizes.min(-1) > 0)
     counts = counts if valid is None else counts & valid
     sizes = jnp.where(counts[:, None], sizes, 1.0)
@@ -111,6 +113,7 @@ def shape_iou(sizes: Float[Array, "*n 2"], anchor_boxes: Float[Array, "a 2"]) ->
     Returns:
         `[..., a]` in [0, 1]; 0 for a size without area.
     """
+    sizes, anchor_boxes = widened(sizes), widened(anchor_boxes)
     widths, heights = jnp.maximum(sizes[..., None, 0], 0.0), jnp.maximum(sizes[..., None, 1], 0.0)
     spread = (1,) * (sizes.ndim - 1)
     anchor_widths, anchor_heights = (anchor_boxes[:, i].reshape(*spread, -1) for i in range(2))

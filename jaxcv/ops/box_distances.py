@@ -1,6 +1,7 @@
 """Overlaps of boxes that also mind how far apart their centres are and how alike their shapes.
 
-Boxes are as in `jaxcv.ops.boxes`; everything is finite, gradients included, for empty, identical and disjoint boxes.
+Boxes are as in `jaxcv.ops.boxes`, results float32 at least; everything is finite, gradients included, for empty,
+identical and disjoint boxes.
 
 Zheng et al., Distance-IoU Loss, https://arxiv.org/abs/1911.08287.
 """
@@ -10,15 +11,15 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
-from jaxcv.ops.boxes import overlap, ratio
+from jaxcv.ops.boxes import overlap, ratio, widened
 
 _SMALLEST_SIDE = 1e-6
 
 
 @jax.jit
-def distance_box_iou(a: Float[Array, "*b n 4"], b: Float[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
+def distance_box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
     """IoU of every box of `a` with every box of `b`, less how far apart their centres are.
 
     The squared distance of the centres is divided by that of the smallest enclosing box's corners.
@@ -38,7 +39,7 @@ def distance_box_iou(a: Float[Array, "*b n 4"], b: Float[Array, "*b m 4"]) -> Fl
 
 
 @jax.jit
-def paired_distance_box_iou(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
+def paired_distance_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> Float[Array, "*n"]:
     """`distance_box_iou` of each box of `a` with the box of `b` at the same place.
 
     Args:
@@ -55,7 +56,7 @@ def paired_distance_box_iou(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"]) ->
 
 
 @jax.jit
-def complete_box_iou(a: Float[Array, "*b n 4"], b: Float[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
+def complete_box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
     """`distance_box_iou` of every box of `a` with every box of `b`, less how unlike their aspect ratios are.
 
     The unlikeness v = (4 / pi²) (atan(w_a / h_a) - atan(w_b / h_b))² counts v / (1 - IoU + v) times, a factor that no
@@ -76,7 +77,7 @@ def complete_box_iou(a: Float[Array, "*b n 4"], b: Float[Array, "*b m 4"]) -> Fl
 
 
 @jax.jit
-def paired_complete_box_iou(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
+def paired_complete_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> Float[Array, "*n"]:
     """`complete_box_iou` of each box of `a` with the box of `b` at the same place.
 
     Args:
@@ -93,6 +94,7 @@ def paired_complete_box_iou(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"]) ->
 
 
 def _distance_iou(a: Array, b: Array) -> Array:
+    a, b = widened(a), widened(b)
     # Column by column: XLA fuses it to one loop.
     across, down = ((a[..., i] + a[..., i + 2] - b[..., i] - b[..., i + 2]) / 2 for i in (0, 1))
     width, height = (jnp.maximum(a[..., i + 2], b[..., i + 2]) - jnp.minimum(a[..., i], b[..., i]) for i in (0, 1))
@@ -100,6 +102,7 @@ def _distance_iou(a: Array, b: Array) -> Array:
 
 
 def _complete_iou(a: Array, b: Array) -> Array:
+    a, b = widened(a), widened(b)
     iou = ratio(*overlap(a, b))
     unlike = (4 / math.pi**2) * (_slant(a) - _slant(b)) ** 2
     weight = lax.stop_gradient(ratio(unlike, 1 - iou + unlike))
@@ -107,6 +110,6 @@ def _complete_iou(a: Array, b: Array) -> Array:
 
 
 def _slant(boxes: Array) -> Array:
-    """The angle whose tangent is width over height."""
+    """The angle whose tangent is width over height, in radians."""
     width, height = (jnp.maximum(boxes[..., i + 2] - boxes[..., i], _SMALLEST_SIDE) for i in (0, 1))
     return jnp.arctan2(width, height)

@@ -3,6 +3,10 @@
 Boxes are `xyxy` unless a name says otherwise: `[..., 4]` of (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2, x to the
 right, y down, any unit as long as it is one. An inverted box counts as empty. Everything is finite, gradients
 included, for no boxes at all and for empty, identical and disjoint boxes.
+
+Boxes in half precision and of integers are widened first: what is computed of them, coordinates included, is float32
+(float64 stays), for an area of 300 by 300 pixels is infinite in float16, and bfloat16 tells no two neighbouring pixels
+beyond 256 apart. torchvision's areas and overlaps are float32 likewise; its conversions and clipping stay in half.
 """
 
 import functools
@@ -11,7 +15,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from jaxcv.types import Scalar
 
@@ -24,7 +28,7 @@ _LARGEST_LOG_SCALE = math.log(1000 / 16)
 
 
 @functools.partial(jax.jit, static_argnames=("source", "target"))
-def box_convert(boxes: Float[Array, "*n 4"], *, source: BoxFormat, target: BoxFormat) -> Float[Array, "*n 4"]:
+def box_convert(boxes: Real[Array, "*n 4"], *, source: BoxFormat, target: BoxFormat) -> Float[Array, "*n 4"]:
     """Rewrite boxes from one format into another.
 
     Args:
@@ -35,6 +39,7 @@ def box_convert(boxes: Float[Array, "*n 4"], *, source: BoxFormat, target: BoxFo
     Returns:
         `[..., 4]`, same unit.
     """
+    boxes = widened(boxes)
     p, q, r, s = (boxes[..., i] for i in range(4))
     if source == target:
         return boxes
@@ -50,7 +55,7 @@ def box_convert(boxes: Float[Array, "*n 4"], *, source: BoxFormat, target: BoxFo
 
 
 @jax.jit
-def box_area(boxes: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
+def box_area(boxes: Real[Array, "*n 4"]) -> Float[Array, "*n"]:
     """Area of boxes.
 
     Args:
@@ -59,13 +64,14 @@ def box_area(boxes: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
     Returns:
         `[...]`, unit squared; 0 for an inverted box (torchvision multiplies the negative sides).
     """
+    boxes = widened(boxes)
     width = jnp.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
     height = jnp.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
     return width * height
 
 
 @jax.jit
-def box_iou(a: Float[Array, "*b n 4"], b: Float[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
+def box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
     """Intersection over union of every box of `a` with every box of `b`.
 
     Args:
@@ -79,7 +85,7 @@ def box_iou(a: Float[Array, "*b n 4"], b: Float[Array, "*b m 4"]) -> Float[Array
 
 
 @jax.jit
-def paired_box_iou(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
+def paired_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> Float[Array, "*n"]:
     """Intersection over union of each box of `a` with the box of `b` at the same place.
 
     Args:
@@ -93,7 +99,7 @@ def paired_box_iou(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"]) -> Float[Ar
 
 
 @jax.jit
-def generalized_box_iou(a: Float[Array, "*b n 4"], b: Float[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
+def generalized_box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
     """Generalized intersection over union of every box of `a` with every box of `b`.
 
     IoU minus the share of the smallest enclosing box that neither covers: unlike IoU it still has a slope between
@@ -113,7 +119,7 @@ def generalized_box_iou(a: Float[Array, "*b n 4"], b: Float[Array, "*b m 4"]) ->
 
 
 @jax.jit
-def paired_generalized_box_iou(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
+def paired_generalized_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> Float[Array, "*n"]:
     """Generalized intersection over union of each box of `a` with the box of `b` at the same place.
 
     Args:
@@ -130,7 +136,7 @@ def paired_generalized_box_iou(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"])
 
 
 @jax.jit
-def clip_boxes_to_image(boxes: Float[Array, "*n 4"], *, image_size: tuple[Scalar, Scalar]) -> Float[Array, "*n 4"]:
+def clip_boxes_to_image(boxes: Real[Array, "*n 4"], *, image_size: tuple[Scalar, Scalar]) -> Float[Array, "*n 4"]:
     """Move the parts of boxes outside the image onto its border.
 
     Args:
@@ -140,16 +146,14 @@ def clip_boxes_to_image(boxes: Float[Array, "*n 4"], *, image_size: tuple[Scalar
     Returns:
         `[..., 4]` with x in [0, width] and y in [0, height]; a box wholly outside becomes empty.
     """
-    height, width = image_size
+    boxes, (height, width) = widened(boxes), image_size
     x1, x2 = (jnp.clip(boxes[..., i], 0.0, width) for i in (0, 2))
     y1, y2 = (jnp.clip(boxes[..., i], 0.0, height) for i in (1, 3))
     return jnp.stack([x1, y1, x2, y2], axis=-1)
 
 
 @jax.jit
-def largest_box(
-    boxes: Float[Array, "*b m 4"], valid: Bool[Array, "*b m"]
-) -> tuple[Int[Array, "*b"], Bool[Array, "*b"]]:
+def largest_box(boxes: Real[Array, "*b m 4"], valid: Bool[Array, "*b m"]) -> tuple[Int[Array, "*b"], Bool[Array, "*b"]]:
     """Which of several boxes has the largest area.
 
     Args:
@@ -160,14 +164,14 @@ def largest_box(
         Index `[...]` of the largest, the first among equals, 0 where there is none; and whether there is one, `[...]`.
     """
     finite = jnp.isfinite(boxes).all(-1)
-    area = jnp.where(valid & finite, box_area(jnp.where(finite[..., None], boxes, 0.0)), 0.0)
+    area = jnp.where(valid & finite, box_area(jnp.where(finite[..., None], widened(boxes), 0.0)), 0.0)
     return area.argmax(-1), area.max(-1) > 0
 
 
 @jax.jit
 def encode_boxes(
-    boxes: Float[Array, "*n 4"],
-    references: Float[Array, "*n 4"],
+    boxes: Real[Array, "*n 4"],
+    references: Real[Array, "*n 4"],
     *,
     weights: tuple[Scalar, Scalar, Scalar, Scalar] = (1.0, 1.0, 1.0, 1.0),
 ) -> Float[Array, "*n 4"]:
@@ -194,8 +198,8 @@ def encode_boxes(
 
 @jax.jit
 def decode_boxes(
-    deltas: Float[Array, "*n 4"],
-    references: Float[Array, "*n 4"],
+    deltas: Real[Array, "*n 4"],
+    references: Real[Array, "*n 4"],
     *,
     weights: tuple[Scalar, Scalar, Scalar, Scalar] = (1.0, 1.0, 1.0, 1.0),
     max_log_scale: Scalar = _LARGEST_LOG_SCALE,
@@ -215,14 +219,23 @@ def decode_boxes(
         Girshick et al., R-CNN, https://arxiv.org/abs/1311.2524, appendix C; torchvision's `BoxCoder.decode`.
     """
     x_r, y_r, w_r, h_r = _centre_and_size(references)
+    deltas = widened(deltas)
     t_x, t_y, t_w, t_h = (deltas[..., i] / weights[i] for i in range(4))
     x, y = x_r + t_x * w_r, y_r + t_y * h_r
     w, h = w_r * jnp.exp(jnp.minimum(t_w, max_log_scale)), h_r * jnp.exp(jnp.minimum(t_h, max_log_scale))
     return jnp.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=-1)
 
 
+def widened(boxes: Array) -> Array:
+    """The same numbers, in float32 unless they are wide already."""
+    return boxes if boxes.dtype in (jnp.float32, jnp.float64) else boxes.astype(jnp.float32)
+
+
 def overlap(a: Array, b: Array) -> tuple[Array, Array]:
-    """Intersection and union of boxes that broadcast against each other, column by column: XLA fuses it to one loop."""
+    """Intersection and union of boxes that broadcast against each other, column by column: XLA fuses it to one loop.
+
+    Boxes are `widened`.
+    """
     width = jnp.maximum(jnp.minimum(a[..., 2], b[..., 2]) - jnp.maximum(a[..., 0], b[..., 0]), 0.0)
     height = jnp.maximum(jnp.minimum(a[..., 3], b[..., 3]) - jnp.maximum(a[..., 1], b[..., 1]), 0.0)
     intersection = width * height
@@ -236,10 +249,11 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def _iou(a: Array, b: Array) -> Array:
-    return ratio(*overlap(a, b))
+    return ratio(*overlap(widened(a), widened(b)))
 
 
 def _generalized_iou(a: Array, b: Array) -> Array:
+    a, b = widened(a), widened(b)
     intersection, union = overlap(a, b)
     width = jnp.maximum(jnp.maximum(a[..., 2], b[..., 2]) - jnp.minimum(a[..., 0], b[..., 0]), 0.0)
     height = jnp.maximum(jnp.maximum(a[..., 3], b[..., 3]) - jnp.minimum(a[..., 1], b[..., 1]), 0.0)
@@ -248,6 +262,7 @@ def _generalized_iou(a: Array, b: Array) -> Array:
 
 
 def _centre_and_size(boxes: Array) -> tuple[Array, Array, Array, Array]:
+    boxes = widened(boxes)
     width = jnp.maximum(boxes[..., 2] - boxes[..., 0], _SMALLEST_SIDE)
     height = jnp.maximum(boxes[..., 3] - boxes[..., 1], _SMALLEST_SIDE)
     return (boxes[..., 0] + boxes[..., 2]) / 2, (boxes[..., 1] + boxes[..., 3]) / 2, width, height

@@ -11,7 +11,7 @@ def adjust_hue(images: Float[Array, "b h w c"], shifts: Float[Array, " b"]) -> F
 
     Args:
         images: `[b, h, w, c]` in [0, 1]. Pictures of other than three channels have no hue and stay as they are.
-        shifts: `[b]` in turns of the colour circle, as in torchvision: 1/3 makes red green, 0 leaves the picture.
+        shifts: `[b]` in fractions of the colour circle, as in torchvision: 1/3 makes red green, 0 leaves the picture.
 
     Returns:
         `[b, h, w, c]`.

@@ -3,6 +3,8 @@
 A network of output `[gh, gw, a, 5 + k]` divides its input image into gh x gw cells with `a` anchor boxes each; a
 (cell, anchor box) pair is a slot. In a slot stand t_x, t_y, t_w, t_h, the objectness logit and `k` class logits.
 Networks with several grids (YOLOv3) return a tuple of such arrays, finest first.
+
+Boxes and targets are float32 at least, whatever the network computes in: half precision has no digits for places.
 """
 
 import functools
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxcv.ops.anchors import AnchorBoxes, match_anchor_boxes
+from jaxcv.ops.boxes import widened
 
 _LARGEST_LOG_SCALE = math.log(1000 / 16)
 _SMALLEST_SIDE = 1e-6
@@ -70,6 +73,7 @@ def decode_yolo(
     References:
         Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2, "Direct location prediction".
     """
+    outputs, anchor_boxes = widened(outputs), widened(anchor_boxes)
     *batch, rows, columns, _, _ = outputs.shape
     stride_y, stride_x = image_size[0] / rows, image_size[1] / columns
     lead = (1,) * len(batch)
@@ -108,6 +112,7 @@ def encode_yolo(
     References:
         Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2.
     """
+    boxes, anchor_boxes = widened(boxes), widened(anchor_boxes)
     rows, columns = grid_size
     sizes = jnp.maximum(boxes[..., 2:] - boxes[..., :2], _SMALLEST_SIDE)
     x = (boxes[..., 0] + boxes[..., 2]) / 2 * (columns / image_size[1])
@@ -142,6 +147,7 @@ def decode_yolo_v1(
     References:
         Redmon et al., You Only Look Once, https://arxiv.org/abs/1506.02640, sections 2 and 2.2.
     """
+    outputs = widened(outputs)
     *batch, rows, columns, _ = outputs.shape
     said = outputs[..., : 5 * num_boxes].reshape(*batch, rows, columns, num_boxes, 5)
     lead = (1,) * len(batch)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
+from jaxcv.ops.boxes import widened
 from jaxcv.types import Scalar
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -89,8 +90,9 @@ def boxes_in_window(
         size: (height, width) of the window's picture in pixels.
 
     Returns:
-        `[..., n, 4]` xyxy in pixels of the window's picture, not clipped to it.
+        `[..., n, 4]` xyxy in pixels of the window's picture, float32 at least, not clipped to it.
     """
+    boxes, windows = widened(boxes), widened(windows)
     x1, y1, x2, y2 = (windows[..., None, i] for i in range(4))
     xs = [(boxes[..., i] - x1) / (x2 - x1) * size[1] for i in (0, 2)]
     ys = [(boxes[..., i] - y1) / (y2 - y1) * size[0] for i in (1, 3)]

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import sequential_vmap
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
+from jaxcv.ops.boxes import widened
 from jaxcv.types import Scalar
 
 _BLOCK = 128
@@ -26,7 +27,7 @@ _FEW = 8
 
 @functools.partial(jax.jit, static_argnames=("criterion", "max_outputs"))
 def nms(
-    boxes: Float[Array, "n 4"],
+    boxes: Real[Array, "n 4"],
     scores: Float[Array, " n"],
     *,
     iou_threshold: Scalar = 0.5,
@@ -39,8 +40,8 @@ def nms(
     Args:
         boxes: `[n, 4]` xyxy, any unit; `n` may be 0.
         scores: `[n]`, any scale. Among equals the lowest index goes first. NaN is never kept.
-        iou_threshold: A box is dropped if its IoU with a kept one exceeds this, in the precision of the boxes
-            (torchvision compares float32 with the threshold in double: an IoU of 3/10 exceeds 0.3 there).
+        iou_threshold: A box is dropped if its IoU with a kept one exceeds this, in the precision of the boxes, at
+            least float32 (torchvision compares float32 with the threshold in double: an IoU of 3/10 exceeds 0.3 there).
         score_threshold: Only scores above this are looked at.
         criterion: What is compared with the threshold: the IoU, or the IoU less how far apart the centres are.
         max_outputs: Length of the outputs; by default `n`. Much smaller than `n` is much faster.
@@ -58,7 +59,7 @@ def nms(
 
 @functools.partial(jax.jit, static_argnames=("criterion", "max_outputs"))
 def batched_nms(
-    boxes: Float[Array, "n 4"],
+    boxes: Real[Array, "n 4"],
     scores: Float[Array, " n"],
     classes: Int[Array, " n"],
     *,
@@ -104,8 +105,7 @@ def _nms(
     length = n if max_outputs is None else max_outputs
     if n == 0 or length == 0:
         return jnp.zeros(length, jnp.int32), jnp.zeros(length, bool)
-    boxes, scores = lax.stop_gradient((boxes, scores))
-    boxes = boxes.astype(jnp.float32) if boxes.dtype.itemsize < 4 else boxes
+    boxes, scores = lax.stop_gradient((widened(boxes), widened(scores)))
     iou_threshold = jnp.asarray(iou_threshold, boxes.dtype)
     candidates = scores > score_threshold
     count = candidates.sum(dtype=jnp.int32)

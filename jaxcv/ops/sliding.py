@@ -58,7 +58,7 @@ def sliding_windows(
 
     Returns:
         crops: `[b, n, wh, ww, c]`, n = sum over scales of rows x columns, rows = (h scale - wh) // stride + 1.
-        boxes: `[n, 4]` xyxy in pixels of `images`: `window_boxes`.
+        boxes: `[n, 4]` float32 xyxy in pixels of `images`: `window_boxes`.
 
     Raises:
         ValueError: If window or strides are not positive.
@@ -78,7 +78,7 @@ def sliding_windows(
         cut = level[:, ys][:, :, :, xs].transpose(0, 1, 3, 2, 4, 5)
         crops.append(cut.reshape(b, rows * columns, height, width, c))
     boxes = window_boxes(image_size=(h, w), window=window, strides=strides, scales=scales)
-    return jnp.concatenate(crops, axis=1), boxes.astype(images.dtype)
+    return jnp.concatenate(crops, axis=1), boxes
 
 
 def window_boxes(

@@ -11,9 +11,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
-from jaxcv.ops.boxes import box_iou
+from jaxcv.ops.boxes import box_iou, widened
 from jaxcv.types import Scalar
 
 _BLOCK = 128
@@ -23,7 +23,7 @@ _SMALLEST = 1e-6
 
 @functools.partial(jax.jit, static_argnames=("method", "max_outputs"))
 def soft_nms(
-    boxes: Float[Array, "n 4"],
+    boxes: Real[Array, "n 4"],
     scores: Float[Array, " n"],
     *,
     classes: Int[Array, " n"] | None = None,
@@ -50,7 +50,7 @@ def soft_nms(
 
     Returns:
         indices: `[max_outputs]` int32 into `boxes`, best lowered score first; 0 where not valid.
-        scores: `[max_outputs]` lowered; 0 where not valid.
+        scores: `[max_outputs]` lowered, computed in float32 and returned in their own precision; 0 where not valid.
         valid: `[max_outputs]` bool.
 
     References:
@@ -61,7 +61,8 @@ def soft_nms(
     if n == 0 or length == 0:
         return _nothing(length, scores)
     fixed = lax.stop_gradient(boxes.astype(jnp.float32))
-    left = lax.stop_gradient(jnp.where(scores > score_threshold, scores, 0.0).astype(jnp.float32))
+    wide = widened(scores)
+    left = lax.stop_gradient(jnp.where(wide > score_threshold, wide, 0.0).astype(jnp.float32))
     classes = jnp.zeros(n, jnp.int32) if classes is None else classes
 
     def proceed(carry):
@@ -82,12 +83,13 @@ def soft_nms(
     start = (0, left, jnp.ones(n), jnp.zeros(length, jnp.int32), jnp.zeros(length))
     count, _, _, index, factor = lax.while_loop(proceed, take, start)
     valid = jnp.arange(length) < count
-    return index, jnp.where(valid, scores[index] * factor.astype(scores.dtype), 0.0), valid
+    lowered = wide[index] * factor.astype(wide.dtype)
+    return index, jnp.where(valid, lowered, 0.0).astype(scores.dtype), valid
 
 
 @functools.partial(jax.jit, static_argnames=("method", "max_outputs"))
 def matrix_nms(
-    boxes: Float[Array, "n 4"],
+    boxes: Real[Array, "n 4"],
     scores: Float[Array, " n"],
     *,
     classes: Int[Array, " n"] | None = None,
@@ -113,7 +115,7 @@ def matrix_nms(
 
     Returns:
         indices: `[max_outputs]` int32 into `boxes`, best lowered score first; 0 where not valid.
-        scores: `[max_outputs]` lowered; 0 where not valid.
+        scores: `[max_outputs]` lowered, computed in float32 and returned in their own precision; 0 where not valid.
         valid: `[max_outputs]` bool.
 
     References:
@@ -149,12 +151,13 @@ def matrix_nms(
     reference = jnp.maximum(f(most), _SMALLEST)[None]
     factor = of_block(lambda overlap, counts: jnp.where(counts, f(overlap) / reference, 1.0).min(1))[:n]
     factor = jnp.zeros(n).at[order].set(jnp.minimum(factor, 1.0))
-    lowered = jnp.where(real, scores * factor.astype(scores.dtype), 0.0)
+    wide = widened(scores)
+    lowered = jnp.where(real, wide * factor.astype(wide.dtype), 0.0)
     above = real & (lowered > score_threshold)
     ranks = jnp.argsort(jnp.where(above, -lax.stop_gradient(lowered), jnp.inf), stable=True).astype(jnp.int32)
     ranks = jnp.pad(ranks, (0, max(length - n, 0)))[:length]
     valid = jnp.arange(length) < above.sum()
-    return jnp.where(valid, ranks, 0), jnp.where(valid, lowered[ranks], 0.0), valid
+    return jnp.where(valid, ranks, 0), jnp.where(valid, lowered[ranks], 0.0).astype(scores.dtype), valid
 
 
 def _nothing(length: int, scores: Array) -> tuple[Array, Array, Array]:

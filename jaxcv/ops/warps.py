@@ -2,7 +2,7 @@
 
 A map goes from the output to the input, because pixels are fetched, not thrown; a point on the input goes to the
 output through its inverse, `invert_affine` or `invert_elastic`. Coordinates are (x, y) in pixels with (0, 0) the upper
-left corner of the picture, as in `jaxcv.ops.images`.
+left corner of the picture, as in `jaxcv.ops.images`. Angles are degrees.
 
 An elastic map moves each place p to p + d(p), d a cubic B-spline over a grid of vectors, `control`. With control
 vectors of at most `elastic_limit` pixels along each axis, times a strength s < 1, d changes by at most s times the

@@ -4,6 +4,7 @@ import datetime
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from jaxcv.sweep.trial import Work
 from jaxcv.train import Result, fit, hyperparameters, resolve
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import Experiment, ExperimentFunction
+from jaxcv.train.identity import identify
+from jaxcv.train.run import Run, read_run
 from jaxcv.types import UserError, unknown_name
 
 
@@ -39,6 +42,8 @@ class Sweep:
     prune: str | None = None
     """One of `jaxcv.sweep.pruning.KINDS`."""
     fail_fast: bool = False
+    accept: bool = False
+    """Whether runs go on whose source or data were others."""
     train: Callable[..., Result] = fit
 
 
@@ -70,7 +75,8 @@ def open_work(sweep: Sweep, *, fresh: bool = False) -> Work:
     interval = setup.interval("evaluate")
     pruning = Pruning(sweep.prune, ledger, first=interval, steps=setup.steps) if sweep.prune else None
     fresh_since = ledger.study.user_attrs.get("fresh_since")
-    return Work(sweep.experiment, ledger, metric, pruning, fresh_since, train=sweep.train)
+    train = partial(sweep.train, accept=True) if sweep.accept else sweep.train
+    return Work(sweep.experiment, ledger, metric, pruning, fresh_since, train=train)
 
 
 def run(
@@ -104,6 +110,8 @@ def run(
         reporter.say(f"{count} failed {'trial runs' if count == 1 else 'trials run'} once more")
     show = SweepReporter(reporter, work.metric, len(outcomes.rows(ledger)))
     work = replace(work, announce=show.announce)
+    if not fresh:
+        _compare_ended(sweep, ledger)
     _tell_what_is_there(ledger, show)
 
     def on_begin(claim: Claim) -> None:
@@ -218,6 +226,23 @@ def _first_setup(sweep: Sweep) -> Experiment:
         except Exception as error:  # the experiment's own, of whatever kind
             first = first or error
     raise first or UserError("no trial")
+
+
+def _compare_ended(sweep: Sweep, ledger: Ledger) -> None:
+    """Refuse a sweep whose ended trials stand for other source or data than it has now.
+
+    Raises:
+        UserError: the first difference of the first such trial.
+    """
+    since = ledger.study.user_attrs.get("fresh_since")
+    for row in outcomes.rows(ledger):
+        if not row.ended or row.state == "failed" or row.folder is None or (facts := read_run(row.folder)) is None:
+            continue
+        if since is not None and facts["time"].get("begun", "") < since:
+            continue  # it is begun anew when its turn comes
+        values = resolve(sweep.experiment, row.overrides)
+        now = identify(sweep.experiment, values, sweep.experiment(**values), over=True)
+        Run(row.folder, facts).compare(now, accept=sweep.accept)
 
 
 def _tell_what_is_there(ledger: Ledger, show: SweepReporter) -> None:

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcv import runtime
 from jaxcv.sweep.engine import work_off
 from jaxcv.sweep.ledger import Claim
 from jaxcv.sweep.live import SweepReporter
@@ -137,18 +136,12 @@ def choose_width(
     if width < 2:
         return 1
     values = resolve(work.experiment, work.ledger.search.listed[places[0]])
-    note = f"lanes-{shared.fingerprint}-{width}"
-    figures = None if shared.fingerprint is None else runtime.read_note(note)
-    if figures is None:
-        alone = _time_alone(shared, values)
-        seconds = alone * work.experiment(**values).steps * count
-        if seconds < _WORTH_A_PROBE:
-            say(f"lanes: no probe, the whole sweep is about {seconds:.0f} s of steps")
-            return 1
-        figures = {"alone": alone, "lanes": _time_lanes(shared, values, width)}
-        if shared.fingerprint is not None:
-            runtime.keep_note(note, figures)
-    alone, together = figures["alone"], figures["lanes"]
+    alone = _time_alone(shared, values)
+    seconds = alone * work.experiment(**values).steps * count
+    if seconds < _WORTH_A_PROBE:
+        say(f"lanes: no probe, the whole sweep is about {seconds:.0f} s of steps")
+        return 1
+    together = _time_lanes(shared, values, width)
     better = together < 0.9 * alone
     say(
         f"lanes: a step of a trial takes {alone * 1e3:.2f} ms alone, {together * 1e3:.2f} ms as one of {width} lanes: "

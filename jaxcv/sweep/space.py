@@ -1,14 +1,18 @@
 """The grammar of overrides: `lr=1e-3,1e-4 seed=0,1` is a grid of four trials, `lr=log(1e-4,1e-1)` a range to search.
 
 A comma outside brackets and quotes separates alternatives; several names make the product. Values are Python literals
-checked against the annotation; where the annotation is `str`, the text stands for itself. `uniform(a,b)` and
-`log(a,b)` are ranges, both ends included, of integers where the annotation is `int`; `uniform(a,b,step)` has steps.
+checked against the annotation; where the annotation is `str`, the text stands for itself, and a comma in the path of
+something that exists belongs to the path: `weights=runs/lenet/lr=0.1,seed=0/w.npz`, `data=folder:cats,dogs`.
+
+`uniform(a,b)` and `log(a,b)` are ranges, both ends included, of integers where the annotation is `int`;
+`uniform(a,b,step)` has steps.
 """
 
 import ast
 import hashlib
 import itertools
 import math
+import os
 import re
 import types
 import typing
@@ -61,7 +65,8 @@ def parse_overrides(tokens: Sequence[str], known: Mapping[str, Hyperparameter]) 
         if (searched := _parse_range(text, known[name])) is not None:
             found[name] = searched
             continue
-        values = [_parse(part, known[name]) for part in split_alternatives(text)]
+        parts = split_alternatives(text)
+        values = [_parse(part, known[name]) for part in (_whole_paths(parts, name) if _is_text(known[name]) else parts)]
         if len(set(map(repr, values))) < len(values):
             raise UserError(f"{token}: the same value twice")
         found[name] = values
@@ -84,6 +89,53 @@ def split_alternatives(text: str) -> list[str]:
             parts.append(text[start:i])
             start = i + 1
     return [*parts, text[start:]]
+
+
+def note_on_commas(tokens: Sequence[str]) -> str:
+    """How to write a comma that belongs to a path, where one of the tokens may have meant one; else empty."""
+    for token in tokens:
+        name, _, text = token.partition("=")
+        parts = [part for part in split_alternatives(text) if part[:1] not in ("'", '"', "(", "[")]
+        like_paths = any("/" in part or re.match(r"[a-z]\w*:", part) for part in parts)
+        if len(parts) > 1 and like_paths and not all(map(_exists, parts)):
+            return f"a comma separates alternatives; if it belongs to a path, quote the value: {_quoted(name, text)}"
+    return ""
+
+
+def _whole_paths(parts: list[str], name: str) -> list[str]:
+    """The alternatives, those put together again that are the path of something that exists.
+
+    Raises:
+        UserError: each of them exists by itself, too.
+    """
+    found, i = [], 0
+    while i < len(parts):
+        ends = range(len(parts), i + 1, -1)
+        end = next((end for end in ends if _exists(",".join(parts[i:end]))), i + 1)
+        pieces, whole = parts[i:end], ",".join(parts[i:end])
+        if len(pieces) > 1 and all(map(_exists, pieces)):
+            each = f"{name}={','.join(map(repr, pieces))}"
+            raise UserError(
+                f"{name}={whole}: a path of that name exists, and so does each of its parts; quote what is meant: "
+                f'{_quoted(name, whole)} or "{each}"'
+            )
+        found, i = [*found, whole], end
+    return found
+
+
+def _exists(text: str) -> bool:
+    """Whether a text, perhaps after a kind as in `voc:PATH`, is the path of something that exists."""
+    paths = text.strip(), re.sub(r"^[a-z]\w*:", "", text.strip())
+    return any(os.path.exists(os.path.expanduser(path)) for path in paths if path)
+
+
+def _quoted(name: str, text: str) -> str:
+    """An override with its value quoted, as it is written in a shell."""
+    return f"\"{name}='{text}'\""
+
+
+def _is_text(h: Hyperparameter) -> bool:
+    return str in _options(h)
 
 
 def _options(h: Hyperparameter) -> tuple[Any, ...]:

@@ -131,9 +131,9 @@ class Lanes:
 
 
 def compile_lanes(program: Program, hyperparameters: Any, states: Any, batch: Batch) -> Any:
-    """The vmapped step compiled (or loaded, if it was compiled before); every argument has the lanes first."""
+    """The vmapped step compiled; every argument has the lanes first."""
     jitted = jax.jit(jax.vmap(program.step), donate_argnums=1, compiler_options=runtime.compiler_options())
-    return runtime.compile_or_load(jitted.trace(hyperparameters, states, batch))
+    return jitted.lower(hyperparameters, states, batch).compile()
 
 
 class LaneState:

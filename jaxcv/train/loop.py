@@ -28,6 +28,7 @@ from jaxcv.train.detection_report import write_detection_report
 from jaxcv.train.diagnose import not_finite
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
+from jaxcv.train.identity import identify
 from jaxcv.train.lanes import Lanes, LanesBroken
 from jaxcv.train.log import Records
 from jaxcv.train.programs import program
@@ -67,6 +68,7 @@ def fit(
     workdir: str | Path,
     *,
     fresh: bool = False,
+    accept: bool = False,
     reporter: Reporter | None = None,
     watch: Watch | None = None,
     short: bool = False,
@@ -80,6 +82,7 @@ def fit(
         values: overrides of its hyperparameters.
         workdir: the folder of this run alone; made if need be.
         fresh: begin anew, moving an earlier run aside.
+        accept: go on with a run whose values, source or data were others; `run.json` notes what has changed.
         reporter: what is shown meanwhile; default is a bar on a terminal and lines elsewhere.
         watch: called with step and values after every evaluation, those before a restart included; if it says True,
             the run stops there, with a checkpoint.
@@ -98,10 +101,12 @@ def fit(
     reporter = reporter or Reporter(quiet=True)
     values = resolve(experiment, values)
     setup = experiment(**values)
-    if fresh or not is_finished(workdir):
+    over = is_finished(workdir) and not fresh
+    if not over:
         for data in (setup.train_data, setup.test_data):
             data.check()
-    with open_run(workdir, experiment, values, fresh=fresh, patience=patience) as run:
+    identity = identify(experiment, values, setup, over=over)
+    with open_run(workdir, identity, fresh=fresh, accept=accept, patience=patience) as run:
         if run.finished:
             _replay(run, setup.steps, watch)
             reporter.say(f"{run.folder}: finished before, nothing to do (--fresh trains it again)")
@@ -128,9 +133,6 @@ def _train(
 ) -> None:
     runtime.enable_compile_cache()
     shared = program(experiment, values)
-    if lanes is None:
-        for variant in setup.variants:
-            shared.load_ahead(variant)
     hyperparameters = shared.hyperparameters(values)
     for name, reason in shared.reasons.items():
         reporter.say(f"{name} is a constant of the compiled step: it {reason}")
@@ -177,6 +179,7 @@ def _train(
             else:
                 train_steps = dict.fromkeys(setup.variants, lanes.step)
             ahead = itertools.chain([first.result()], batches)
+        run.keep_sources()
         run.update(traces=run.facts["traces"] + shared.report_traces())
         seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())
         reporter.say(f"{run.folder}: {rows} examples a step; compiling took: {seconds}")
@@ -259,6 +262,7 @@ def _train(
                 saver.wait()
                 raise Preempted(f"{run.folder}: stopped at step {step} of {setup.steps}; the same command goes on")
     # The checkpoints are closed by now: the last one is on disk.
+    run.keep_sources()
     run.update(status="finished" if step == setup.steps else "stopped")
 
 

@@ -65,19 +65,8 @@ def _build(experiment: ExperimentFunction, values: Mapping[str, Any], reasons: d
 def _first_program(experiment: ExperimentFunction, values: Mapping[str, Any], names: tuple[str, ...]) -> Program:
     """A program with as many of `names` traced as can be.
 
-    Its step is traced when this returns, unless an earlier process traced the same and left what came of it.
+    Its step is traced when this returns.
     """
-    whole = _build(experiment, values, {})
-    note = None if whole.fingerprint is None else f"static-{whole.fingerprint}"
-    if note is not None and (kept := runtime.read_note(note)) is not None:
-        return _build(experiment, values, kept) if kept else whole
-    found = _try_tracing(experiment, values, names)
-    if note is not None:
-        runtime.keep_note(note, found.reasons)
-    return found
-
-
-def _try_tracing(experiment: ExperimentFunction, values: Mapping[str, Any], names: tuple[str, ...]) -> Program:
 
     def attempt(static: dict[str, str]) -> tuple[Program, Exception | None]:
         trial = _build(experiment, values, static)

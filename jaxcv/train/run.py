@@ -1,7 +1,8 @@
 """A run's folder: what was asked for, how far it came, and who is working in it.
 
-run.json          status (running, finished, stopped by its watcher, failed), all resolved values, versions, commit,
-                  the experiment file's source
+run.json          status (running, finished, stopped by its watcher, failed), what the run stands for (`identity`):
+                  all resolved values, the experiment file's source, data; versions, commit, what was accepted when
+sources.json      the other modules outside installed packages
 metrics.jsonl     one record a line
 events/           TensorBoard
 checkpoints/      state and data position
@@ -13,14 +14,11 @@ predictions/      pictures drawn by --predict
 
 import contextlib
 import datetime
-import difflib
 import functools
 import importlib.metadata
-import inspect
 import json
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,13 +26,14 @@ from typing import Any
 
 import jax
 
-from jaxcv.train.experiment import ExperimentFunction
+from jaxcv.train import sources
+from jaxcv.train.identity import FORMAT, Identity, differences
 from jaxcv.types import UserError
 
 _PACKAGES = ("jaxcv-research", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pycocotools")
 
 
-_NO_RUN = {".lock", "predictions", "run.json.tmp"}
+_NO_RUN = {".lock", "predictions", "run.json.tmp", "sources.json", "sources.json.tmp"}
 """What may stand in a folder before its run: pretrained weights can predict untrained, and a kill can hit the start."""
 
 
@@ -54,6 +53,27 @@ class Run:
         self.facts.update(facts)
         write_json(self.folder / "run.json", self.facts)
 
+    def compare(self, now: Identity, *, accept: bool) -> None:
+        """Refuse what the run did not stand for; or, where it is accepted, note it and let the run stand for that.
+
+        Raises:
+            UserError: the first difference.
+        """
+        found = list(differences(self.folder, self.facts, now))
+        if not found:
+            return
+        if not accept:
+            advice = "take another --workdir, go on all the same with --accept, or start over with --fresh"
+            raise UserError(f"{self.folder} was begun {found[0]}: {advice} (the old run is moved aside)")
+        step = max((record["step"] for record in read_records(self.folder / "metrics.jsonl")), default=0)
+        accepted = [*self.facts.get("accepted", []), {"when": _now(), "step": step, "begun": found}]
+        sources.replace(self.folder, now.modules)
+        self.update(**now.facts, accepted=accepted)
+
+    def keep_sources(self) -> None:
+        """Add the modules that have been loaded since: those that a loss imports when it is traced."""
+        sources.write(self.folder, sources.loaded())
+
     def last_record(self, split: str) -> dict[str, Any]:
         """The newest record of a split in metrics.jsonl; empty where there is none."""
         records = [r for r in read_records(self.folder / "metrics.jsonl") if r["split"] == split]
@@ -62,24 +82,19 @@ class Run:
 
 @contextlib.contextmanager
 def open_run(
-    folder: str | Path,
-    experiment: ExperimentFunction,
-    values: Mapping[str, Any],
-    *,
-    fresh: bool = False,
-    patience: float = 0.0,
+    folder: str | Path, identity: Identity, *, fresh: bool = False, accept: bool = False, patience: float = 0.0
 ) -> Iterator[Run]:
-    """The run in `folder`: a new one, or the one that was begun there with the same source and values.
+    """The run in `folder`: a new one, or the one that was begun there and stands for the same.
 
     Args:
         folder: of this run alone.
-        experiment: its function; the file it stands in is stored.
-        values: all hyperparameters, resolved.
+        identity: what it stands for.
         fresh: move an earlier run aside (to `folder~1`, `folder~2`, ...) and begin anew.
+        accept: go on with a run that stood for something else; `run.json` notes what has changed.
         patience: seconds to wait for another process that works there.
 
     Raises:
-        UserError: another process works there, the folder holds something else, or source or values differ.
+        UserError: another process works there, the folder holds something else, or it stands for another run.
     """
     folder = Path(folder)
     if fresh and folder.exists():
@@ -90,36 +105,53 @@ def open_run(
         raise UserError(f"{folder} exists but holds no run: choose another --workdir")
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder / ".lock", patience):
-        now = {
-            "status": "running",
-            "values": _jsonable(values),
-            "versions": versions(),
-            "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
-            **_source(experiment),
-            "traces": 0,
-            "time": {"begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")},
-        }
-        try:
-            before = json.loads((folder / "run.json").read_text())
-        except FileNotFoundError:
-            before = None
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{folder / 'run.json'}:{error.lineno}: not JSON ({error.msg}); --fresh starts over"
-            ) from error
-        if before is not None:
-            _refuse_difference(folder, before, now)
-        run = Run(folder, before or now)
+        before = read_run(folder)
+        if before is None:
+            run = Run(folder, {"status": "running", **identity.facts, "traces": 0, "time": {"begun": _now()}})
+            sources.replace(folder, identity.modules)
+        else:
+            run = Run(folder, before)
+            run.compare(identity, accept=accept)
         if not run.finished:
-            run.update(status="running", versions=now["versions"], devices=now["devices"])
+            devices = [f"{d.platform}:{d.device_kind}" for d in jax.devices()]
+            run.update(status="running", versions=versions(), devices=devices)
         yield run
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """What run.json says; None where there is none.
+
+    Raises:
+        UserError: it is damaged, somebody else's, or of a later version.
+    """
+    path = folder / "run.json"
+    try:
+        facts = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg}); --fresh starts over") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); --fresh starts over") from error
+    needed = {"status": str, "values": dict, "file": str, "source": str, "time": dict}
+    if isinstance(facts, dict) and "format" in facts:
+        needed |= {"format": int, "data": dict, "files": dict}
+        if isinstance(facts["format"], int) and facts["format"] > FORMAT:
+            raise UserError(f"{path}: written by a later version of jaxcv; take that one, or another --workdir")
+    if wrong := [n for n, kind in needed.items() if not isinstance(facts, dict) or not isinstance(facts.get(n), kind)]:
+        raise UserError(f"{path}: not the run.json of a run ({wrong[0]} is missing or wrong); --fresh starts over")
+    return facts
 
 
 def is_finished(folder: str | Path) -> bool:
     """Whether the run in `folder` says of itself that it is."""
     try:
         return json.loads((Path(folder) / "run.json").read_text())["status"] == "finished"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -127,44 +159,7 @@ def begun(folder: str | Path) -> str | None:
     """When the run in `folder` was begun, ISO 8601 in UTC; empty if it does not say; None where there is none."""
     try:
         return json.loads((Path(folder) / "run.json").read_text()).get("time", {}).get("begun", "")
-    except (OSError, ValueError):
-        return None
-
-
-def _refuse_difference(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    advice = "take another --workdir, or start over with --fresh (the old run is moved aside)"
-    for name in {**before["values"], **now["values"]}:
-        old, new = before["values"].get(name, "nothing"), now["values"].get(name, "nothing")
-        if old != new:
-            raise UserError(f"{folder} was begun with {name}={old}, not {name}={new}: {advice}")
-    if before["source"] != now["source"]:
-        changed = next(
-            line
-            for line in difflib.unified_diff(
-                before["source"].splitlines(), now["source"].splitlines(), lineterm="", n=0
-            )
-            if line[:1] in "+-" and line[:3] not in ("+++", "---")
-        )
-        raise UserError(
-            f"{folder} was begun with another {before['file']} (first change: {changed.strip()!r}): {advice}"
-        )
-
-
-def _source(experiment: ExperimentFunction) -> dict[str, Any]:
-    file = inspect.getsourcefile(experiment)
-    return {
-        "file": str(file),
-        "source": Path(file).read_text() if file and Path(file).exists() else "",
-        "commit": _commit(Path(file).parent if file else Path.cwd()),
-    }
-
-
-@functools.cache
-def _commit(folder: Path) -> str | None:
-    try:
-        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, AttributeError):
         return None
 
 
@@ -180,10 +175,6 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 @contextlib.contextmanager

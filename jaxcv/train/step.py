@@ -5,11 +5,9 @@ scalars: `experiment` itself is called inside the trace, so schedules, optimizer
 one compiled program serves every value.
 """
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -23,7 +21,6 @@ from jaxcv import runtime
 from jaxcv.initializers import initialize
 from jaxcv.train import parts, sharding
 from jaxcv.train.experiment import Experiment, ExperimentFunction, hyperparameters, resolve
-from jaxcv.train.fingerprint import fingerprint
 from jaxcv.train.state import TrainState
 from jaxcv.types import Batch, UserError
 
@@ -50,7 +47,6 @@ class Program:
     """Tracing, lowering and compiling (or loading from the cache), by function."""
     _traced: dict[Any, Any] = field(default_factory=dict)
     _compiled: dict[Any, Any] = field(default_factory=dict)
-    _loading: dict[str | None, Future[Any]] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)  # runs in lanes compile once
 
     def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,21 +207,15 @@ class Program:
 
     # Traced and compiled forms.
 
-    @cached_property
-    def fingerprint(self) -> str | None:
-        """What the compiled functions depend on, of `at`'s result at the defaults of the inputs; None: trace them."""
-        known = hyperparameters(self.experiment)
-        setup = self.at({name: known[name].default for name in self.traced})
-        return fingerprint(self.experiment, setup, self.static, self.traced)
-
     def trace(self, name: str, *args: Any) -> Any:
         """A function traced for arguments like `args`, arrays or specs.
 
         "init", "step", "evaluate", "infer", or "step NAME": the step with the augmentation of that name.
         """
-        key = (name, *_kinds(args))
+        key = (name, jax.tree.structure(args), *_kinds(args))
         if key not in self._traced:
             start = time.perf_counter()
+            _forget_traces_of_others(self)
             kind, _, variant = name.partition(" ")
             donate = {"donate_argnums": 1} if kind == "step" else {}
             function = partial(getattr(self, kind), variant=variant) if variant else getattr(self, kind)
@@ -236,71 +226,49 @@ class Program:
         return self._traced[key]
 
     def compile(self, name: str, *args: Any) -> Any:
-        """The function `name` compiled, or loaded from the cache, for arguments like `args`."""
+        """The function `name` compiled, or taken from JAX's compilation cache, for arguments like `args`."""
         with self._lock:
-            return self._compile(name, args)
-
-    def _compile(self, name: str, args: tuple[Any, ...]) -> Any:
-        key = (name, *_kinds(args))
-        if key not in self._compiled:
-            start = time.perf_counter()
-            alias = self._alias(name, jax.tree.structure(args), *key)
-            self._compiled[key] = self._load(alias)
-            self._count_time(name, start)
-            if self._compiled[key] is None:
+            key = (name, jax.tree.structure(args), *_kinds(args))
+            if key not in self._compiled:
                 traced = self.trace(name, *args)
                 start = time.perf_counter()
-                self._compiled[key] = runtime.compile_or_load(traced, alias)
+                self._compiled[key] = traced.lower().compile()
                 self._count_time(name, start)
-        return self._compiled[key]
+            return self._compiled[key]
 
     def compile_step(self, values: Mapping[str, Any], variant: str | None = None) -> Any:
-        """The training step compiled, or loaded from the cache, for the batches of the experiment at `values`."""
-        name = _step_name(variant)
-        if name not in self._compiled:
-            start = time.perf_counter()
-            compiled = self.load_ahead(variant).result()
-            self._count_time(name, start)
-            if compiled is None:
-                traced = self.trace_step(values, variant)
-                start = time.perf_counter()
-                compiled = runtime.compile_or_load(traced, self._alias(name))
-                self._count_time(name, start)
-            self._compiled[name] = compiled
-        return self._compiled[name]
-
-    def load_ahead(self, variant: str | None = None) -> Future[Any]:
-        """Begin to load the training step, if it was kept; `compile_step` waits for it."""
-        if variant not in self._loading:
-            alias = self._alias(_step_name(variant))
-            pool = ThreadPoolExecutor(1)
-            self._loading[variant] = pool.submit(self._load, alias, touch=True)
-            pool.shutdown(wait=False)
-        return self._loading[variant]
+        """The training step compiled for the batches of the experiment at `values`."""
+        return self.compile(_step_name(variant), *self._step_specs(values))
 
     def trace_step(self, values: Mapping[str, Any], variant: str | None = None) -> Any:
         """The training step traced from shapes alone."""
+        return self.trace(_step_name(variant), *self._step_specs(values))
+
+    def _step_specs(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         batch = dict(self.experiment(**resolve(self.experiment, values)).train_data.spec)
-        return self.trace(_step_name(variant), self.hyperparameters(values), self.state_spec(values), batch)
+        return self.hyperparameters(values), self.state_spec(values), batch
 
     def state_spec(self, values: Mapping[str, Any]) -> TrainState:
         """Shapes and dtypes of the state, without computing it."""
-        hyperparameters = self.hyperparameters(values)
-        kept = self.fingerprint is not None
-        out = (self.compile if kept else self.trace)("init", hyperparameters).out_info
+        out = self.trace("init", self.hyperparameters(values)).out_info
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), out)
-
-    def _alias(self, *what: Any) -> str | None:
-        """The name of a kept executable of this program."""
-        if self.fingerprint is None:
-            return None
-        return "untraced-" + hashlib.sha256(f"{self.fingerprint} {what}".encode()).hexdigest()[:40]
-
-    def _load(self, alias: str | None, *, touch: bool = False) -> Any | None:
-        return None if alias is None else runtime.load_untraced(alias, touch=touch)
 
     def _count_time(self, name: str, start: float) -> None:
         self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+_traced_last: list[Program] = []
+
+
+def _forget_traces_of_others(program: Program) -> None:
+    """Have JAX trace inner jitted functions anew where another program was traced before.
+
+    JAX keeps the trace of a jitted function for as long as the function lives. One of a module, which looks up what the
+    experiment has set there for one program, would bring that into the next.
+    """
+    if _traced_last and _traced_last[0] is not program:
+        jax.clear_caches()
+    _traced_last[:] = [program]
 
 
 def _step_name(variant: str | None) -> str:
@@ -333,7 +301,7 @@ def _refuse_other_shapes(ours: Any, theirs: Any) -> None:
 def _select(condition: jax.Array, new: Any, old: Any) -> Any:
     if jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
         return new  # the key never changes
-    return jnp.where(condition, new, old)
+    return jax.lax.select(condition, new, old)
 
 
 def _split_params(variables: Any) -> tuple[dict[str, Any], Any]:

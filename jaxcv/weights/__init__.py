@@ -13,13 +13,9 @@ Nothing is ever loaded by half: what is missing, left over or of another shape i
 """
 
 from jaxcv.weights.darknet import write_darknet
+from jaxcv.weights.formats import load, save
 from jaxcv.weights.matching import Report, match
-
-try:  # TEMPORARY
-    from jaxcv.weights.formats import load, save
-    from jaxcv.weights.published import fetch
-except ImportError:
-    pass
+from jaxcv.weights.published import fetch
 from jaxcv.weights.start import extractor, from_darknet, from_keras, from_timm, from_torchvision, network, pretrained
 
 __all__ = [

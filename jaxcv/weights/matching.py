@@ -3,8 +3,13 @@
 For every leaf of our tree the rules of a naming scheme say which tensor belongs there; its layout is then turned into
 ours (torch: OIHW and [out, in]; Keras: HWIO, depthwise [h w c m]). What a file lacks, has in another shape, or has too
 much is named, leaf by leaf.
+
+A network saved as a part of something else has that part's name before every name, once or several times: `module.`,
+`model.`, `student.`, `module.net.`. A prefix that all tensors have is taken off where more tensors find a place
+without it, and the report says so.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -51,6 +56,8 @@ class Report:
 
     scheme: str
     entries: tuple[Entry, ...]
+    prefix: str = ""
+    """What stands before every name in the file, and was taken off."""
 
     def having(self, *statuses: str) -> list[Entry]:
         """The entries with one of the given statuses."""
@@ -65,7 +72,8 @@ class Report:
     def summary(self) -> str:
         """One line: how many of each status, and what was left to chance."""
         counts = Counter(entry.status for entry in self.entries)
-        line = f"{self.scheme} names: " + ", ".join(f"{count} {status}" for status, count in counts.items())
+        without = f" without their prefix {self.prefix!r}" if self.prefix else ""
+        line = f"{self.scheme} names{without}: " + ", ".join(f"{count} {status}" for status, count in counts.items())
         chance = sorted({path.split("/")[1] for path in self.left_to_chance})
         return line + (f" ({', '.join(chance)})" if chance else "")
 
@@ -106,10 +114,11 @@ def match(
         UserError: variables without a tensor, tensors of another shape, or tensors that nobody asked for; by name.
     """
     known = names.of(model)
+    if scheme is not None and scheme not in known:
+        raise UserError(f"{file}: no {scheme} names are known for {type(model).__name__}; there are {', '.join(known)}")
+    tensors, prefix = without_prefix(model, variables, tensors, scheme=scheme)
     if scheme is None:
         scheme = max(known, key=lambda s: _hits(s, known[s], variables, tensors))
-    elif scheme not in known:
-        raise UserError(f"{file}: no {scheme} names are known for {type(model).__name__}; there are {', '.join(known)}")
     entries, unused = [], dict(tensors)
     statistics = variables.get("batch_stats", {})
     flattened = names.flattened(model) if scheme in _TORCH else {}
@@ -122,12 +131,12 @@ def match(
         if source is not None:
             unused.pop(source, None)
         if skip and matches(skip, module):
-            entries.append(Entry(path, source or "", "left to chance", ours.shape))
+            entries.append(Entry(path, prefix + source if source else "", "left to chance", ours.shape))
             return ours
         if source is None:
             entries.append(Entry(path, " or ".join(wanted), "missing", ours.shape))
             return ours
-        theirs = np.asarray(tensors[source])
+        theirs, source = np.asarray(tensors[source]), prefix + source
         value, reshaped = _convert(theirs, keys[-1], ours.shape, scheme, flattened.get(module))
         if value is None:
             entries.append(Entry(path, source, "wrong shape", ours.shape, theirs.shape))
@@ -141,10 +150,41 @@ def match(
     result = jax.tree_util.tree_map_with_path(leaf, dict(variables))
     for name, tensor in unused.items():
         status = "ignored" if re.fullmatch(ignore, name) else "left over"
-        entries.append(Entry("", name, status, np.shape(tensor)))
-    report = Report(scheme, tuple(entries))
+        entries.append(Entry("", prefix + name, status, np.shape(tensor)))
+    report = Report(scheme, tuple(entries), prefix)
     _refuse_half(report, file, type(model).__name__)
     return result, report
+
+
+def common_prefixes(tensors: Mapping[str, Any]) -> list[str]:
+    """What could be taken off every name and leave one, such as `module.` and `module.net.`; shortest first."""
+    common = os.path.commonprefix([re.sub("[^./]+$", "", name) for name in tensors])
+    return [common[: mark.end()] for mark in re.finditer("[./]", common)]
+
+
+def without_prefix(
+    model: Any, variables: Any, tensors: Mapping[str, np.ndarray], *, scheme: str | None = None
+) -> tuple[Mapping[str, np.ndarray], str]:
+    """The tensors by the names that they would have if the network had been saved alone, and what was taken off.
+
+    Args:
+        model: the network.
+        variables: its variables, arrays or shapes of them, of which only the names are read.
+        tensors: a file's, by name.
+        scheme: whose names; None: any known for the network.
+    """
+    prefixes = common_prefixes(tensors)
+    if not prefixes:
+        return tensors, ""
+    known = names.of(model)
+    schemes = [scheme] if scheme is not None else [*known]
+
+    def found(prefix: str) -> tuple[int, Mapping[str, np.ndarray], str]:
+        short = {name[len(prefix) :]: tensor for name, tensor in tensors.items()}
+        return max(_hits(s, known[s], variables, short) for s in schemes), short, prefix
+
+    _, short, prefix = max([found(prefix) for prefix in ["", *prefixes]], key=lambda one: one[0])  # the first of equals
+    return short, prefix
 
 
 def _refuse_half(report: Report, file: str, network: str) -> None:
@@ -158,6 +198,9 @@ def _refuse_half(report: Report, file: str, network: str) -> None:
         faults.append(f"infinite or NaN values in {_few([e.source for e in broken])}")
     if over := report.having("left over"):
         faults.append(f"nobody asked for {_few([e.source for e in over])}")
+        parts = Counter(e.source.partition(".")[0] for e in over if "." in e.source)
+        if missing and not report.having("matched", "reshaped") and len(parts) > 1:
+            faults.append(f"its names begin with {_few([f'{part}.' for part in parts])}: save the network's part alone")
     if faults:
         raise UserError(
             f"{file}: does not fit {network} ({report.scheme} names): {'; '.join(faults)}. Nothing was loaded; is it "

@@ -16,7 +16,7 @@ from jaxcv.types import UserError, unknown_name
 from jaxcv.weights import names
 from jaxcv.weights.darknet import is_darknet, read_darknet
 from jaxcv.weights.formats import load
-from jaxcv.weights.matching import Entry, Report, match
+from jaxcv.weights.matching import Entry, Report, common_prefixes, match, without_prefix
 
 
 def _googlenet(tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +114,9 @@ def _build(name: str, tensors: Mapping[str, Any], fields: dict[str, Any]) -> Any
     if name not in there:
         raise UserError(unknown_name("network", name, there))
     build = getattr(models, name)
+    if common_prefixes(tensors):
+        whole = build(**fields)
+        tensors, _ = without_prefix(whole, shapes(whole), tensors)
     fields = {**(_FIELDS[name](tensors) if name in _FIELDS else {}), **fields}
     if "num_classes" not in fields and (classes := _classes(build(**fields), tensors)) is not None:
         fields["num_classes"] = classes
@@ -149,13 +152,13 @@ def pretrained(
         tensors = _darknet(str(source), model) if is_darknet(source) else _tensors(str(source))
         if within:
             return _put_within(within, model, variables, tensors, skip, str(source))
-        if not new_head or _classes(model, tensors) in (None, model.num_classes):
+        if not new_head or _classes(model, without_prefix(model, variables, tensors)[0]) in (None, model.num_classes):
             return match(model, variables, tensors, skip=skip, file=str(source))
         pattern = f"{skip}|head" if skip else "head"
         variables, report = match(model, variables, tensors, skip=pattern, file=str(source))
         params = {**variables["params"], "head": jax.tree.map(_zeros, variables["params"]["head"])}
         entries = (replace(e, status="new, zero") if e.path.startswith("params/head/") else e for e in report.entries)
-        return {**variables, "params": params}, Report(report.scheme, tuple(entries))
+        return {**variables, "params": params}, replace(report, entries=tuple(entries))
 
     return initial
 
@@ -183,7 +186,7 @@ def _put_within(
         for keys, leaf in jax.tree_util.tree_leaves_with_path({name: x for name, x in tree.items() if name != part}):
             path = "/".join([collection, *(key.key for key in keys)])
             entries.append(Entry(path, "", "left to chance", np.shape(leaf)))
-    return result, Report(report.scheme, tuple(entries))
+    return result, replace(report, entries=tuple(entries))
 
 
 def _classes(model: Any, tensors: Mapping[str, Any]) -> int | None:

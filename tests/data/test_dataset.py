@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_sets import CocoSet, opened
 
+from jaxcv.data import segmentation_data
 from jaxcv.data.dataset import Dataset, epoch_order
 from jaxcv.types import Batches, BatchIterator, DataError, UserError
 
@@ -275,3 +277,11 @@ assert "sklearn" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_digest_is_the_same_for_the_same_outlines_and_another_for_others(tmp_path):
+    """Of masks that are drawn, what they are drawn from counts; of a file its name and size."""
+    folder = CocoSet(tmp_path / "coco")
+    digests = [opened(folder.data, by=segmentation_data)[0].batches(2).digest() for _ in range(2)]
+    folder.change("annotations.0.segmentation", [[1, 0, 40, 0, 40, 20, 0, 20]])
+    assert digests[0] == digests[1] != opened(folder.data, by=segmentation_data)[0].batches(2).digest()

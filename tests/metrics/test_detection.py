@@ -1,7 +1,10 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from jaxcv.metrics import coco_average_precision
+from jaxcv.metrics.detection import IgnoredRule
 from jaxcv.types import Detections, UserError
 
 A, B, FAR = [0, 0, 10, 10], [20, 20, 40, 40], [70, 70, 90, 90]
@@ -34,8 +37,8 @@ def found(*images):
     return Detections(boxes, scores, classes, valid)
 
 
-def values(*pairs):
-    metric = coco_average_precision()
+def values(*pairs, ignored: IgnoredRule = "crowd"):
+    metric = coco_average_precision(ignored=ignored)
     return metric.reduce([metric.measure(predictions, truths) for predictions, truths in pairs])
 
 
@@ -82,6 +85,52 @@ def test_ignored_boxes_count_neither_way():
     assert values((found([(FAR, 0, 0.95), (A, 0, 0.9)]), truths))["AP50"] == pytest.approx(0.5)
     # Without being seen they cost no recall.
     assert values((found([(A, 0, 0.9)]), truths))["AR100"] == pytest.approx(1.0)
+
+
+LARGE, INSIDE, ELSEWHERE = [0, 0, 100, 100], [10, 10, 20, 20], [200, 200, 230, 230]
+
+
+def test_a_difficult_box_absorbs_what_overlaps_it_by_the_threshold():
+    """A truth found at 0.9, and at 0.95 something small within a large box to be ignored."""
+    truths = batch([(ELSEWHERE, 0), (LARGE, 0, "ignored")])
+    small = found([(INSIDE, 0, 0.95), (ELSEWHERE, 0, 0.9)])
+    assert values((small, truths), ignored="difficult")["AP50"] == pytest.approx(0.5)
+    assert values((small, truths), ignored="crowd")["AP50"] == values((small, truths))["AP50"] == pytest.approx(1.0)
+    # An IoU of 0.6 counts neither way at 0.5 to 0.6, and is a false alarm at the other seven thresholds; ten of any
+    # class other than the box's are false alarms.
+    partly = found([([0, 0, 100, 60], 0, 0.95), (ELSEWHERE, 0, 0.9)])
+    result = values((partly, truths), ignored="difficult")
+    assert (result["AP50"], result["AP"], result["AP75"]) == pytest.approx((1.0, (3 + 7 * 0.5) / 10, 0.5))
+    other = batch([(ELSEWHERE, 0), (LARGE, 1, "ignored")])
+    whole = found([(LARGE, 0, 0.95), (ELSEWHERE, 0, 0.9)])
+    assert values((whole, other), ignored="difficult")["AP50"] == pytest.approx(0.5)
+    # Any number of detections; a truth beside it goes first.
+    many = found([(LARGE, 0, 0.99), (LARGE, 0, 0.98), ([0, 0, 100, 90], 0, 0.97), (ELSEWHERE, 0, 0.9)])
+    assert values((many, truths), ignored="difficult")["AP50"] == pytest.approx(1.0)
+    both = batch([([0, 0, 100, 80], 0), (LARGE, 0, "ignored")])
+    assert values((found([(LARGE, 0, 0.9)]), both), ignored="difficult")["AR100"] > 0
+    # Nothing but difficult boxes: nothing to be found.
+    assert np.isnan(values((found([(LARGE, 0, 0.9)]), batch([(LARGE, 0, "ignored")])), ignored="difficult")["AP50"])
+
+
+def test_difficult_boxes_of_every_size_and_without_detections():
+    truths = batch([(LARGE, 0, "ignored"), (A, 0)], [], [(B, 1, "ignored")])
+    result = values((found([(A, 0, 0.9)], [(A, 0, 0.1)], []), truths), ignored="difficult")
+    assert (result["AP50"], result["APsmall"]) == pytest.approx((1.0, 1.0)) and np.isnan(result["APlarge"])
+
+
+def test_both_rules_agree_where_nothing_is_ignored():
+    random = np.random.default_rng(1)
+    boxes = random.uniform(0, 50, (8, 2)).repeat(2, 0).reshape(8, 4) + [0, 0, 20, 20]
+    truths = batch(*[[(box, 0)] for box in boxes])
+    guesses = found(*[[(box + random.normal(0, 2, 4), 0, random.random())] for box in boxes])
+    results = [values((guesses, truths), ignored=rule) for rule in get_args(IgnoredRule)]
+    assert repr(results[0]) == repr(results[1]) and 0 < results[0]["AP"] < 1
+
+
+def test_the_rule_is_part_of_what_is_computed():
+    crowd, difficult = coco_average_precision(), coco_average_precision(ignored="difficult")
+    assert crowd.reduce != difficult.reduce and crowd.reduce == coco_average_precision(ignored="crowd").reduce
 
 
 def test_degenerate_truths_are_left_out():

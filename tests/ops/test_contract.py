@@ -119,7 +119,23 @@ def test_jit_is_eager_and_vmap_is_a_loop(name):
         _close(op(*(array[0] for array in arrays), **options), alone[0])
 
 
-@pytest.mark.parametrize("name", [name for name in of_arrays if name != "to_float"])
+BOXES = """box_area box_convert box_iou boxes_in_window clip_boxes_to_image complete_box_iou decode_boxes decode_yolo
+decode_yolo_v1 distance_box_iou encode_boxes encode_yolo generalized_box_iou kmeans_anchor_boxes paired_box_iou
+paired_complete_box_iou paired_distance_box_iou paired_generalized_box_iou shape_iou"""
+"""What is computed of boxes or makes boxes: see test_boxes_in_half_precision.py."""
+
+
+@pytest.mark.parametrize("name", BOXES.split())
+def test_boxes_are_float32_at_least(name):
+    arrays, options = CALLS[name]
+    for dtype in (jnp.bfloat16, jnp.float16):
+        half = [jnp.asarray(a[0], dtype if a.dtype == np.float32 else a.dtype) for a in arrays]
+        out = jax.eval_shape(lambda half: getattr(ops, name)(*half, **options), half)
+        floats = [leaf for leaf in jax.tree.leaves(out) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        assert floats and {leaf.dtype for leaf in floats} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("name", sorted({*of_arrays} - {"to_float", "sliding_windows", *BOXES.split()}))
 def test_half_precision_stays_half_precision(name):
     arrays, options = CALLS[name]
     arrays = [jnp.asarray(a[0], jnp.bfloat16 if a.dtype == np.float32 else a.dtype) for a in arrays]

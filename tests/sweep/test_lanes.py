@@ -62,9 +62,6 @@ def test_the_probe_decides_and_prints_its_figures(tmp_path, monkeypatch, togethe
     monkeypatch.setattr(lanes.jax, "devices", lambda: ["one"])
     monkeypatch.setattr(lanes, "_time_alone", lambda shared, values: 1.0)
     monkeypatch.setattr(lanes, "_time_lanes", lambda shared, values, width: together)
-    notes = {}
-    monkeypatch.setattr(lanes.runtime, "read_note", notes.get)
-    monkeypatch.setattr(lanes.runtime, "keep_note", notes.__setitem__)
     asked, work, _ = sweep(tmp_path, "lr=1e-1,1e-2,1e-3", "seed=0,1")
     groups, said = command.make_plan(asked).groups, []
     assert choose_width(work, groups, 2, said.append) == 1 and "no probe" in said[-1], "not worth it"

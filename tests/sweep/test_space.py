@@ -1,7 +1,7 @@
 import pytest
 
 from jaxcv.sweep import Range, folder_name, parse_overrides, trials
-from jaxcv.sweep.space import split_alternatives
+from jaxcv.sweep.space import note_on_commas, split_alternatives
 from jaxcv.train import hyperparameters
 from jaxcv.types import UserError
 
@@ -74,6 +74,83 @@ def test_what_does_not_fit_is_refused_by_name(tokens, message):
 
 def test_commas_inside_brackets_and_quotes_belong_to_the_value():
     assert split_alternatives("a,(b,c),'d,e',[f,(g,h)]") == ["a", "(b,c)", "'d,e'", "[f,(g,h)]"]
+
+
+def texts(token):
+    """The values of an override of a text."""
+    (found,) = parse_overrides([token], KNOWN).values()
+    return found
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with paths that have commas, equals signs, spaces and quotes in them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in ("a,b", "c", "d", "e,f,g", "it's, really", "log(1,2)", "p, q", "lr=1,seed=0/deep, er"):
+        (tmp_path / path).mkdir(parents=True)
+    for path in ("lr=1,seed=0/w.npz", "lr=1,seed=0/v.npz", "x=y.npz"):
+        (tmp_path / path).touch()
+
+
+@pytest.mark.parametrize(
+    ("token", "values"),
+    [
+        ("data=lr=1,seed=0/w.npz", ["lr=1,seed=0/w.npz"]),
+        ("data=lr=1,seed=0/w.npz,lr=1,seed=0/v.npz", ["lr=1,seed=0/w.npz", "lr=1,seed=0/v.npz"]),
+        ("data=x=y.npz", ["x=y.npz"]),
+        ("data=folder:a,b", ["folder:a,b"]),
+        ("data=voc:./a,b", ["voc:./a,b"]),
+        ("data=voc:~/a,b", ["voc:~/a,b"]),
+        ("data=folder:a,b,folder:c", ["folder:a,b", "folder:c"]),
+        ("data=folder:c,folder:a,b,digits", ["folder:c", "folder:a,b", "digits"]),
+        ("data=folder:e,f,g", ["folder:e,f,g"]),
+        ("data=folder:c,folder:d", ["folder:c", "folder:d"]),
+        ("data=digits,folder:a,b", ["digits", "folder:a,b"]),
+        ("data=folder:it's, really", ["folder:it's, really"]),
+        ("data=folder:log(1,2)", ["folder:log(1,2)"]),
+        ("data=folder:p, q", ["folder:p, q"]),
+        ("data=folder:lr=1,seed=0/deep, er", ["folder:lr=1,seed=0/deep, er"]),
+        ("data='folder:a,b'", ["folder:a,b"]),
+        ("data='folder:a,b','lr=1,seed=0/w.npz'", ["folder:a,b", "lr=1,seed=0/w.npz"]),
+        ("data='nowhere,at all',digits", ["nowhere,at all", "digits"]),
+        ("data=folder:nowhere,at all", ["folder:nowhere", "at all"]),
+    ],
+)
+def test_paths_that_exist_are_taken_as_they_are(here, token, values):
+    assert texts(token) == values
+
+
+def test_a_path_whose_parts_exist_too_is_ambiguous(here, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError) as error:
+        texts("data=a,b")
+    for way in ("\"data='a,b'\"", "\"data='a','b'\""):
+        assert way in str(error.value)
+    assert texts("data='a,b'") == ["a,b"] and texts("data='a','b'") == ["a", "b"]
+
+
+def test_only_texts_are_paths(here, tmp_path):
+    (tmp_path / "8,16").mkdir()
+    assert texts("batch_size=8,16") == [8, 16]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "note"),
+    [
+        (["data=folder:no,where"], "quote the value: \"data='folder:no,where'\""),
+        (["lr=1", "data=runs/lr=1,seed=0/z.npz"], "\"data='runs/lr=1,seed=0/z.npz'\""),
+        (["data=folder:c,where"], "\"data='folder:c,where'\""),
+        (["data=folder:c,folder:d"], ""),
+        (["data=digits,other"], ""),
+        (["data='folder:no,where'"], ""),
+        (["lr=1,2", "channels=(1,2),(3,4)"], ""),
+    ],
+)
+def test_how_to_quote_is_said(here, tokens, note):
+    said = note_on_commas(tokens)
+    assert note in said and bool(note) == bool(said)
 
 
 def test_several_names_make_the_product_in_the_order_of_the_signature():

@@ -11,8 +11,9 @@ import pytest
 from jaxcv.train import Experiment, fit, program, resolve
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.diagnose import NonFinite
+from jaxcv.train.identity import identify
 from jaxcv.train.loop import Preempted
-from jaxcv.train.run import read_records
+from jaxcv.train.run import open_run, read_records
 from jaxcv.types import UserError
 
 
@@ -170,10 +171,9 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_layer(tmp_path):
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
-    from jaxcv.train.run import open_run
-
-    with open_run(tmp_path / "run", problems.experiment, {}):
+    identity = identify(problems.experiment, {}, problems.experiment())
+    with open_run(tmp_path / "run", identity):
         for fresh in (False, True):
             with pytest.raises(UserError, match="another process"):
-                with open_run(tmp_path / "run", problems.experiment, {}, fresh=fresh):
+                with open_run(tmp_path / "run", identity, fresh=fresh):
                     pass

@@ -119,21 +119,10 @@ class Entry(NamedTuple):
         return bool(value)
 
 
-class Category(NamedTuple):
-    """A class as the file has it."""
-
-    name: str
-    parent: str
-    """Its supercategory; empty where none is given."""
-    keypoints: tuple[str, ...]
-    """Names of the key points of its objects."""
-
-
 class Picture(NamedTuple):
     """An image as the file has it."""
 
     entry: Entry
-    file_name: str
     annotations: list[Entry]
 
     def size(self, file: Path) -> tuple[int, int]:
@@ -152,7 +141,9 @@ class CocoFile(NamedTuple):
     """What one file holds."""
 
     file: Path
-    categories: dict[Id, Category]
+    names: dict[Id, str]
+    """Of the categories."""
+    categories: list[Entry]
     pictures: list[Picture]
     strays: list[DataError]
     """Annotations that belong to no image of the file."""
@@ -161,8 +152,9 @@ class CocoFile(NamedTuple):
         """Names of categories that no object has and of which all others are kinds."""
         ids = (annotation.fields.get("category_id") for each in self.pictures for annotation in each.annotations)
         used = {key for key in ids if isinstance(key, int | str)}
-        roots = {c.name for key, c in self.categories.items() if key not in used and len(self.categories) > 1}
-        return {name for name in roots if {c.parent for c in self.categories.values() if c.name != name} == {name}}
+        parents = {each.text("name"): shown(each.fields.get("supercategory")) for each in self.categories}
+        unused = {name for key, name in self.names.items() if key not in used and len(parents) > 1}
+        return {name for name in unused if {parents[each] for each in parents if each != name} == {shown(name)}}
 
 
 def read_coco(file: Path) -> CocoFile:
@@ -171,20 +163,19 @@ def read_coco(file: Path) -> CocoFile:
     if not isinstance(content, dict):
         message = f"holds {shown(content)} where COCO has keys images, categories, annotations; is it the right file?"
         raise DataError(message, file=file)
-    categories: dict[Id, Category] = {}
-    for entry in _entries(content, "categories", file):
+    names: dict[Id, str] = {}
+    categories = _entries(content, "categories", file)
+    for entry in categories:
         key, name = entry.id("id"), entry.text("name")
         fault = wrong_name(name)
-        if key in categories:
-            fault = f"id {shown(key)} is taken by {shown(categories[key].name)}; give it another"
-        elif name in {category.name for category in categories.values()}:
+        if key in names:
+            fault = f"id {shown(key)} is taken by {shown(names[key])}; give it another"
+        elif name in names.values():
             fault = f"name {shown(name)} is given twice; rename one, or join them under one id"
         if fault:
             raise entry.where.refuse(fault)
-        parent, points = entry.fields.get("supercategory", ""), entry.fields.get("keypoints", [])
-        points = tuple(map(str, points)) if isinstance(points, list) and all(type(p) is str for p in points) else ()
-        categories[key] = Category(name, parent if isinstance(parent, str) else "", points)
-    if not categories:
+        names[key] = name
+    if not names:
         raise DataError("categories is empty, expected the classes; fetch the file again", file=file)
     pictures: dict[Id, Picture] = {}
     files: set[str] = set()
@@ -195,7 +186,7 @@ def read_coco(file: Path) -> CocoFile:
         if name in files:
             message = f"file_name {shown(name)} is given twice; join what belongs to one image under one id"
             raise entry.where.refuse(message)
-        pictures[key] = Picture(entry, name, [])
+        pictures[key] = Picture(entry, [])
         files.add(name)
     strays = []
     for entry in _entries(content, "annotations", file):
@@ -204,7 +195,7 @@ def read_coco(file: Path) -> CocoFile:
             pictures[key].annotations.append(entry)
         else:
             strays.append(entry.wrong("image_id", "the id of an image; add the image or take the annotation out"))
-    return CocoFile(file, categories, list(pictures.values()), strays)
+    return CocoFile(file, names, categories, list(pictures.values()), strays)
 
 
 def _entries(content: Mapping[str, Any], key: str, file: Path) -> list[Entry]:
@@ -248,8 +239,8 @@ def _class_names(files: dict[str, CocoFile], collector: Collector) -> tuple[str,
     roots = set.intersection(*(file.unused_roots() for file in files.values()))
     listed = []
     for file in files.values():
-        every = sorted(file.categories.items(), key=lambda item: (isinstance(item[0], str), item[0]))
-        listed.append([category.name for _, category in every if category.name not in roots])
+        every = sorted(file.names.items(), key=lambda item: (isinstance(item[0], str), item[0]))
+        listed.append([name for _, name in every if name not in roots])
         if odd := sorted(set(listed[-1]) ^ set(listed[0])):
             first = next(iter(files.values())).file.name
             raise DataError(f"category {shown(odd[0])} is not in both this file and {first}; add it", file=file.file)
@@ -265,7 +256,7 @@ def _image_folder(file: CocoFile, root: Path) -> Path:
     bases = [file.file.parent, file.file.parent / "images", root, root / "images"]
     bases += [root / part / name for name in (word, split) if name for part in ("", "images")]
     for base in bases:
-        images = (join(base, picture.file_name, root) for picture in file.pictures[:5])
+        images = (join(base, picture.entry.text("file_name"), root) for picture in file.pictures[:5])
         if any(image is not None and image.is_file() for image in images):
             return base
     return bases[0]
@@ -273,11 +264,12 @@ def _image_folder(file: CocoFile, root: Path) -> Path:
 
 def _find_image(picture: Picture, base: Path, root: Path) -> Path:
     """The image file of a picture. Raises DataError where it would lie outside the set, or is not there."""
-    path = join(base, picture.file_name, root)
+    name = picture.entry.text("file_name")
+    path = join(base, name, root)
     if path is None:
         raise picture.entry.wrong("file_name", f"the name of a file within {root}")
     if not path.is_file():
-        message = f"its image {shown(picture.file_name)} is missing in {base}; add the file or take the entry out"
+        message = f"its image {shown(name)} is missing in {base}; add the file or take the entry out"
         raise picture.entry.where.refuse(message)
     return path
 
@@ -288,10 +280,10 @@ def _object(entry: Entry, task: Task, file: CocoFile, count: int) -> Object:
     if task == "points":
         each = each._replace(points=_points(entry, count))
     else:
-        if (key := entry.id("category_id")) not in file.categories:
+        if (key := entry.id("category_id")) not in file.names:
             expected = f"the id of a category; add it or take the annotation out of {file.file.name}"
             raise entry.wrong("category_id", expected)
-        each = each._replace(name=file.categories[key].name, outline=fields.get("segmentation"))
+        each = each._replace(name=file.names[key], outline=fields.get("segmentation"))
         if task == "mask" or (fields.get("bbox") in (None, []) and fields.get("segmentation")):
             return each
     if task == "points" and not fields.get("bbox"):
@@ -303,7 +295,8 @@ def _object(entry: Entry, task: Task, file: CocoFile, count: int) -> Object:
 
 def _count_points(files: dict[str, CocoFile]) -> int:
     """Key points of an object, as the categories say; 0 where they do not."""
-    names = {category.keypoints for file in files.values() for category in file.categories.values()} - {()}
+    listed = (entry.fields.get("keypoints") for file in files.values() for entry in file.categories)
+    names = {tuple(map(str, each)) for each in listed if isinstance(each, list) and each}
     if len(names) > 1:
         raise DataError("categories with several sets of key points; keep one category", file=files["train"].file)
     return len(next(iter(names), ()))

@@ -160,6 +160,10 @@ class PairedImages:
         """What `same` says."""
         return ("different", "same")
 
+    def found(self) -> Any:
+        """Pictures and pairs, for a digest; see `jaxcv.data.digest`."""
+        return self.images, self.pairs()
+
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` and `other` uint8 [s s c], and `same` bool."""
         image = self.images.spec()["image"]

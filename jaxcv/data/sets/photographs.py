@@ -11,6 +11,7 @@ loss on the hardest of each batch (`losses.hard_negative_cross_entropy`) the cla
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -92,6 +93,10 @@ class PhotographWindows:
         if not files:
             raise DataError(f"{len(found)} pictures, of which none is left for {self.split}", file=self.photographs[0])
         return files
+
+    def found(self) -> Any:
+        """The array's pictures and the photographs, for a digest; see `jaxcv.data.digest`."""
+        return self.pictures, [Path(file) for file in self.files()] if self.squares else None, self.squares
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """Every fourth one of the array's while training, all of them first for testing; the others squares."""

@@ -49,6 +49,10 @@ class CachedFeatures:
         """Name of each class index."""
         return self.source.class_names()
 
+    def found(self) -> Any:
+        """What the source found, for a digest; see `jaxcv.data.digest`."""
+        return (self.source,)
+
     def spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """The source's fields, and `features`."""
         fields = self.source.spec()

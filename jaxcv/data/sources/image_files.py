@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -96,6 +97,13 @@ class ImageFiles:
     def class_names(self) -> tuple[str, ...]:
         """Name of each class index."""
         return self.scan().class_names
+
+    def found(self) -> Any:
+        """What the scan found, for a digest; see `jaxcv.data.digest`."""
+        examples = self._examples
+        if isinstance(examples, LabelledFiles):
+            return self.class_names(), [Path(file) for file in examples.files], examples.labels
+        return self.class_names(), list(examples)
 
     @cached_property
     def _room(self) -> int:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -56,6 +56,10 @@ class InMemory:
         """Name of each class index."""
         return self.names()
 
+    def found(self) -> Any:
+        """All images and labels, for a digest; see `jaxcv.data.digest`."""
+        return self.class_names(), self.load()
+
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s c] and `label` int32."""
         return make_spec(self.image_size, self.channels, **LABEL)
@@ -83,14 +87,6 @@ class InMemory:
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
         """One file as the model is fed it, and the factors (x, y) from its pixels to the file's."""
         size = self.file_size or self.image_size
-        pixels, factors = fit_file(path, whole, size=size, channels=3 if self.in_color else 1)
-        scale = size / self.image_size
-        return self._fit(pixels[None] if self.in_color else pixels[None, ..., 0])[0], (
-            factors[0] * scale,
-            factors[1] * scale,
-        )
-
-
-def always(names: tuple[str, ...]) -> Callable[[], tuple[str, ...]]:
-    """Names that need not be found."""
-    return partial(tuple, names)
+        pixels, (x, y) = fit_file(path, whole, size=size, channels=3 if self.in_color else 1)
+        scale, images = size / self.image_size, pixels[None] if self.in_color else pixels[None, ..., 0]
+        return self._fit(images)[0], (x * scale, y * scale)

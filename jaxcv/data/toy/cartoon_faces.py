@@ -8,6 +8,7 @@ between the splits. A cartoon: a check of the machinery that needs no download, 
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -70,6 +71,10 @@ class DrawnFaces:
         """No classes."""
         return ()
 
+    def found(self) -> Any:
+        """Nothing but how many: the scenes are a function of this file; see `jaxcv.data.digest`."""
+        return self.split, len(self)
+
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s c], `points` [68 2] and `visible` [68]."""
         fields = {"points": ((POINTS, 2), np.float32), "visible": ((POINTS,), np.bool_)}
@@ -80,7 +85,7 @@ class DrawnFaces:
 
         u = np.random.default_rng([list(FACES).index(self.split), index]).random(_UNIFORMS)
         side = self.image_size
-        radius, tilt = side * (0.2 + 0.12 * u[20]), 0.35 * (2 * u[21] - 1)
+        radius, tilt = side * (0.2 + 0.12 * u[20]), 0.35 * (2 * u[21] - 1)  # radians
         turn = np.array([[math.cos(tilt), math.sin(tilt)], [-math.sin(tilt), math.cos(tilt)]])
         centre = side * (0.5 + 0.12 * (2 * u[22:24] - 1))
         points = face_points(u[:20]) @ turn * radius + centre

@@ -107,6 +107,10 @@ class Scenes:
         """The ten digits."""
         return NAMES
 
+    def found(self) -> Any:
+        """Nothing but how many: the scenes are a function of this file; see `jaxcv.data.digest`."""
+        return self.split, len(self)
+
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s 3], `boxes` [m 4], `classes`, `valid`, `ignored` [m], m 6 or 1."""
         return make_spec(self.image_size, 3, **box_fields(self._most))

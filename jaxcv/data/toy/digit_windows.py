@@ -5,6 +5,7 @@ Of each scene a digit, of any size, in a square a quarter larger than it; or ano
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,6 +40,10 @@ class SceneWindows:
     def class_names(self) -> tuple[str, ...]:
         """Nothing and a digit."""
         return ("other", "digit")
+
+    def found(self) -> Any:
+        """Nothing but how many: the scenes are a function of this file; see `jaxcv.data.digest`."""
+        return self.split, len(self)
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s c] and `label` int32."""

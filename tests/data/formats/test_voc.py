@@ -10,7 +10,8 @@ from PIL import Image
 from jaxcv.data import detection_data
 from jaxcv.data.formats.voc import VOC_CLASSES, scan_voc
 from jaxcv.data.sources import image_files
-from jaxcv.types import DataError
+from jaxcv.metrics import coco_average_precision
+from jaxcv.types import DataError, Detections
 
 OBJECT = """  <object>
     <name>{name}</name>
@@ -398,3 +399,21 @@ def test_real_blood_cells(real_data):
     )
     sizes = train.source.box_sizes()
     assert len(sizes) == 3_941 and sizes.min() > 0 and sizes.max() <= 256
+
+
+def test_the_experiment_takes_the_rule_for_difficult_objects(folder, load):
+    """A truth found at 0.9, and at 0.95 a false alarm inside a large difficult box: 0.5 of AP50, by the experiment."""
+    folder.put("b0", [("plate", 1, 1, 20, 20, 1), ("plate", 31, 11, 40, 20)])
+    train, test = folder.open()
+    assert train.ignored == test.ignored == "difficult"
+    experiment = load("yolo")(data=f"voc:{folder.root}", image_size=80)
+    boxes = np.zeros((1, 2, 4), np.float32)
+    batch = experiment.test_data.batch(0)
+    assert batch["ignored"][0].tolist() == [True, False]
+    boxes[0] = batch["boxes"][0, 1], [4, 8, 12, 24]
+    found = Detections(boxes, np.asarray([[0.9, 0.95]], np.float32), np.ones((1, 2), np.int32), np.ones((1, 2), bool))
+    first = {name: value[:1] for name, value in batch.items()}
+    metric = experiment.metrics["mAP50"]
+    assert metric.reduce([metric.measure(found, first)])[metric.pick] == pytest.approx(0.5)
+    assert {m.reduce for m in experiment.metrics.values()} == {coco_average_precision(ignored="difficult").reduce}
+    assert load("yolo")().metrics["mAP"].reduce == coco_average_precision(ignored="crowd").reduce

@@ -120,7 +120,7 @@ def test_the_published_parts_of_the_characters(tmp_path):
     assert len(opened(root, by=embedding_data)[0]) == 20
     (tmp_path / "images_evaluation").rename(tmp_path / "images_background_small2")
     (tmp_path / "images_background").rename(tmp_path / "other")
-    assert len(opened(data, by=embedding_data)[0]) == 100
+    assert len(opened(data, by=embedding_data)[0]) == 80
     characters(tmp_path, ("Greek",), part="images_background_small2")
     refused("Greek/character01 lies in several folders; keep one", data, by=embedding_data)
 
