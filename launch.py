@@ -5,11 +5,10 @@ import sys
 
 gc.disable()  # a fifth of a warm start otherwise; the loop turns it on again after its first step
 
-from jaxcv import heap  # noqa: E402
+from jaxcv import interrupts  # noqa: E402
 
 if __name__ == "__main__":
-    if "--no-tune" not in sys.argv:
-        heap.start_again()
+    interrupts.exit_at_once()
     from jaxcv.launch import main
 
     sys.exit(main())

@@ -61,9 +61,9 @@ def collect(folder: Path | None, to: Path) -> int:
 
 def ours(name: str, folder: Path) -> Iterator[Any]:
     """Batches without end, each computed when it is handed out."""
-    from jaxcv import runtime
+    from jaxcv import cpu
 
-    runtime.tune()
+    cpu.tune()
     import jax
     import jax.numpy as jnp
 
@@ -158,18 +158,15 @@ def main() -> None:
     from rich.table import Table
 
     names = [*OURS, *(name for name in THEIRS if not options.quick or "2" in name)]
-    from jaxcv import heap
-
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     huge = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    own = {"LD_PRELOAD": library} if (library := heap.preload()) else {}  # as launch.py does
     rates: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         count = collect(options.folder, Path(folder))
         processes = {}
         for name in names:
             command = [sys.executable, __file__, "--worker", name, folder]
-            env = {**environment, **(own if name in OURS else huge)}
+            env = {**environment, **({} if name in OURS else huge)}
             processes[name] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
             )

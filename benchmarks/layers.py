@@ -71,7 +71,7 @@ def ours(layer: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxcv import ops, runtime
+    from jaxcv import cpu, ops
 
     options = {name: _tuples(value) for name, value in layer["options"].items()}
     random = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def ours(layer: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         return function(x, w, **options) if layer["kernel"] else function(x, **options)
 
     def compiled(f: Callable[..., Any], *args: Any) -> Callable[[], Any]:
-        run = jax.jit(f, compiler_options=runtime.compiler_options()).lower(*args).compile()
+        run = jax.jit(f, compiler_options=cpu.compiler_options()).lower(*args).compile()
         return lambda: jax.block_until_ready(run(*args))
 
     out = jax.eval_shape(forward, x, w)
@@ -113,7 +113,7 @@ def ours(layer: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         y, saved = left(x, w)
         return y, [v for v in saved if v.shape != x.shape]
 
-    saved = jax.jit(left, compiler_options=runtime.compiler_options())(x, w)[1]
+    saved = jax.jit(left, compiler_options=cpu.compiler_options())(x, w)[1]
     return {
         "forward": compiled(forward_kept, x, w),
         "input": compiled(lambda saved, dy: jax.tree.unflatten(tree, saved)(dy), saved, dy),
@@ -192,9 +192,9 @@ def theirs(layer: dict[str, Any]) -> dict[str, Callable[[], Any]]:
 def work(side: str) -> None:
     """One of the two: reads layers, answers with milliseconds."""
     if side == "ours":
-        from jaxcv import runtime
+        from jaxcv import cpu
 
-        runtime.tune()
+        cpu.tune()
         import jax
         import jax.numpy as jnp
 

@@ -1,8 +1,8 @@
 """Training step and forward pass of whole networks against torch's, on the CPU of this machine.
 
 Every contender runs in a process of its own; they take turns, a few steps each, round after round, so that whatever
-slows the machine slows all of them. All have huge pages, torch's from glibc, ours as `launch.py` has them, and as many
-threads as the machine has cores. Figures are medians; the ratio is torch's best over ours, above 1 we are faster.
+slows the machine slows all of them. All have huge pages, torch's from glibc, ours as `cpu.tune` asks for them, and as
+many threads as the machine has cores. Figures are medians; the ratio is torch's best over ours, above 1 we are faster.
 
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes
     python benchmarks/networks.py [NETWORK ...] [--rounds 5] [--compile] [--flax] [--forward] [--json FILE]
@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-from jaxcv import heap  # noqa: E402
 
 NETWORKS = {
     "lenet5": (256, 32, 1),
@@ -49,9 +47,9 @@ def our_model(name: str) -> Any:
 
 def ours(name: str, *, train: bool, flax: bool) -> tuple[Callable[[], None], dict[str, float]]:
     """One call of our network, and what its program needs; `flax`: on Flax's own layers."""
-    from jaxcv import runtime
+    from jaxcv import cpu
 
-    runtime.tune()
+    cpu.tune()
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -92,7 +90,7 @@ def ours(name: str, *, train: bool, flax: bool) -> tuple[Callable[[], None], dic
         return predict.yolo(outputs, anchor_boxes=ANCHOR_BOXES, image_size=(side, side), **limits)
 
     state = [params, statistics_, optimizer.init(params)]
-    options = runtime.compiler_options()
+    options = cpu.compiler_options()
     jitted = jax.jit(step if train else forward, donate_argnums=(0, 1, 2) if train else (), compiler_options=options)
     began = time.perf_counter()
     compiled = jitted.lower(*state).compile()
@@ -160,13 +158,12 @@ def compare(name: str, train: bool, contenders: list[str], rounds: int) -> dict[
     """Milliseconds and facts of each contender, measured in turns."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     huge = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    ours = {"LD_PRELOAD": library} if (library := heap.preload()) else {}  # as launch.py does
     found: dict[str, dict[str, Any]] = {}
     running = {}
     for contender in contenders:
         command = [sys.executable, __file__, name, "--worker", contender] + [] * train + ["--forward"] * (not train)
         pipe = subprocess.PIPE
-        own = environment | (ours if contender in ("jaxcv", "flax") else huge)
+        own = environment | ({} if contender in ("jaxcv", "flax") else huge)
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=own)
         running[contender] = process
         found[contender] = {**json.loads(process.stdout.readline()), "times": []}  # type: ignore[union-attr]

@@ -97,7 +97,7 @@ def ours(case: dict[str, Any]) -> list[Run]:
     import jax
     import jax.numpy as jnp
 
-    from jaxcv import losses, ops, runtime
+    from jaxcv import cpu, losses, ops
 
     def function(*args: Any) -> Any:
         if case["op"] == "roi_align":
@@ -114,7 +114,7 @@ def ours(case: dict[str, Any]) -> list[Run]:
         return getattr(ops, case["op"])(*args, **({"max_outputs": case["best"]} if "best" in case else {}))
 
     args = [jnp.asarray(array) for array in inputs(**case)]
-    run = jax.jit(function, compiler_options=runtime.compiler_options()).lower(*args).compile()
+    run = jax.jit(function, compiler_options=cpu.compiler_options()).lower(*args).compile()
     return [lambda: jax.block_until_ready(run(*args))]
 
 
@@ -199,9 +199,9 @@ def theirs(case: dict[str, Any], compile: bool) -> list[Run]:
 def work(side: str, compile: bool) -> None:
     """One of the two: reads names of cases, answers with the milliseconds of each way, a turn's worth."""
     if side == "ours":
-        from jaxcv import runtime
+        from jaxcv import cpu
 
-        runtime.tune()
+        cpu.tune()
     else:
         importlib.import_module("torch").set_num_threads(os.cpu_count() or 1)
     known: dict[str, list[Run]] = {}

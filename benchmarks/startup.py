@@ -49,6 +49,7 @@ def first_step(name: str, cache: Path, runs: Path, *, rate: str) -> float:
     values = [f"lr={rate}", *options, "steps=1"]
     command = [sys.executable, "launch.py", f"experiments/{experiment}.py", *values]
     environment = {**os.environ, "JAXCV_CACHE": str(cache)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # torch's bytecode is there
     subprocess.run([*command, "--workdir", str(runs), "--fresh", "--quiet"], cwd=ROOT, env=environment, check=True)
     newest = max(runs.glob(f"{experiment}/*/run.json"), key=lambda path: path.stat().st_mtime)
     return json.loads(newest.read_text())["time"]["first_step_seconds"]

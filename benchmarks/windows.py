@@ -40,7 +40,7 @@ def programs(network: str, options: dict[str, Any], window: int, stride: int, si
     import jax
     import jax.numpy as jnp
 
-    from jaxcv import models, ops, runtime
+    from jaxcv import cpu, models, ops
     from jaxcv.initializers import initialize
 
     model = getattr(models, network)(num_classes=2, **options)
@@ -59,7 +59,7 @@ def programs(network: str, options: dict[str, Any], window: int, stride: int, si
         return jax.lax.map(lambda crop: model.apply(variables, crop[None])[0][0], crops, batch_size=batch)
 
     def program(function: Any, *args: Any) -> Any:
-        return jax.jit(function, compiler_options=runtime.compiler_options()).lower(*args).compile()
+        return jax.jit(function, compiler_options=cpu.compiler_options()).lower(*args).compile()
 
     def compiled(function: Any, *args: Any) -> Any:
         whole = program(function, *args)
@@ -103,9 +103,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    from jaxcv import runtime
+    from jaxcv import cpu
 
-    runtime.tune()
+    cpu.tune()
     results: dict[str, dict[str, float]] = {}
     table = Table("windows", "pass", "crops", "fastest way", "x", "largest difference", title="milliseconds")
     for name, case in CASES.items():

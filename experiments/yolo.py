@@ -25,6 +25,7 @@ import optax
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import detection_data
 from jaxcv.train import Experiment, schedules
+from jaxcv.types import UserError
 from jaxcv.weights import network as network_of
 from jaxcv.weights import pretrained
 
@@ -148,6 +149,8 @@ def experiment(
         mirrors = {"flip": flip if train.mirrors else 0.0, "flip_vertical": flip_vertical if train.mirrors else 0.0}
         return augment.detection(keys[0], batch, **mirrors, crop=crop, color=color, size=(size, size))
 
+    if accumulate < 1:
+        raise UserError(f"accumulate={accumulate}: expected at least 1 batch an update")
     updates = steps // accumulate
     schedule = schedules.warmup_cosine(lr, warmup_steps=updates // 20, total_steps=updates)
     optimizer = optax.chain(optax.clip_by_global_norm(clip), optax.adamw(schedule, weight_decay=weight_decay))

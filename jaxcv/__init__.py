@@ -11,7 +11,7 @@
     data       what lies on disk, as batches of fixed shape
     train      experiment, step, loop, checkpoints, logs: generic over all of the above
     sweep      many runs from one command
-    runtime    compile cache and compiler settings; beside it download, initializers
+    cpu        all that makes XLA:CPU fast and that no other backend needs
     launch     the command line
 
 Import what you need by name, `from jaxcv.ops import nms`; importing `jaxcv` itself costs nothing.

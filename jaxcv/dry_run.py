@@ -7,10 +7,9 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from jaxcv import runtime
 from jaxcv.models import summary
 from jaxcv.sweep import plan
-from jaxcv.train import Program, parts, resolve
+from jaxcv.train import Program, accumulation, parts, resolve, runtime
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
 
@@ -30,7 +29,7 @@ def show(
         trials: overrides, one mapping a trial.
         reporter: where to print.
         trial_count: how many trials there will be, where those given stand for them.
-        tuned: what was done to the process, as `runtime.tune` says it.
+        tuned: what was done to the process, as `train.runtime.tune` says it.
 
     Raises:
         UserError: the first fault in values or data.
@@ -42,6 +41,8 @@ def show(
     reporter.console.print(table)
 
     setup = experiment(**values)
+    if (line := accumulation.check(setup.optimizer, setup.steps)) is not None:
+        reporter.say(line)
     checked: set[str] = set()
     static: set[str] = set()
     for trial in trials:  # every distinct data set, each once

@@ -21,6 +21,7 @@ from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.train.report import Outcomes, Picture, write_report
 from jaxcv.types import Classes, Detections, Landmarks, Localization, UserError
+from jaxcv.weights import save
 
 _BATCH = 32
 """Pictures that go through the network together."""
@@ -56,6 +57,33 @@ def load_run(
             return checkpoints.restore(step, shared.state_spec(values))[0]
         except DamagedCheckpoint as error:
             raise UserError(f"damaged checkpoint: {error}; there are those of steps {steps}") from error
+
+
+def export_run(
+    experiment: ExperimentFunction,
+    overrides: Mapping[str, Any],
+    folder: Path,
+    file: Path,
+    *,
+    best: bool,
+    reporter: Reporter,
+) -> None:
+    """Write the variables that a run is evaluated with to a file of weights, which `weights=` and `load` read.
+
+    Args:
+        experiment: its function.
+        overrides: of its hyperparameters.
+        folder: of the run.
+        file: `.safetensors` or `.npz`.
+        best: the best checkpoint, not the newest.
+        reporter: prints.
+
+    Raises:
+        UserError: there is no checkpoint, or the file cannot be written.
+    """
+    state = load_run(experiment, resolve(experiment, overrides), folder, best=best, reporter=reporter)
+    save(file, jax.device_get(state.evaluation_variables))
+    reporter.say(f"{file}: the weights of {folder} at step {int(state.step)}")
 
 
 def evaluate_run(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 _ROW = 1024
@@ -119,8 +120,8 @@ def _collect() -> Iterator[list[tuple[Array, _Draw]]]:
 
 def _rows(keys: Array, draws: Sequence[_Draw]) -> Array:
     """All rows of all draws [n 1024]: row r of a draw with key k is drawn with `fold_in(k, r)`."""
-    counts = jnp.asarray([draw.count for draw in draws])
-    keys = jnp.repeat(keys, counts, total_repeat_length=sum(draw.count for draw in draws))
-    rows = jnp.concatenate([jnp.arange(draw.count) for draw in draws])
+    counts = [draw.count for draw in draws]  # known, so nothing is left for the compiler to fold
+    rows = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+    keys = keys[np.repeat(np.arange(len(counts)), counts)]
     keys = jax.vmap(jax.random.fold_in)(keys, rows)
     return jax.vmap(lambda key: jax.random.truncated_normal(key, -2.0, 2.0, (_ROW,)))(keys)

@@ -6,10 +6,16 @@ Exit codes: 0 finished, 2 refused (usage, data, settings), 3 stopped by a loss t
 same command goes on.
 """
 
+import sys
+
+from jaxcv import disk, interrupts
+
+if __name__ == "__main__":  # a worker of --jobs: from here on, imports take their time
+    interrupts.exit_at_once()
+
 import argparse
 import glob
 import importlib.util
-import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,12 +25,13 @@ from typing import Any, cast
 
 from jaxcv.types import UserError
 
-_REFUSED, _NOT_FINITE, _INTERRUPTED = 2, 3, 75
+_REFUSED, _NOT_FINITE = 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = None
     try:
         options, tokens = _parse(arguments)
         options.arguments = arguments
@@ -36,9 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from jaxcv.train.diagnose import NonFinite
 
         return _NOT_FINITE if isinstance(error, NonFinite) else _REFUSED
+    except Exception as error:  # of whatever kind; what the disk refuses hides below others
+        line = None if "--debug" in arguments else disk.refusal(error, folder=str(options.workdir) if options else "")
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return _REFUSED
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return _INTERRUPTED
+        return interrupts.say_interrupted()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,6 +69,8 @@ def _parser() -> _Parser:
     add("--workdir", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
     add("--fresh", action="store_true", help="begin anew; an earlier run is moved aside, not deleted")
     add("--accept", action="store_true", help="go on with runs whose source or data were others; run.json notes it")
+    add("--resume", type=Path, metavar="RUN", help="go on from that run's end, or where it stopped, with more steps=N")
+    add("--export", type=Path, metavar="FILE", help="write the run's weights: .safetensors or .npz, for weights=FILE")
     add("--evaluate", action="store_true", help="evaluate the newest checkpoint of the run")
     add(
         "--predict",
@@ -65,7 +79,11 @@ def _parser() -> _Parser:
         help="draw what the newest checkpoint finds in pictures, folders of them or patterns; and write it as JSON",
     )
     add("--min-score", type=float, default=0.3, metavar="P", help="with --predict: leave doubtful boxes out (0.3)")
-    add("--best", action="store_true", help="with --evaluate or --predict: the best checkpoint, not the newest")
+    add(
+        "--best",
+        action="store_true",
+        help="with --evaluate, --predict or --export: the best checkpoint, not the newest",
+    )
     add(
         "--search",
         metavar="HOW",
@@ -85,7 +103,7 @@ def _parser() -> _Parser:
     add("--num-gpus", type=float, default=0, metavar="N", help="GPUs that a trial takes of a Ray cluster (default: 0)")
     add("--retry-failed", action="store_true", help="run the failed trials of a sweep once more")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
-    add("--no-tune", action="store_true", help="leave XLA's flags and the memory allocator as they are")
+    add("--no-tune", action="store_true", help="leave XLA's flags and malloc as they are")
     add("--quiet", action="store_true", help="say only what went wrong")
     add("--worker", action="store_true", help=argparse.SUPPRESS)  # one of --jobs
     add("--debug", action="store_true", help="show tracebacks of refused input")
@@ -183,13 +201,15 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         raise UserError("--jobs is for this machine alone; a Ray cluster has its own number of trials at once")
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: expected at least 1")
+    if options.resume and options.fresh:
+        raise UserError("--resume goes on from a run and --fresh begins anew: give one of them")
     if options.lanes is not None and (options.lanes < 1 or options.jobs > 1 or options.engine == "ray"):
         raise UserError("--lanes K, at least 1, is for trials within one process: not with --jobs or --engine ray")
     if options.worker:
         from jaxcv.sweep import worker
 
         worker.become_worker()
-    from jaxcv import runtime
+    from jaxcv.train import runtime
 
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
     module = _load(options.file)
@@ -207,6 +227,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     chosen = search.representatives()
     root = options.workdir / options.file.stem
     reporter = Reporter(quiet=options.quiet)
+    if tuned and not options.worker and not options.dry_run:
+        reporter.say(f"tuned: {'; '.join(tuned)}")
     runtime.enable_compile_cache()
     try:
         if options.dry_run:
@@ -219,27 +241,32 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
             from jaxcv import preview_data
 
             preview_data.show(experiment, chosen[0], root / f"{sweep.folder_name(chosen[0])}.data.png", reporter)
-        elif options.evaluate or options.predict:
+        elif options.evaluate or options.predict or options.export:
             if len(chosen) > 1:
-                raise UserError("--evaluate and --predict take one run: give one value for each name")
+                raise UserError("--evaluate, --predict and --export take one run: give one value for each name")
             from jaxcv import inference
 
             folder = root / sweep.folder_name(chosen[0])
             if options.evaluate:
                 inference.evaluate_run(experiment, chosen[0], folder, best=options.best, reporter=reporter)
+            if options.export:
+                how = {"best": options.best, "reporter": reporter}
+                inference.export_run(experiment, chosen[0], folder, options.export, **how)
             if options.predict:
                 how = {"best": options.best, "reporter": reporter, "minimum": options.min_score}
                 inference.predict_run(experiment, chosen[0], folder, options.predict, **how)
         elif search.kind == "grid" and len(chosen) == 1 and not options.sweep:
             folder = root / sweep.folder_name(chosen[0])
             how = {"fresh": options.fresh, "accept": options.accept, "reporter": reporter}
-            result = fit(experiment, chosen[0], folder, **how)
+            result = fit(experiment, chosen[0], folder, going_on_from=options.resume, **how)
             reporter.table(f"{result.folder} after {result.steps} steps", {"train": result.train, "test": result.test})
+        elif options.resume:
+            raise UserError("--resume takes one run: give one value for each name")
         else:
             _sweep(options, experiment, search, root, reporter)
     except Preempted as stop:
         reporter.warn(str(stop))
-        return _INTERRUPTED
+        return interrupts.INTERRUPTED
     return 0
 
 
@@ -258,6 +285,7 @@ def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path
         accept=options.accept,
     )
     if options.worker:
+        interrupts.raise_instead()
         command.run_worker(asked, reporter)
         return
     engine = None
@@ -280,6 +308,7 @@ def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path
             fail_fast=options.fail_fast,
         )
         asked = replace(asked, root=root)
+    interrupts.raise_instead()
     found = command.run(
         asked, reporter, fresh=options.fresh, retry_failed=options.retry_failed, engine=engine, width=options.lanes
     )

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcv import runtime
-from jaxcv.train import preview, program, resolve
+from jaxcv.train import preview, program, resolve, runtime
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.types import Batch, UserError

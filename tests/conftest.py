@@ -1,12 +1,17 @@
-"""Strictness for every test: checked shapes, no silent promotion, warnings as errors, two devices, one cache."""
+"""Strictness for every test: checked shapes, no silent promotion, warnings as errors, one cache.
+
+Tests run as users do: on one device, with the kernels on. One that needs several says `@pytest.mark.devices(2)`, and
+runs in a process of its own that has them.
+"""
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-# Before anything imports jax or jaxcv; test processes started by tests inherit both variables.
+# Before anything imports jax or jaxcv; test processes started by tests inherit it.
 os.environ.setdefault("JAXCV_CACHE", str(Path(tempfile.gettempdir()) / f"jaxcv-test-cache-{os.getuid()}"))
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
 from jaxtyping import install_import_hook  # noqa: E402
 
@@ -15,7 +20,7 @@ install_import_hook("jaxcv", "beartype.beartype")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from jaxcv import runtime  # noqa: E402
+from jaxcv.train import runtime  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -23,6 +28,23 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 runtime.enable_compile_cache()
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is marked with a number of devices in a process that has as many."""
+    if (marker := pyfuncitem.get_closest_marker("devices")) is None:
+        return None
+    flag = f"--xla_force_host_platform_device_count={marker.args[0]}"
+    if os.environ.get("XLA_FLAGS") == flag:
+        assert jax.device_count() == marker.args[0]
+        return None
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", pyfuncitem.nodeid]
+    environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, cwd=pyfuncitem.config.rootpath, env=environment, capture_output=True, text=True)
+    if done.returncode or "1 passed" not in done.stdout:
+        pytest.fail(f"on {marker.args[0]} devices:\n{done.stdout}{done.stderr}", pytrace=False)
+    return True
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ PACKAGE = ROOT / "jaxcv"
 # Who may import what of jaxcv besides itself. A room that is not listed may not exist.
 ARROWS = {
     "types": set(),
-    "machine": set(),
-    "native": {"machine"},
-    "heap": {"native"},
-    "runtime": {"types", "heap", "machine", "native"},
-    "ops": {"types", "native"},
+    "interrupts": set(),
+    "disk": set(),
+    "cpu": set(),
+    "ops": {"types", "cpu"},
     "losses": {"types", "ops"},
     "metrics": {"types", "ops"},
     "initializers": set(),
@@ -23,10 +22,11 @@ ARROWS = {
     "augment": {"types", "ops"},
     "predict": {"types", "ops"},
     "data": {"types", "ops"},  # ops for the k-means of anchor boxes; its own rooms are in DATA_ARROWS
-    "weights": {"types", "runtime", "data", "models", "initializers"},
-    "train": {"types", "runtime", "native", "initializers"},
-    "sweep": {"types", "runtime", "train"},
-    "launch": {"types", "runtime", "train", "sweep", "models"},  # models for the summary that --dry-run prints
+    "weights": {"types", "data", "models", "initializers", "train"},  # train for a run's checkpoints
+    "train": {"types", "cpu", "initializers"},
+    "sweep": {"types", "train"},
+    # models for the summary that --dry-run prints, weights for --export
+    "launch": {"types", "interrupts", "disk", "weights", "train", "sweep", "models"},
 }
 # Inside data/, the same for its rooms and the files that stand beside them.
 DATA_ARROWS = {
@@ -137,6 +137,17 @@ def test_seams_for_churning_libraries(library, allowed):
         if any(path.relative_to(PACKAGE).is_relative_to(place) for place in allowed):
             continue
         assert not [name for name in imports(path) if within(name, library)], f"{path} imports {library}"
+
+
+def test_the_seam_to_the_cpu_is_two_lines():
+    """Of ops one function, of train what it does to a process; nothing else would miss the folder."""
+    found = {}
+    for path in modules():
+        names = {name for name in imports(path) if within(name, "jaxcv.cpu")}
+        if names and room_of(path) != "cpu":
+            found[str(path.relative_to(PACKAGE))] = names
+    process = {f"jaxcv.cpu.{name}" for name in ("compiler_options", "machine_name", "tune")}
+    assert found == {"ops/platform.py": {"jaxcv.cpu.on_cpu"}, "train/runtime.py": process}
 
 
 @pytest.mark.parametrize("path", [*modules(), *(ROOT / "experiments").glob("*.py"), ROOT / "launch.py"], ids=label)

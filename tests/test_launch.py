@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 from jaxcv.launch import main
 from jaxcv.train.run import read_records
+from jaxcv.weights import load as load_weights
 from jaxcv.weights import save
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +44,7 @@ def trained(tmp_path_factory):
 def test_a_run_prints_the_table_and_a_second_one_is_skipped(trained, capsys):
     assert main([LENET, *TINY, "--workdir", str(trained)]) == 0
     out = capsys.readouterr().out
+    assert out.startswith("tuned: "), "one line says what was done to the process"
     assert "finished before" in out
     assert "accuracy" in out
     assert (trained / "lenet" / "batch_size=8,steps=4" / "run.json").exists()
@@ -291,3 +295,86 @@ def test_a_hostile_or_wrong_weight_file_is_one_line(tmp_path, capsys):
     save(tmp_path / "half.npz", {"conv1": {"kernel": np.zeros((3, 3, 3, 8), np.float32)}})
     line = refused([mobilenet, f"weights={tmp_path / 'half.npz'}", "--predict", str(page)], capsys)
     assert "half.npz: does not fit MobileNetV1" in line
+
+
+def test_a_run_goes_on_and_gives_its_weights_by_name(trained, tmp_path, capsys):
+    short = trained / "lenet" / "batch_size=8,steps=4"
+    longer = [LENET, "batch_size=8", "steps=6", "--workdir", str(tmp_path)]
+    assert main([*longer, "--resume", str(short)]) == 0
+    assert "going on from step 4 of 6" in capsys.readouterr().out
+    for name in ("w.safetensors", "w.npz"):
+        assert main([*longer, "--export", str(tmp_path / name), "--best"]) == 0
+    assert "params/conv1/kernel" in load_weights(tmp_path / "w.npz")
+    assert ".npz or .safetensors" in refused([*longer, "--export", str(tmp_path / "w.bin")], capsys)
+    assert "no trained run" in refused([LENET, "steps=9", "--workdir", str(tmp_path), "--export", "w.npz"], capsys)
+    assert "--fresh" in refused([*longer, "--resume", str(short), "--fresh"], capsys)
+
+
+ACTS = {
+    "a file in the way": lambda folder: (folder / "runs").write_text(""),
+    "a folder in the way of run.json": lambda folder: (folder / "runs/lenet/batch_size=8,steps=4/run.json").mkdir(
+        parents=True
+    ),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_what_the_disk_refuses_is_one_line(act, tmp_path, capsys):
+    ACTS[act](tmp_path)
+    assert str(tmp_path / "runs") in refused([LENET, *TINY, "--workdir", str(tmp_path / "runs")], capsys)
+
+
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+from jaxcv.launch import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("limit", [1_000, 40_000, 150_000])
+def test_a_disk_that_is_full_loses_nothing(limit, tmp_path):
+    """Files may not grow beyond a limit: as on a full disk, wherever it strikes."""
+    arguments = [LENET, "steps=8", "batch_size=8", "--workdir"]
+    environment = {**os.environ, "XLA_FLAGS": ""}
+
+    def run(*command):
+        return subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    whole = run("launch.py", *arguments, str(tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+    full = run("-c", LIMITED, str(limit), *arguments, str(tmp_path / "full"))
+    errors = [line for line in full.stderr.splitlines() if "persistent compilation" not in line and "warn(" not in line]
+    assert full.returncode == 2 and len(errors) == 1 and errors[0].startswith("error: "), full.stderr
+    assert "File too large" in errors[0] and "goes on from there" in errors[0]
+    again = run("launch.py", *arguments, str(tmp_path / "full"))
+    assert again.returncode == 0, again.stderr
+    name = "lenet/batch_size=8,steps=8/metrics.jsonl"
+    records = [
+        [{k: v for k, v in record.items() if k != "time"} for record in read_records(tmp_path / place / name)]
+        for place in ("whole", "full")
+    ]
+    assert records[0] == records[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay", [0.3, 1.0, 2.0, 4.0])
+def test_an_interrupt_before_the_first_step_is_one_line(number, delay, tmp_path):
+    """While importing and compiling (a batch size of its own, and no cache), at whatever it is then."""
+    command = [sys.executable, "launch.py", "experiments/lenet.py", "batch_size=7", "steps=1000000"]
+    environment = {**os.environ, "JAXCV_CACHE": str(tmp_path / "cache"), "JAXCV_NATIVE": "0"}
+    with subprocess.Popen(
+        [*command, "--workdir", str(tmp_path)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        time.sleep(delay)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert "Traceback" not in out + err
+    assert (out + err).count("the same command goes on") == 1

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from jaxcv import preview_data, runtime
+from jaxcv import preview_data
 from jaxcv.launch import load_experiment, main
-from jaxcv.train import program, resolve
+from jaxcv.train import program, resolve, runtime
 from jaxcv.train.preview import draw_truth, truth_sheet
 
 RED, GREEN = ImageColor.getrgb("#e6194b"), ImageColor.getrgb("#3cb44b")

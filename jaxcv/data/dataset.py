@@ -12,13 +12,13 @@ may be a tracer.
 
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -96,10 +96,10 @@ class Dataset:
         Computed once per `k`, on concrete numbers also when called inside a jit trace.
         """
         if k not in self._anchor_boxes:
-            with jax.ensure_compile_time_eval():
-                sizes = self.source.box_sizes() if isinstance(self.source, BoxedSource) else np.zeros((0, 2))
-                boxes = kmeans_anchor_boxes(jnp.asarray(sizes, jnp.float32), k=k)
-                self._anchor_boxes[k] = np.asarray(boxes, np.float32)
+            sizes = self.source.box_sizes() if isinstance(self.source, BoxedSource) else np.zeros((0, 2), np.float32)
+            with ThreadPoolExecutor(1) as pool:  # another thread is inside no trace, so this is one compiled program
+                found = pool.submit(lambda: np.asarray(kmeans_anchor_boxes(sizes, k=k), np.float32))
+                self._anchor_boxes[k] = found.result()
         return self._anchor_boxes[k]
 
     def with_features(self, extract: Extractor) -> "Dataset":

@@ -186,7 +186,7 @@ class Pass:
 def _by_phases(convolve: Callable[[Array], Any], x: Array, apart: tuple[int, int]) -> Array:
     """A convolution whose inputs are `apart`, as one of neighbours over each of the maps that make up this one.
 
-    Neighbours can be convolved by the faster forms of `jaxcv.ops.conv_forms`.
+    Neighbours can be convolved by the faster forms of `jaxcv.cpu.convolution`.
     """
     if apart == (1, 1):
         return convolve(x)

@@ -1,9 +1,7 @@
 """Convolution, and its arithmetic: sizes, parameters, multiply-adds.
 
-Images are NHWC, kernels HWIO. "Convolution" is cross-correlation, as everywhere in the field. On CPU, where XLA's
-grouped convolutions are naive loops, a depthwise convolution is written as one multiply-add for each place of its
-kernel, a few groups are convolved one after another, and images smaller than the kernel are multiplied as one matrix
-(3x3 over 2x2 with 512 channels, 64 images: 2,264 ms as XLA's convolution). The arithmetic works on Python ints.
+Images are NHWC, kernels HWIO. "Convolution" is cross-correlation, as everywhere in the field. The arithmetic works on
+Python ints.
 """
 
 import functools
@@ -16,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxcv.ops import conv_forms as forms
+from jaxcv.ops.platform import on_cpu
 
 Padding = Literal["valid", "same"] | int | tuple[tuple[int, int], tuple[int, int]]
 """`valid` none, `same` so that output side = ceil(input side / stride), `p` on all sides, or ((top, bottom), (left,
@@ -58,45 +56,35 @@ def conv2d(
             f"kernel {kernel.shape} in {groups} groups wants {depth * groups} input channels, not {in_channels}, and "
             "output channels that the groups divide"
         )
-    if groups > 1 and depth == 1 and _on_cpu():
-        return depthwise_conv2d(images, kernel, strides=strides, padding=padding, dilation=dilation)
-    at = _geometry(images.shape, window, strides, padding, dilation)
-    if not _on_cpu():
-        return lax.conv_general_dilated(
-            images,
-            kernel,
-            at.strides,
-            at.pads,
-            rhs_dilation=at.dilation,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
-        )
-    parts = zip(jnp.split(images, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
-    convolved: list[Any] = [_conv(x, w, at) for x, w in parts]
-    return convolved[0] if groups == 1 else jnp.concatenate(convolved, axis=-1)
+    strides, dilation = pair(strides), pair(dilation)
+    cover = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
+    around = pads(images.shape[1:3], cover, strides, padding)
+    return _convolve(images, kernel, strides=strides, pads=around, dilation=dilation, groups=groups)
 
 
-# Traced once for all layers of one shape.
-_forward = jax.jit(forms.forward, static_argnums=(2,))
-_input_gradient = jax.jit(forms.input_gradient, static_argnums=(2, 3))
-_kernel_gradient = jax.jit(forms.kernel_gradient, static_argnums=(2, 3))
+def _plain(
+    x: Array,
+    w: Array,
+    *,
+    strides: tuple[int, int],
+    pads: tuple[tuple[int, int], tuple[int, int]],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Array:
+    # XLA on CPU reads beside the image where one side is padded by a negative number and the other is not.
+    x = x[
+        :,
+        max(-pads[0][0], 0) : x.shape[1] - max(-pads[0][1], 0),
+        max(-pads[1][0], 0) : x.shape[2] - max(-pads[1][1], 0),
+    ]
+    rest = [(max(low, 0), max(high, 0)) for low, high in pads]
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, w, strides, rest, rhs_dilation=dilation, dimension_numbers=dimensions, feature_group_count=groups
+    )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(x: Array, w: Array, at: forms.Geometry) -> Array:
-    return _forward(x, w, at)
-
-
-def _conv_forward(x: Array, w: Array, at: forms.Geometry) -> tuple[Array, tuple[Array, Array]]:
-    return _forward(x, w, at), (x, w)
-
-
-def _conv_backward(at: forms.Geometry, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    x, w = saved
-    return _input_gradient(dy, w, x.shape[1:3], at), _kernel_gradient(x, dy, w.shape[:2], at)
-
-
-_conv.defvjp(_conv_forward, _conv_backward)
+_convolve = on_cpu("convolution", _plain)
 
 
 @functools.partial(jax.jit, static_argnames=("strides", "padding", "dilation"))
@@ -126,31 +114,8 @@ def depthwise_conv2d(
     in_channels, out_channels = images.shape[-1], kernel.shape[-1]
     if kernel.shape[2] != 1 or out_channels % in_channels:
         raise ValueError(f"a depthwise kernel for {in_channels} channels is [fh, fw, 1, m * {in_channels}]")
-    if out_channels > in_channels:
-        images = jnp.repeat(images, out_channels // in_channels, axis=-1)
-    at = _geometry(images.shape, kernel.shape[:2], strides, padding, dilation)
-    return _depthwise(images, kernel[:, :, 0], at)
-
-
-_depthwise_input = jax.jit(forms.depthwise_input_gradient, static_argnums=(2, 3))
-_depthwise_kernel = jax.jit(forms.depthwise_kernel_gradient, static_argnums=(2, 3))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _depthwise(x: Array, w: Array, at: forms.Geometry) -> Array:
-    return forms.depthwise_forward(x, w, at)
-
-
-def _depthwise_forward(x: Array, w: Array, at: forms.Geometry) -> tuple[Array, tuple[Array, Array]]:
-    return forms.depthwise_forward(x, w, at), (x, w)
-
-
-def _depthwise_backward(at: forms.Geometry, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    x, w = saved
-    return _depthwise_input(dy, w, x.shape[1:3], at), _depthwise_kernel(x, dy, w.shape[:2], at)
-
-
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+    options = {"strides": strides, "padding": padding, "dilation": dilation}
+    return conv2d(images, kernel, feature_group_count=in_channels, **options)
 
 
 @functools.partial(jax.jit, static_argnames=("strides", "padding"))
@@ -168,7 +133,7 @@ def conv_transpose2d(
 
     Args:
         images: `[b, h, w, c]`.
-        kernel: `[fh, fw, c, o]`. torch's [c, o, fh, fw] in another order; Flax's is turned by 180 degrees.
+        kernel: `[fh, fw, c, o]`. torch's [c, o, fh, fw] in another order; Flax's is flipped.
         strides: Distance in the output between neighbouring pixels of the input, or (vertical, horizontal).
         padding: Pixels taken away around the output; negative ones are added as zeros (torch's `output_padding` on the
             bottom and the right); `same` leaves input side x stride.
@@ -193,31 +158,16 @@ def conv_transpose2d(
     out = full[0] - sum(around[0]), full[1] - sum(around[1])
     if min(out) < 1:
         raise ValueError(f"padding {padding!r} leaves nothing of {full[0]} x {full[1]} pixels")
-    at = forms.Geometry(pair(strides), around, (1, 1))
-    if not _on_cpu():
-        return forms.turned(images, kernel.swapaxes(2, 3), out, at)
-    return _transposed(images, kernel.swapaxes(2, 3), out, at)
+    geometry = {"strides": pair(strides), "pads": around, "dilation": (1, 1), "groups": 1}
+    return _transposed(images, kernel.swapaxes(2, 3), size=out, **geometry)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _transposed(x: Array, w: Array, out: tuple[int, int], at: forms.Geometry) -> Array:
-    return _input_gradient(x, w, out, at)
+def _plain_transposed(x: Array, w: Array, *, size: tuple[int, int], **geometry: Any) -> Array:
+    images = jax.ShapeDtypeStruct((len(x), *size, w.shape[2]), x.dtype)
+    return jax.linear_transpose(lambda images: _plain(images, w, **geometry), images)(x)[0]
 
 
-def _transposed_forward(
-    x: Array, w: Array, out: tuple[int, int], at: forms.Geometry
-) -> tuple[Array, tuple[Array, Array]]:
-    return _input_gradient(x, w, out, at), (x, w)
-
-
-def _transposed_backward(
-    out: tuple[int, int], at: forms.Geometry, saved: tuple[Array, Array], dy: Array
-) -> tuple[Array, Array]:
-    x, w = saved
-    return _forward(dy, w, at), _kernel_gradient(dy, x, w.shape[:2], at)
-
-
-_transposed.defvjp(_transposed_forward, _transposed_backward)
+_transposed = on_cpu("transposed_convolution", _plain_transposed)
 
 
 def conv_output_size(size: int, *, window: int, stride: int = 1, padding: int | Literal["valid", "same"] = 0) -> int:
@@ -288,22 +238,6 @@ def conv_multiply_adds(
     """
     per_position = conv_parameters(in_channels, out_channels, window=window, bias=False, separable=separable)
     return per_position * math.prod(output_size)
-
-
-def _geometry(
-    images: tuple[int, ...],
-    window: Sequence[int],
-    strides: int | tuple[int, int],
-    padding: Padding,
-    dilation: int | tuple[int, int],
-) -> forms.Geometry:
-    strides, dilation = pair(strides), pair(dilation)
-    cover = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
-    return forms.Geometry(strides, pads(images[1:3], cover, strides, padding), dilation)
-
-
-def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -1,13 +1,12 @@
 """Statistics of feature maps: which channels fire together. Features are NHWC, `[..., h, w, c]`."""
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxcv.ops import conv_forms as forms
+from jaxcv.ops.platform import on_cpu
 
 _WIDE = 512
 """From so many channels on, two products of halves that spare a quarter of the work outrun one whole product."""
@@ -50,11 +49,17 @@ def _gram(rows: Array) -> Array:
 @_gram.defjvp
 def _(primals, tangents):
     # One product, and therefore one in reverse too: plain differentiation would take one for each factor.
-    half = _products(tangents[0], primals[0], forms.plain_products)
+    half = _products(tangents[0], primals[0])
     return _gram(primals[0]), half + jnp.swapaxes(half, -1, -2)
 
 
-def _products(a: Array, b: Array, product: Callable[[Array, Array], Array] = forms.products) -> Array:
+def _products(a: Array, b: Array) -> Array:
+    product = on_cpu("products", _plain_products)
     for _ in a.shape[:-2]:
         product = jax.vmap(product)
     return product(a, b)
+
+
+def _plain_products(a: Array, b: Array) -> Array:
+    """[n c] by [n d]: [c d], sums over the n rows."""
+    return a.T @ b

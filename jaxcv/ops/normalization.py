@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxcv.native import kernels
+from jaxcv.ops.platform import on_cpu
 from jaxcv.types import Scalar
 
 
@@ -63,7 +63,7 @@ def batch_norm(
         scale: `[c]`.
         bias: `[c]`.
         epsilon: Keeps the divisor from zero.
-        relu: Negative y become 0; on a CPU faster than to do so afterwards, since the slopes of both are one.
+        relu: Negative y become 0; on a CPU faster than to do so afterwards, since the gradients of both are one.
 
     Returns:
         y like x; mean `[c]` and variance `[c]` of the batch, divided by its size n, not n - 1. Of nothing, zeros.
@@ -87,32 +87,27 @@ def _along(vector: Array, x: Array) -> Array:
     return lax.expand_dims(vector, range(x.ndim - 1))
 
 
-_LARGE = 1 << 16
-"""Values from which on one pass of a kernel is worth its call."""
-
-
-def _in_one_pass(x: Array) -> bool:
-    return x.dtype == jnp.float32 and x.size >= _LARGE and kernels.ready()
-
-
-def _statistics(x: Array) -> tuple[Array, Array]:
+def _plain_statistics(x: Array) -> tuple[Array, Array]:
     """Mean and variance of every channel."""
-
-    def plain(x: Array) -> tuple[Array, Array]:
-        count = max(x.size // x.shape[-1], 1) if x.shape[-1] else 1
-        wide = x.astype(_wide(x))
-        mean = _sums(wide)[0] / count
-        return mean, _sums(jnp.square(wide - _along(mean, x)))[0] / count
-
-    if not _in_one_pass(x):
-        return plain(x)
-    return kernels.call("batch_norm_statistics", plain, x.reshape(-1, x.shape[-1]))
+    count = max(x.size // x.shape[-1], 1) if x.shape[-1] else 1
+    wide = x.astype(_wide(x))
+    mean = _sums(wide)[0] / count
+    return mean, _sums(jnp.square(wide - _along(mean, x)))[0] / count
 
 
-def _normalized(x: Array, scale: Array, bias: Array, mean: Array, inverse: Array) -> Array:
-    factor = scale.astype(inverse.dtype) * inverse
-    centred = x - _along(mean, x).astype(x.dtype)
-    return centred * _along(factor, x).astype(x.dtype) + _along(bias, x).astype(x.dtype)
+_statistics = on_cpu("batch_norm_statistics", _plain_statistics)
+
+
+def _affine(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
+    """(x - mean) factor + bias, in the precision of x."""
+    mean, factor, bias = (_along(vector, x).astype(x.dtype) for vector in (mean, factor, bias))
+    return (x - mean) * factor + bias
+
+
+def _cut(x: Array, dy: Array, mean: Array, factor: Array, bias: Array, relu: bool) -> Array:
+    """The cotangents of what `_affine` gives; with `relu`, zero where that is not positive."""
+    wide = dy.astype(_wide(x))
+    return jnp.where(_affine(x, mean, factor, bias) > 0, wide, jnp.zeros_like(wide)) if relu else wide
 
 
 # The gradient is traced once for all layers of one shape.
@@ -124,27 +119,26 @@ def _batch_norm(x: Array, scale: Array, bias: Array, epsilon: Array, relu: bool)
 @functools.partial(jax.jit, static_argnums=(4,))
 def _batch_norm_forward(x: Array, scale: Array, bias: Array, epsilon: Array, relu: bool) -> tuple[Any, Any]:
     mean, var = _statistics(x)
-    saved = (x, scale, bias, mean, lax.rsqrt(var + epsilon))
-    y = _normalized(*saved)
+    inverse = lax.rsqrt(var + epsilon)
+    y = _affine(x, mean, scale.astype(inverse.dtype) * inverse, bias)
+    saved = x, scale, bias, mean, inverse
     return (jax.nn.relu(y) if relu else y, mean, var), saved
 
 
-def _slope_sums(x: Array, dy: Array, mean: Array, factor: Array, bias: Array, relu: bool) -> tuple[Array, Array]:
-    """Sums of dy and of dy (x - mean) over all but the channels, by a kernel; with `relu` where y is positive."""
-
-    def plain(x: Array, dy: Array, mean: Array, factor: Array, bias: Array) -> tuple[Array, Array]:
-        centred = x - _along(mean, x)
-        if relu:
-            dy = jnp.where(centred * _along(factor, x) + _along(bias, x) > 0, dy, jnp.zeros_like(dy))
-        total, product = _sums(dy, dy * centred)
-        return total, product
-
-    rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
-    return kernels.call("batch_norm_sums", plain, *rows, mean, factor, bias, relu=int(relu))
+def _plain_gradient_sums(
+    x: Array, dy: Array, mean: Array, factor: Array, bias: Array, *, relu: bool
+) -> tuple[Array, Array]:
+    """Sums of dy and of dy (x - mean) over all but the channels; with `relu` where y is positive."""
+    wide, centred = _cut(x, dy, mean, factor, bias, relu), x.astype(_wide(x)) - _along(mean, x)
+    total, product = _sums(wide, wide * centred)
+    return total, product
 
 
-def _batch_norm_backward(relu: bool, saved: Any, slopes: Any) -> tuple[Array, ...]:
-    return _batch_norm_gradient(*saved, *slopes, relu)
+_gradient_sums = on_cpu("batch_norm_sums", _plain_gradient_sums)
+
+
+def _batch_norm_backward(relu: bool, saved: Any, cotangents: Any) -> tuple[Array, ...]:
+    return _batch_norm_gradient(*saved, *cotangents, relu)
 
 
 @functools.partial(jax.jit, static_argnums=(8,))
@@ -153,13 +147,8 @@ def _batch_norm_gradient(
 ) -> tuple[Array, ...]:
     count = max(x.size // x.shape[-1], 1) if x.shape[-1] else 1
     factor = scale.astype(inverse.dtype) * inverse
-    wide, centred = dy.astype(_wide(x)), x.astype(_wide(x)) - _along(mean, x)
-    if relu:
-        wide = jnp.where(_normalized(x, scale, bias, mean, inverse) > 0, wide, jnp.zeros_like(wide))
-    if _in_one_pass(x):
-        dbias, product = _slope_sums(x, dy, mean, factor, bias.astype(factor.dtype), relu)
-    else:
-        dbias, product = _sums(wide, wide * centred)
+    wide, centred = _cut(x, dy, mean, factor, bias, relu), x.astype(_wide(x)) - _along(mean, x)
+    dbias, product = _gradient_sums(x, dy, mean, factor, bias.astype(factor.dtype), relu=relu)
     dscale = product * inverse
     depth = (2 * dvar - factor * inverse * dscale) / count
     shift = (dmean - factor * dbias) / count

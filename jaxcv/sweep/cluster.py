@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jaxcv import runtime
 from jaxcv.sweep import owner
 from jaxcv.sweep.command import Sweep, open_work
 from jaxcv.sweep.ledger import Claim
 from jaxcv.sweep.live import SweepReporter
 from jaxcv.sweep.trial import Work, run_trial
 from jaxcv.sweep.watching import Watching
+from jaxcv.train import runtime
 from jaxcv.train.console import Reporter
 from jaxcv.train.signals import Preempted
 from jaxcv.types import UserError

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxcv import runtime
 from jaxcv.sweep.live import SweepReporter
 from jaxcv.sweep.trial import Work
 from jaxcv.sweep.watching import Watching
@@ -76,8 +75,6 @@ def divide_cores(cores: Sequence[int], count: int) -> list[list[int]]:
 
 def _start(command: Sequence[str], cores: Sequence[int], log: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, CORES: ",".join(map(str, cores)), PARENT: str(os.getpid())}
-    if "--no-tune" not in command and (library := runtime.preload()) is not None:
-        environment["LD_PRELOAD"] = library
     with open(log, "ab") as file:
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
 

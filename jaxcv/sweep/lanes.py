@@ -4,6 +4,7 @@ Worth it where one trial cannot fill the machine: on GPUs and TPUs, and on a CPU
 not asked for, a probe measures both ways first, if the sweep is long enough for that to pay.
 """
 
+import importlib
 import math
 import threading
 import time
@@ -23,6 +24,17 @@ from jaxcv.train import Program, program, resolve
 from jaxcv.train.lanes import Lanes, LanesBroken, compile_lanes
 from jaxcv.train.signals import ask_to_stop, stop_signals
 
+_LATE = (
+    "grain",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "orbax.checkpoint.checkpoint_managers",
+    "PIL.Image",
+    "PIL.ImageDraw",
+    "pycocotools.mask",
+    "tensorboardX.summary",
+)
+"""Modules that data, reports, checkpoints and events load late."""
 _WIDEST = 8
 """Lanes of which a probe is made."""
 _WORTH_A_PROBE = 120.0
@@ -84,6 +96,7 @@ def work_off_in_lanes(
             if mine is not None:
                 mine.leave()
 
+    import_what_runs_import()
     with stop_signals() as asked:
         threads = [threading.Thread(target=lane) for _ in range(width)]
         for thread in threads:
@@ -99,6 +112,16 @@ def work_off_in_lanes(
     if broken:
         show.announce(f"lanes: the step of {width} at once failed ({broken[0]}); one after another instead")
     work_off(work, show, fail_fast=fail_fast, on_begin=on_begin, on_end=on_end)
+
+
+def import_what_runs_import() -> None:
+    """Load what a run loads when it needs it, before several do so at once in threads.
+
+    Where an import fails in one thread, another finds half a module and says that it lacks an attribute; here, the
+    error is the module's own.
+    """
+    for name in _LATE:
+        importlib.import_module(name)
 
 
 def _fits(work: Work, lanes: Lanes | None, overrides: Mapping[str, Any]) -> bool:

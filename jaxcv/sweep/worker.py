@@ -11,7 +11,6 @@ CORES, PARENT = "JAXCV_CORES", "JAXCV_PARENT"
 
 def become_worker() -> None:
     """What a worker does before anything else: keep to its cores, and end when its parent does."""
-    os.environ.pop("LD_PRELOAD", None)
     if cores := os.environ.pop(CORES, ""):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     parent = int(os.environ.pop(PARENT, "0"))

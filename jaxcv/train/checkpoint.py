@@ -7,8 +7,10 @@ array files themselves carry no check sum: a flipped bit would otherwise be rest
 import copy
 import functools
 import logging
+import sys
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,18 @@ _saving = threading.Lock()
 _WORST = -1e300  # ranks a checkpoint that was not evaluated; JSON has no -inf
 
 
+@functools.cache
+def _hear_of_one_failure() -> None:
+    """Not of every other write that fails after it: tensorstore tells a loop of orbax's that is closed by then."""
+    before = sys.unraisablehook
+
+    def hook(failure: Any) -> None:
+        if not (isinstance(failure.exc_value, RuntimeError) and str(failure.exc_value) == "Event loop is closed"):
+            before(failure)
+
+    sys.unraisablehook = hook
+
+
 class DamagedCheckpoint(Exception):
     """A checkpoint that cannot be read back as it was written."""
 
@@ -62,7 +76,8 @@ class Checkpoints:
 
     @functools.cached_property
     def _manager(self) -> Any:
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports its every move there
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax reports its every move there, and errors twice
+        _hear_of_one_failure()
         best = managers().BestN(get_metric_fn=_rank_of, n=1, keep_checkpoints_without_metrics=False)
         options = ocp().CheckpointManagerOptions(
             preservation_policy=managers().AnyPreservationPolicy([managers().LatestN(2), best]),
@@ -126,14 +141,20 @@ class Checkpoints:
             UserError: names, shapes or dtypes differ from `spec`; says which.
             DamagedCheckpoint: it cannot be read, or its contents are not those that were written.
         """
+        position, table = self._position(step)
+        _compare(self.folder / str(step), table, spec)
+        return _rebuild(spec, self._arrays(step, table)), position
+
+    def _position(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
             stored = self._manager.restore(step, args=ocp().args.Composite(position=ocp().args.JsonRestore()))[
                 "position"
             ]
-            position, table = stored["position"], stored["arrays"]
+            return stored["position"], stored["arrays"]
         except Exception as error:  # whatever orbax and the file system come up with
             raise DamagedCheckpoint(f"{self.folder / str(step)}: {_first_line(error)}") from error
-        _compare(self.folder / str(step), table, spec)
+
+    def _arrays(self, step: int, table: dict[str, Any]) -> dict[str, np.ndarray]:
         specs = {n: jax.ShapeDtypeStruct(tuple(shape), np.dtype(kind)) for n, (shape, kind, _) in table.items()}
         try:
             restore = ocp().args.StandardRestore({name: spec for name, spec in specs.items() if spec.size})
@@ -145,7 +166,16 @@ class Checkpoints:
         for name, (_, _, crc) in table.items():
             if zlib.crc32(arrays[name].tobytes()) != crc:
                 raise DamagedCheckpoint(f"{self.folder / str(step)}: {name} is not what was written")
-        return _rebuild(spec, arrays), position
+        return arrays
+
+    def arrays(self, step: int, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
+        """Arrays of one checkpoint by their dotted paths, whatever else it holds.
+
+        Raises:
+            DamagedCheckpoint: as `restore`.
+        """
+        arrays = self._arrays(step, self._position(step)[1])
+        return {name: array for name, array in arrays.items() if wanted(name)}
 
     def restore_newest(self, spec: Any) -> tuple[Any, dict[str, Any], list[str]] | None:
         """State, position and complaints of the newest checkpoint that is whole; None where there is no checkpoint.
@@ -168,6 +198,38 @@ class Checkpoints:
         if complaints:
             raise UserError("no checkpoint could be read; --fresh starts over. " + "; ".join(complaints))
         return None
+
+
+def weights_of(folder: Path) -> dict[str, np.ndarray]:
+    """The variables that a run is evaluated with, by the paths that our own files of weights have.
+
+    Args:
+        folder: of a run, whose best checkpoint is taken, or the newest where none was evaluated; or of one checkpoint.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    run, step = (folder.parents[1], int(folder.name)) if folder.parent.name == "checkpoints" else (folder, None)
+    with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        if step is None and steps:
+            best = checkpoints.best_step()
+            step = steps[-1] if best is None else best
+        if step not in steps:
+            raise UserError(f"{folder}: no checkpoint of a run there" + (f"; {run} has {steps}" if steps else ""))
+        assert step is not None
+        try:
+            found = checkpoints.arrays(step, lambda name: name.startswith(("params.", "collections.", "ema.")))
+        except DamagedCheckpoint as error:
+            raise UserError(f"damaged checkpoint: {error}; there are those of steps {steps}") from error
+    averaged = {name.removeprefix("ema."): array for name, array in found.items() if name.startswith("ema.")}
+    chosen = averaged or {name.removeprefix("collections."): array for name, array in found.items()}
+    return {name.replace(".", "/"): array for name, array in chosen.items()}
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's, or one checkpoint's of a run."""
+    return (folder / "checkpoints").is_dir() or (folder.parent.name == "checkpoints" and folder.is_dir())
 
 
 def _rank_of(metrics: dict[str, float]) -> float:

@@ -29,12 +29,14 @@ class Experiment:
     model: Any
     """A Linen module, or what behaves like one: `apply(variables, *inputs, train=...) -> (outputs, features)`."""
     loss: Callable[[Any, Batch], Mapping[str, Any]]
-    """`loss(outputs, batch) -> {"name": [b] or (values, weights)}`, unreduced; the trainer averages and sums."""
+    """`loss(outputs, batch) -> {"name": [b] or (values, weights)}`, unreduced; the trainer averages and sums. Values,
+    and weights of the same shape, are floats whose first axis is the examples."""
     optimizer: optax.GradientTransformation
     train_data: Batches
     test_data: Batches
     steps: int
-    """Updates of the parameters."""
+    """Batches trained on: as many updates of the parameters, or fewer where the optimizer accumulates the gradients of
+    several (`optax.MultiSteps`). Intervals count them too."""
     seed: Scalar = 0
     """Of parameters, dropout and augmentation; the data has its own."""
     augment: Callable[[Any, Batch], Batch] | Mapping[str, Callable[[Any, Batch], Batch]] | None = None
@@ -56,7 +58,8 @@ class Experiment:
     """Pattern over parameter paths, such as "head" or "stage4|head". What it does not name is frozen: parameters and
     batch statistics keep their bits, and the layers run as in evaluation."""
     ema: Scalar | None = None
-    """Decay of an exponential moving average of the model's variables, which is then evaluated; None for none."""
+    """Decay, from update to update, of an exponential moving average of the model's variables, which is then evaluated;
+    None for none."""
     log_every: int | None = None
     """Steps between records in `metrics.jsonl`; None: a hundredth of the run, 50 at most."""
     evaluate_every: int | None = None

@@ -107,6 +107,12 @@ def _commit(folder: Path) -> str | None:
         return None
 
 
+def is_longer(before: Mapping[str, Any], now: Identity) -> bool:
+    """Whether a run is asked for more `steps` than it was begun with: it goes on."""
+    old, new = (facts["values"].get("steps") for facts in (before, now.facts))
+    return type(old) is int and type(new) is int and new > old
+
+
 def differences(folder: Path, before: Mapping[str, Any], now: Identity) -> Iterator[str]:
     """How the run in `folder`, whose `run.json` says `before`, differs from `now`: the end of "FOLDER was begun"."""
     new = now.facts
@@ -114,6 +120,8 @@ def differences(folder: Path, before: Mapping[str, Any], now: Identity) -> Itera
         version = before.get("versions", {}).get("jaxcv-research", "unknown")
         yield f"by an earlier jaxcv ({version}), which did not keep on which data and modules"
     for name in {**before["values"], **new["values"]}:
+        if name == "steps" and is_longer(before, now):
+            continue
         old, other = (_said(name, values) for values in (before["values"], new["values"]))
         if old != other:
             yield f"with {old}, not {other}"

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcv import runtime
+from jaxcv.train import runtime
 from jaxcv.train.state import TrainState
 from jaxcv.train.step import Program
 from jaxcv.types import Batch

@@ -58,13 +58,22 @@ class Events:
 
     def __init__(self, folder: Path, *, step: int):
         self._folder, self._step, self._writer = folder, step, None
+        self._file: _Careful | None = None
 
     def _open(self) -> Any:
         if self._writer is None:
             from tensorboardX import SummaryWriter
 
             self._writer = SummaryWriter(str(self._folder), purge_step=self._step + 1 if self._step else None)
+            events: Any = vars(self._writer.file_writer)["event_writer"]
+            # Its thread would end at the first error, and whoever writes wait for ever.
+            self._file = events._ev_writer = events._worker._record_writer = _Careful(events._ev_writer)
+        self._raise()
         return self._writer
+
+    def _raise(self) -> None:
+        if self._file is not None and self._file.error is not None:
+            raise self._file.error
 
     def scalars(self, step: int, split: str, values: dict[str, float]) -> None:
         """One point on the curve `split/name` of each value."""
@@ -93,3 +102,27 @@ class Events:
         """Write what is pending."""
         if self._writer is not None:
             self._writer.close()
+            self._raise()
+
+
+class _Careful:
+    """Writes events in a thread of its own, and keeps the first error for the one that trains."""
+
+    def __init__(self, file: Any):
+        self._file, self.error = file, None
+
+    def _try(self, method: Any, *args: Any) -> None:
+        if self.error is None:
+            try:
+                method(*args)
+            except OSError as error:
+                self.error = error
+
+    def write_event(self, event: Any) -> None:
+        self._try(self._file.write_event, event)
+
+    def flush(self) -> None:
+        self._try(self._file.flush)
+
+    def close(self) -> None:
+        self._try(self._file.close)

@@ -19,8 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcv import runtime
-from jaxcv.train import parts, preview, sharding
+from jaxcv.train import accumulation, parts, preview, runtime, sharding
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.clock import Clock
 from jaxcv.train.console import Reporter
@@ -33,7 +32,7 @@ from jaxcv.train.lanes import Lanes, LanesBroken
 from jaxcv.train.log import Records
 from jaxcv.train.programs import program
 from jaxcv.train.report import Outcomes, Picture, write_report
-from jaxcv.train.run import Run, is_finished, open_run, read_records, values_of
+from jaxcv.train.run import Run, copy_run, is_finished, open_run, read_records, values_of
 from jaxcv.train.saving import Saver
 from jaxcv.train.signals import Preempted, stop_signals
 
@@ -73,6 +72,7 @@ def fit(
     watch: Watch | None = None,
     short: bool = False,
     patience: float = 0.0,
+    going_on_from: str | Path | None = None,
     lanes: Lanes | None = None,
 ) -> Result:
     """Train to the last step, from wherever an earlier run in the same folder stopped.
@@ -88,6 +88,8 @@ def fit(
             the run stops there, with a checkpoint.
         short: one of many short runs: checkpoints keep some seconds' distance, pictures are drawn at the end alone.
         patience: seconds to wait for another process that trains in the folder.
+        going_on_from: the folder of a run to go on from with more `steps`: it is copied, unless `workdir` has a run. In
+            its own folder a finished run goes on by itself when `steps` is all that differs, and larger.
         lanes: of the program, in which the steps are taken together with other runs'; this thread has entered them.
 
     Returns:
@@ -101,11 +103,15 @@ def fit(
     reporter = reporter or Reporter(quiet=True)
     values = resolve(experiment, values)
     setup = experiment(**values)
-    over = is_finished(workdir) and not fresh
+    over = is_finished(workdir, values) and not fresh
     if not over:
+        if (line := accumulation.check(setup.optimizer, setup.steps)) is not None:
+            reporter.say(line)
         for data in (setup.train_data, setup.test_data):
             data.check()
     identity = identify(experiment, values, setup, over=over)
+    if going_on_from is not None:
+        copy_run(Path(going_on_from), Path(workdir), identity, accept=accept)
     with open_run(workdir, identity, fresh=fresh, accept=accept, patience=patience) as run:
         if run.finished:
             _replay(run, setup.steps, watch)

@@ -5,7 +5,8 @@ A pattern is a regular expression that names a path or what it begins with, betw
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -52,33 +53,66 @@ def describe(params: Any, pattern: str) -> str:
     )
 
 
-@contextlib.contextmanager
-def running_frozen(params: Any, pattern: str) -> Iterator[None]:
-    """Inside, modules all of whose parameters are frozen run as in evaluation: no dropout, running statistics.
+_EVALUATING = {
+    **dict.fromkeys(("train", "training", "is_training", "update_stats"), False),
+    **dict.fromkeys(("deterministic", "use_running_average"), True),
+}
+"""How layers are told that they are evaluated, as an argument of the call or as a field of the module."""
 
-    So their statistics stay as they are, to the bit. It works on modules that are handed `train=` by keyword, as ours
-    are, and on `flax.linen.BatchNorm`.
-    """
-    if pattern == EVERYTHING:
-        yield
-        return
+
+def _frozen_modules(params: Any, pattern: str) -> Callable[[tuple[str, ...]], bool]:
+    """Whether the module of a path is frozen: no parameter of it is trained or, where it has none, it is not named."""
     trained: dict[tuple[str, ...], bool] = {}
     for path, _ in _paths(params):
         for end in range(len(path)):
             trained[path[:end]] = trained.get(path[:end], False) or matches(pattern, "/".join(path))
+    return lambda path: not trained.get(path, matches(pattern, "/".join(path)))
+
+
+def _evaluating(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: _EVALUATING.get(n, v) if isinstance(v, bool) else v for n, v in arguments.items()}
+
+
+@contextlib.contextmanager
+def running_frozen(params: Any, pattern: str) -> Iterator[None]:
+    """Inside, frozen modules run as in evaluation: no dropout, running statistics.
+
+    It goes by the path of a module: one without parameters, such as dropout or batch norm without scale and bias, is
+    frozen unless the pattern names it. It works on modules that are told by an argument or a field of the usual names
+    (`train`, `deterministic`, `use_running_average`, ...) whether they are trained.
+    """
+    if pattern == EVERYTHING:
+        yield
+        return
+    is_frozen = _frozen_modules(params, pattern)
 
     def run(method: Any, args: Any, kwargs: dict[str, Any], context: Any) -> Any:
-        if not trained.get(context.module.path, True):
-            if kwargs.get("train"):
-                kwargs = {**kwargs, "train": False}
-            elif isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
-                # Flax takes it from the call only when the module itself was built without.
-                object.__setattr__(context.module, "use_running_average", None)
-                kwargs = {**kwargs, "use_running_average": True}
-        return method(*args, **kwargs)
+        if not is_frozen(context.module.path):
+            return method(*args, **kwargs)
+        fields = {name: getattr(context.module, name, None) for name in _EVALUATING}
+        for name, value in _evaluating(fields).items():
+            if value is not None:
+                object.__setattr__(context.module, name, value)  # which the layer reads when it is called
+        given = inspect.signature(method).bind(*args, **_evaluating(kwargs))
+        given.apply_defaults()
+        given.arguments.update(_evaluating(given.arguments))
+        return method(*given.args, **given.kwargs)
 
     with nn.intercept_methods(run):
         yield
+
+
+def keep_frozen(new: Mapping[str, Any], old: Mapping[str, Any], params: Any, pattern: str) -> dict[str, Any]:
+    """Collections after a step, those of frozen modules as they were, whatever the modules have done to them."""
+    if pattern == EVERYTHING:
+        return dict(new)
+    is_frozen = _frozen_modules(params, pattern)
+    kept = {}
+    for name, collection in new.items():
+        before = dict(_paths(old.get(name, {})))
+        leaves = {p: before[p] if p in before and is_frozen(p[:-1]) else leaf for p, leaf in _paths(collection)}
+        kept[name] = _nest(leaves)
+    return kept
 
 
 def by_part(optimizers: Mapping[str, optax.GradientTransformation]) -> optax.GradientTransformation:

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from jaxcv import runtime
+from jaxcv.train import looking, runtime
 from jaxcv.train.experiment import ExperimentFunction, resolve
 from jaxcv.train.state import TrainState
 from jaxcv.train.step import Program
-from jaxcv.types import Batch
+from jaxcv.types import Batch, UserError
 
 # What JAX raises when Python asks a tracer for its value; TypeError is for `hash`, `range` and the like.
 _STEERING_ERRORS = (
@@ -22,6 +22,8 @@ _STEERING_ERRORS = (
 )
 
 
+_TOGETHER = "together with another it steers Python control flow"
+
 _programs: dict[tuple[Any, ...], list[Program]] = {}
 """By the experiment and the values that are static in any case; several where some float had to be static too."""
 
@@ -29,7 +31,8 @@ _programs: dict[tuple[Any, ...], list[Program]] = {}
 def program(experiment: ExperimentFunction, values: Mapping[str, Any]) -> Program:
     """The program that trains `experiment` at `values`: the same object for all values that share a compiled step.
 
-    Floats and `seed` are traced. One that steers Python control flow is made static, and `reasons` says which and why.
+    Floats and `seed` are traced. One that Python branches on, by its value or its type, is made static, and `reasons`
+    says which and why.
 
     Args:
         experiment: an experiment file's function.
@@ -42,11 +45,19 @@ def program(experiment: ExperimentFunction, values: Mapping[str, Any]) -> Progra
     numbers = _numbers(values)
     family = (experiment, numbers, repr([(n, v) for n, v in values.items() if n not in numbers]))
     members = _programs.setdefault(family, [])
-    for known in members:
+    new = None
+    for known in list(members):
         if all(values[n] == v for n, v in known.static.items()):
-            return known
-    reasons = members[0].reasons if members else None
-    new = _first_program(experiment, values, numbers) if reasons is None else _build(experiment, values, reasons)
+            if not (looked := _looked_at(known, values)):
+                return known
+            members.remove(known)  # it serves the values that it was compared at, and no others
+            new = _build(experiment, values, {**known.reasons, **looked}, known.shapes)
+    if new is None and members:
+        new = _build(experiment, values, members[0].reasons, members[0].shapes)
+    if new is None:
+        new = _first_program(experiment, values, numbers)
+    while looked := _looked_at(new, values):
+        new = _build(experiment, values, {**new.reasons, **looked}, new.shapes)
     members.append(new)
     return new
 
@@ -56,10 +67,13 @@ def _numbers(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(n for n, v in values.items() if isinstance(v, float) or (n == "seed" and type(v) is int))
 
 
-def _build(experiment: ExperimentFunction, values: Mapping[str, Any], reasons: dict[str, str]) -> Program:
-    """The program whose floats are traced but for those in `reasons`."""
+def _build(
+    experiment: ExperimentFunction, values: Mapping[str, Any], reasons: dict[str, str], shapes: Any = None
+) -> Program:
+    """The program whose floats are traced but for those in `reasons`; `shapes` are those of one like it."""
     traced = tuple(n for n in _numbers(values) if n not in reasons)
-    return Program(experiment, {n: v for n, v in values.items() if n not in traced}, traced, reasons)
+    static = {n: v for n, v in values.items() if n not in traced}
+    return Program(experiment, static, traced, reasons, shapes=dict(shapes or {}))
 
 
 def _first_program(experiment: ExperimentFunction, values: Mapping[str, Any], names: tuple[str, ...]) -> Program:
@@ -76,22 +90,56 @@ def _first_program(experiment: ExperimentFunction, values: Mapping[str, Any], na
             return trial, error
         return trial, None
 
-    best, error = attempt({})
-    if error is None:
-        return best
-    alone, error = attempt(dict.fromkeys(names, "together with another it steers Python control flow"))
+    reasons: dict[str, str] = {}
+    best, error = attempt(reasons)
     if error is not None:
-        raise error  # wrong at any setting: not a matter of tracing
-    reasons = {
-        name: _reason(error)
-        for name in names
-        if (error := attempt({other: "" for other in names if other != name})[1]) is not None
-    }
-    some, error = attempt(reasons)
-    return some if error is None else alone
+        alone, error = attempt(dict.fromkeys(names, _TOGETHER))
+        if error is not None:
+            raise _explained(error) from error  # wrong at any setting: not a matter of tracing
+        reasons = {
+            name: _reason(error)
+            for name in names
+            if (error := attempt({other: "" for other in names if other != name})[1]) is not None
+        }
+        best, error = attempt(reasons)
+        if error is not None:
+            return alone
+    return best
+
+
+def _looked_at(found: Program, values: Mapping[str, Any]) -> dict[str, str]:
+    """As `looking.looked_at`, once for every value of a hyperparameter."""
+    new = {(name, values[name]) for name in found.traced} - found.checked
+    if not new or not found.shapes:
+        return {}
+    looked = looking.looked_at(found.at, {name: values[name] for name in found.traced}, found.shapes)
+    if not looked:
+        found.checked |= new
+    return looked
+
+
+def _explained(error: Exception) -> Exception:
+    """The error in words, where optax refuses what it was given."""
+    place = error.__traceback__
+    while place is not None:
+        frame = place.tb_frame
+        numbers = frame.f_locals.get("numeric_hps")
+        if frame.f_globals.get("__name__", "").startswith("optax.") and numbers is not None:
+            whole = [name for name, value in numbers.items() if isinstance(value, int)] or list(numbers)
+            name = getattr(frame.f_locals.get("inner_factory"), "__name__", "this optimizer")
+            return UserError(
+                f"optax.inject_hyperparams makes arrays of the numbers of {name}, and Python branches on one"
+                f"{_where(error)}: name those that it does, as in static_args={tuple(whole)!r}"
+            )
+        place = place.tb_next
+    return error
 
 
 def _reason(error: Exception) -> str:
+    return f"steers Python control flow{_where(error)} ({type(error).__name__})"
+
+
+def _where(error: Exception) -> str:
     place = error.__traceback__
     where = ""
     while place is not None:
@@ -99,7 +147,7 @@ def _reason(error: Exception) -> str:
         if "/jax/" not in file and "/jaxcv/train/" not in file:
             where = f" in {file.rsplit('/', 1)[-1]}:{place.tb_lineno}"
         place = place.tb_next
-    return f"steers Python control flow{where} ({type(error).__name__})"
+    return where
 
 
 def make_train_step(

@@ -19,6 +19,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ from typing import Any
 import jax
 
 from jaxcv.train import sources
-from jaxcv.train.identity import FORMAT, Identity, differences
+from jaxcv.train.identity import FORMAT, Identity, differences, is_longer
 from jaxcv.types import UserError
 
 _PACKAGES = ("jaxcv-research", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pycocotools")
@@ -60,6 +61,10 @@ class Run:
             UserError: the first difference.
         """
         found = list(differences(self.folder, self.facts, now))
+        if is_longer(self.facts, now) and (accept or not found):
+            self.facts["status"] = "running"
+            if not found:
+                self.update(values=now.facts["values"])
         if not found:
             return
         if not accept:
@@ -147,12 +152,40 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     return facts
 
 
-def is_finished(folder: str | Path) -> bool:
-    """Whether the run in `folder` says of itself that it is."""
+def is_finished(folder: str | Path, values: Mapping[str, Any] | None = None) -> bool:
+    """Whether the run in `folder` says of itself that it is; not so if `values` ask for more steps."""
     try:
-        return json.loads((Path(folder) / "run.json").read_text())["status"] == "finished"
+        facts = json.loads((Path(folder) / "run.json").read_text())
+        more = values is not None and (values.get("steps") or 0) > (facts["values"].get("steps") or 0)
+        return facts["status"] == "finished" and not more
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def copy_run(source: Path, folder: Path, identity: Identity, *, accept: bool) -> None:
+    """Make `folder` a copy of the run in `source`, to go on from; nothing where there is a run already.
+
+    Raises:
+        UserError: there is no run in `source`, or it stands for something else than a shorter run.
+    """
+    if (folder / "run.json").exists():
+        return
+    facts = read_run(source)
+    if facts is None:
+        raise UserError(f"{source} holds no run to go on from")
+    found = list(differences(source, facts, identity))
+    if found and not accept:
+        raise UserError(f"{source} was begun {found[0]}: go on from it all the same with --accept")
+    with _lock(source / ".lock", 0.0):
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(".lock"))
+            temporary.rename(folder)
+        except shutil.Error as error:
+            raise UserError(f"{source} could not be copied: {error.args[0][0][-1]}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def begun(folder: str | Path) -> str | None:

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 
 class Preempted(Exception):
@@ -28,9 +29,10 @@ def stop_signals() -> Iterator[threading.Event]:
     stop = threading.Event()
     _asked.clear()
 
-    def handle(number: int, _: object) -> None:
+    def handle(number: int, frame: Any) -> None:
         if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            earlier = before[signal.Signals(number)]
+            (earlier if callable(earlier) else signal.default_int_handler)(number, frame)
         stop.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}

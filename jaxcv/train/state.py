@@ -10,7 +10,7 @@ class TrainState:
     """What a step maps to the next one, and what a checkpoint holds."""
 
     step: Any
-    """int32 scalar: updates made so far."""
+    """int32 scalar: batches trained on so far."""
     params: Any
     collections: Any
     """The model's other variables, such as batch statistics."""

@@ -17,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcv import runtime
 from jaxcv.initializers import initialize
-from jaxcv.train import parts, sharding
+from jaxcv.train import accumulation, parts, runtime, sharding
 from jaxcv.train.experiment import Experiment, ExperimentFunction, hyperparameters, resolve
 from jaxcv.train.state import TrainState
 from jaxcv.types import Batch, UserError
@@ -45,6 +44,10 @@ class Program:
     """How many of those some run has put into its run.json."""
     compile_seconds: dict[str, float] = field(default_factory=dict)
     """Tracing, lowering and compiling (or loading from the cache), by function."""
+    shapes: dict[str, Any] = field(default_factory=dict)
+    """Of what the step is given and computes on its way, once it was traced."""
+    checked: set[tuple[str, Any]] = field(default_factory=set)
+    """Values of traced hyperparameters of which it is known that Python does not look at their type."""
     _traced: dict[Any, Any] = field(default_factory=dict)
     _compiled: dict[Any, Any] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)  # runs in lanes compile once
@@ -75,11 +78,13 @@ class Program:
         if variables is None:
             variables = initialize(experiment.model, init_key, *inputs)
         collections, params = _split_params(variables)
+        with jax.numpy_dtype_promotion("standard"):  # as in `step`
+            opt_state = experiment.optimizer.init(parts.split(params, experiment.trainable)[0])
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             collections=collections,
-            opt_state=experiment.optimizer.init(parts.split(params, experiment.trainable)[0]),
+            opt_state=opt_state,
             key=train_key,
             finite=jnp.array(True),
             ema=None if experiment.ema is None else jax.tree.map(jnp.copy, {"params": params, **collections}),
@@ -104,7 +109,10 @@ class Program:
         finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         ema = state.ema
         if experiment.ema is not None:
-            ema = _moving_average(ema, {"params": params, **collections}, experiment.ema, state.step)
+            count = accumulation.updates_made(state.opt_state, state.step)
+            moved = accumulation.has_updated(state.opt_state, opt_state, updates)
+            new_ema = _moving_average(ema, {"params": params, **collections}, experiment.ema, count)
+            ema = new_ema if moved is None else jax.tree.map(partial(jnp.where, moved), new_ema, ema)
         proposed = TrainState(
             step=state.step + 1,
             params=params,
@@ -139,6 +147,7 @@ class Program:
         experiment = self.at(hyperparameters)
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         batch = _to_device_floats(batch)
+        given = {"params": state.params, "collections": state.collections, "batch": batch}
         augment = experiment.augmentation(variant)
         if augment is not None:
             # Always true, but XLA cannot know: else it fuses the augmentation into its consumers, and on CPU (where
@@ -159,6 +168,8 @@ class Program:
                     rngs={"dropout": dropout_key},
                 )
             terms = {name: _mean(*v) for name, v in _weighted(experiment.loss(outputs, batch), batch).items()}
+            self.shapes = _shapes({**given, "augmented": batch, "outputs": outputs})
+            changed = parts.keep_frozen(changed, state.collections, state.params, experiment.trainable)
             return jax.tree.reduce(jnp.add, terms), (terms, changed, (outputs, features))
 
         return experiment, batch, objective
@@ -275,13 +286,17 @@ def _step_name(variant: str | None) -> str:
     return "step" if variant is None else f"step {variant}"
 
 
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
 def _kinds(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple((np.shape(x), str(getattr(x, "dtype", type(x)))) for x in jax.tree.leaves(args))
 
 
-def _moving_average(old: Any, new: Any, decay: Any, step: jax.Array) -> Any:
+def _moving_average(old: Any, new: Any, decay: Any, updates: jax.Array) -> Any:
     """Polyak averaging whose decay starts at 0.1 and grows to `decay`, so that the first values are soon forgotten."""
-    count = step.astype(jnp.float32)
+    count = updates.astype(jnp.float32)
     share = 1.0 - jnp.minimum(decay, (1.0 + count) / (10.0 + count))
     # Where nothing moved, the bits stay: of what is frozen, even the sign of a zero.
     return jax.tree.map(lambda o, n: jnp.where(n == o, o, (o + share * (n - o)).astype(n.dtype)), old, new)
@@ -314,17 +329,49 @@ def _to_device_floats(batch: Batch) -> Batch:
     return {**batch, "image": image.astype(jnp.float32) / 255.0} if image.dtype == jnp.uint8 else batch
 
 
-def _weighted(terms: Mapping[str, Any], batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """Every loss term as values and weights per example; rows that pad the batch weigh nothing and cannot spoil it."""
-    real = batch.get("example_valid")
+_CONTRACT = 'loss(outputs, batch) -> {"name": [b] or (values, weights)}, one value an example: the trainer averages'
+_OWN_LOGS = ("grad_norm", "finite", "step", "split", "time")
+
+
+def _weighted(terms: Any, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Every loss term as values and weights per example; rows that pad the batch weigh nothing and cannot spoil it.
+
+    Raises:
+        UserError: the terms are not what `Experiment.loss` says; by name.
+    """
+    real, count = batch.get("example_valid"), len(batch["image"])
+    if not isinstance(terms, Mapping) or not terms:
+        what = "an empty dict" if isinstance(terms, Mapping) else _shown(terms)
+        raise UserError(f"the loss returns {what}; expected {_CONTRACT}")
     result = {}
     for name, term in terms.items():
-        values, weights = term if isinstance(term, tuple) else (term, jnp.ones_like(term))
-        if real is not None and values.shape[:1] == real.shape:
+        if not isinstance(name, str) or name in _OWN_LOGS or (name == "loss" and len(terms) > 1):
+            raise UserError(f"loss term {name!r}: the records use this name themselves; choose another")
+        pair: Any = term if isinstance(term, tuple) else (term,)
+        if len(pair) not in (1, 2) or not all(hasattr(part, "shape") and hasattr(part, "dtype") for part in pair):
+            raise UserError(f"loss term {name!r} is {_shown(term)}; expected {_CONTRACT}")
+        values, weights = pair if len(pair) == 2 else (pair[0], jnp.ones_like(pair[0]))
+        if values.shape[:1] != (count,) or not jnp.issubdtype(values.dtype, jnp.floating):
+            raise UserError(f"loss term {name!r} is {_shown(values)}, of {count} examples; expected {_CONTRACT}")
+        if weights.shape != values.shape:
+            raise UserError(
+                f"loss term {name!r} has values {_shown(values)} and weights {_shown(weights)}: "
+                "expected the same shape for both"
+            )
+        if weights.dtype == bool or jnp.issubdtype(weights.dtype, jnp.integer):
+            weights = weights.astype(values.dtype)
+        if real is not None:
             mask = real.reshape(-1, *(1,) * (values.ndim - 1))
             values, weights = jnp.where(mask, values, 0.0), jnp.where(mask, weights, 0.0)
         result[name] = (values, weights)
     return result
+
+
+def _shown(value: Any) -> str:
+    """What a loss returned, for a message: a scalar, or type and shape."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list) else "")
+    return "a scalar" if value.shape == () else f"{value.dtype}{list(value.shape)}"
 
 
 def _mean(values: jax.Array, weights: jax.Array) -> jax.Array:

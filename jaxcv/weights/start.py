@@ -136,7 +136,9 @@ def pretrained(
 
     Args:
         source: a file that `load` reads, with names of any scheme known for the network (the one that fits best is
-            taken); one of Darknet's, `.weights`; or the name of published weights that `fetch` knows.
+            taken); one of Darknet's, `.weights`; the folder of a run of ours, `runs/yolo/defaults`, whose best
+            checkpoint is taken, or of one checkpoint, `runs/yolo/defaults/checkpoints/1200`; or the name of published
+            weights that `fetch` knows.
         model: the experiment's network, or the one `within` it.
         skip: pattern over module paths that keep their fresh values, such as `head`.
         new_head: where the file's `head` has another number of classes, start a new one at zero instead of refusing.
@@ -166,7 +168,12 @@ def pretrained(
 def _put_within(
     part: str, model: Any, variables: Any, tensors: Mapping[str, Any], skip: str, file: str
 ) -> tuple[dict[str, Any], Report]:
-    """The variables with the values of a classifier's tensors in one part, which has no dense layers."""
+    """The variables with the values of a classifier's tensors in one part, which has no dense layers.
+
+    Tensors of a network that has such a part itself, as a run's own, give that part.
+    """
+    inner = {name.replace(f"/{part}/", "/", 1): x for name, x in tensors.items() if name.split("/")[1:2] == [part]}
+    tensors = inner or tensors
     ours = {collection: tree[part] for collection, tree in variables.items() if part in tree}
     whole = shapes(model)
     lacking = [name for name in whole["params"] if name not in ours["params"]]
@@ -204,6 +211,11 @@ def _darknet(source: str, model: Any) -> dict[str, np.ndarray]:
 def _tensors(source: str) -> dict[str, np.ndarray]:
     from jaxcv.weights.published import fetch, is_published
 
+    if Path(source).expanduser().is_dir():
+        from jaxcv.train.checkpoint import is_run, weights_of  # the only one to know what orbax writes
+
+        if is_run(Path(source).expanduser()):
+            return weights_of(Path(source).expanduser())
     return load(fetch(source) if not Path(source).exists() and is_published(source) else source)
 
 

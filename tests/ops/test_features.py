@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcv.native import kernels
 from jaxcv.ops import gram_matrix
 
 
@@ -23,26 +22,20 @@ def test_few_channels_and_many(channels):
     np.testing.assert_allclose(found, np.swapaxes(found, 1, 2), rtol=1e-5, atol=1e-5)
 
     weights = jnp.asarray(np.random.default_rng(1).normal(size=expected.shape), jnp.float32)
-    slope = jax.grad(lambda x: (gram_matrix(x) * weights).sum())(jnp.asarray(features))
+    gradient = jax.grad(lambda x: (gram_matrix(x) * weights).sum())(jnp.asarray(features))
     expected = jax.grad(lambda x: (jnp.einsum("bhwk,bhwl->bkl", x, x) * weights).sum())(jnp.asarray(features))
-    np.testing.assert_allclose(slope, expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("kernel", [False, True])
-def test_many_places(kernel, monkeypatch):
-    """Of few channels, which have a kernel in C++."""
-    if kernel and kernels.version() is None:
-        pytest.skip("no C++ compiler")
-    monkeypatch.setattr(kernels, "ready", lambda: kernel)
-    jax.clear_caches()
+def test_many_places():
     random = np.random.default_rng(3)
     features, weights = random.normal(size=(2, 40, 32, 16)), random.normal(size=(2, 16, 16))
     found, pull = jax.vjp(gram_matrix, jnp.asarray(features, jnp.float32))
     expected = np.einsum("bhwk,bhwl->bkl", features, features)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * expected.max())
-    slope = np.einsum("bhwl,bkl->bhwk", features, weights + np.swapaxes(weights, 1, 2))
+    gradient = np.einsum("bhwl,bkl->bhwk", features, weights + np.swapaxes(weights, 1, 2))
     (pulled,) = pull(jnp.asarray(weights, jnp.float32))
-    np.testing.assert_allclose(pulled, slope, rtol=0, atol=1e-6 * np.abs(slope).max())
+    np.testing.assert_allclose(pulled, gradient, rtol=0, atol=1e-6 * np.abs(gradient).max())
 
 
 def test_where_things_stand_does_not_matter():
@@ -57,7 +50,7 @@ def test_no_place():
     assert not gram_matrix(jnp.ones((0, 4, 3)), normalize=True).any()
 
 
-def test_slopes_forwards():
+def test_derivatives_forwards():
     x = jnp.asarray(np.random.default_rng(3).normal(size=(3, 4, 5)), jnp.float32)
     _, forwards = jax.jvp(gram_matrix, (x,), (jnp.ones_like(x),))
     near = (gram_matrix(x + 1e-2) - gram_matrix(x - 1e-2)) / 2e-2  # exact for squares

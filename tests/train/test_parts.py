@@ -211,3 +211,63 @@ def test_a_part_of_a_real_network():
     variables = jax.eval_shape(models.lenet5().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     line = parts.describe(variables["params"], "fc4|head")
     assert line.startswith("trained: 11,014 of 62,006 parameters (fc4, head)")
+
+
+class Drift(nn.Module):
+    """Counts its calls in a collection of its own, whatever it is told."""
+
+    @nn.compact
+    def __call__(self, x):
+        calls = self.variable("drift", "calls", jnp.zeros, ())
+        if not self.is_initializing():
+            calls.value = calls.value + 1.0
+        return x
+
+
+class Bare(nn.Module):
+    """A trunk of layers without parameters, told in every way of training, and a head with such a layer of its own."""
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        x = images.reshape(images.shape[0], -1)
+        x = nn.BatchNorm(use_running_average=not train, use_scale=False, use_bias=False, name="norm")(x)
+        x = Middle(name="middle")(x, train)
+        x = nn.Dropout(0.5, deterministic=not train, name="dropout")(x)
+        x = Drift(name="counted")(x)
+        x = nn.Dense(3, name="stem")(x)
+        return Top(name="head")(x, train=train), {"pool": x}
+
+
+class Middle(nn.Module):
+    @nn.compact
+    def __call__(self, x, training):
+        return nn.BatchNorm(use_scale=False, use_bias=False)(x, use_running_average=not training)
+
+
+class Top(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = nn.BatchNorm(use_running_average=not train, use_scale=False, use_bias=False, name="norm")(x)
+        return nn.Dense(2)(x)
+
+
+@pytest.mark.parametrize(("trainable", "moving"), [("head", {"head"}), ("head|norm", {"head", "norm"})])
+def test_freezing_goes_by_path_and_not_by_the_presence_of_parameters(trainable, moving):
+    def bare(*, lr: float = 0.1, seed: int = 0) -> Experiment:
+        setup = experiment(seed=seed)
+        changed = {"model": Bare(), "initial": None, "optimizer": optax.sgd(lr), "trainable": trainable}
+        return Experiment(**{**setup.__dict__, **changed})
+
+    shared, batch = program(bare, {}), TRAIN.batches(8, seed=0).batch(0)
+    hyperparameters = shared.hyperparameters({})
+    state = jax.jit(shared.init)(hyperparameters)
+    after, _ = jax.jit(shared.step)(hyperparameters, state, batch)
+    for collection, tree in after.collections.items():
+        for path, leaf in parts._paths(tree):
+            same = np.array_equal(leaf, dict(parts._paths(state.collections[collection]))[path])
+            assert same == (path[0] not in moving), (collection, path)
+    _, _, features, _, _ = shared.intermediates(hyperparameters, state, batch)
+    if moving == {"head"}:  # all below the head runs as in evaluation
+        variables, images = {"params": state.params, **state.collections}, batch["image"] / np.float32(255)
+        expected = Bare().apply(variables, images, train=False, mutable=["drift"])
+        np.testing.assert_allclose(features["pool"], expected[0][1]["pool"], rtol=1e-5, atol=1e-6)

@@ -1,7 +1,7 @@
-"""Parts in C and C++ that are compiled on this machine when they are first needed, and kept.
+"""The kernels in C++ are compiled on this machine when they are first needed, and kept.
 
-Nothing depends on them: without a compiler, or with `JAXCV_NATIVE=0`, everything works, slower on a CPU. Compiled
-files are kept in the cache folder, one for each kind of machine, compiler and source.
+Nothing depends on them: without a compiler, or with `JAXCV_NATIVE=0`, everything works, slower. Compiled files are kept
+in the cache folder, one for each kind of machine, compiler and source.
 """
 
 import hashlib
@@ -11,26 +11,24 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from jaxcv.machine import cache_folder, machine_name
+from jaxcv.cpu.machine import cache_folder, machine_name
 
-SOURCES = Path(__file__).parent
-_FLAGS = ("-O3", "-shared", "-fPIC", "-march=native")
+SOURCES = Path(__file__).parent / "cpp"
+_FLAGS = ("-O3", "-shared", "-fPIC", "-march=native", "-std=c++17")
 
 
-def build(name: str, *, include: str | None = None) -> Path | None:
-    """The shared library made of `name`, a file beside this one; None where it cannot be had.
+def build(name: str, *, include: str) -> Path | None:
+    """The shared library made of `name`, a file in `cpp/`, by `$CXX` or `c++`; None where it cannot be had.
 
     Args:
-        name: such as `heap.c`. `$CC` compiles it, or `cc`; what ends in `.cc`, `$CXX` or `c++`.
+        name: such as `kernels.cc`.
         include: a folder of headers, whose path has to change with their content.
     """
-    variable, usual = ("CXX", "c++") if name.endswith(".cc") else ("CC", "cc")
-    compiler = shutil.which(os.environ.get(variable) or usual) if os.environ.get("JAXCV_NATIVE") != "0" else None
+    compiler = shutil.which(os.environ.get("CXX") or "c++") if os.environ.get("JAXCV_NATIVE") != "0" else None
     if compiler is None:
         return None
-    flags = [*_FLAGS, *(["-std=c++17"] if variable == "CXX" else []), *([f"-I{include}"] if include else [])]
-    source = SOURCES / name
-    made_with = os.stat(compiler)
+    flags = [*_FLAGS, f"-I{include}"]
+    source, made_with = SOURCES / name, os.stat(compiler)
     headers = (header.read_bytes() for header in sorted(SOURCES.glob("*.h")))
     parts = [source.read_bytes(), *headers, compiler.encode(), str((made_with.st_size, made_with.st_mtime_ns)).encode()]
     key = hashlib.sha256(b"\0".join([*parts, *(flag.encode() for flag in flags)])).hexdigest()[:16]

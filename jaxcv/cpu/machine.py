@@ -1,5 +1,6 @@
-"""Which machine this is, and where jaxcv keeps things on it. Imports nothing that takes time."""
+"""Which machine this is, and where compiled kernels are kept on it."""
 
+import functools
 import hashlib
 import os
 import platform
@@ -13,6 +14,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxcv"
 
 
+@functools.cache
 def machine_name() -> str:
     """Twelve hexadecimal digits that differ between processors which cannot run each other's compiled programs."""
     features = ""

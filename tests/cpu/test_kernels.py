@@ -1,4 +1,4 @@
-"""The kernels in C++ against the formulations they stand for: values, gradients of gradients, batches of batches."""
+"""The kernels in C++ against the forms they stand for: values, derivatives of both orders, batches of batches."""
 
 import functools
 import itertools
@@ -10,19 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from jaxcv.native import kernels
-from jaxcv.ops import batch_norm, depthwise_conv2d
-from jaxcv.ops import conv_forms as forms
+from jaxcv.cpu import convolution, depthwise, kernels, winograd
+from jaxcv.cpu.geometry import Geometry, output_size, plain
+from jaxcv.ops import batch_norm, conv2d, depthwise_conv2d
 
 few = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 
 
 @pytest.fixture(autouse=True)
-def switched_on(monkeypatch):
-    """On two virtual devices they are off; arrays here lie on one."""
+def compiler():
     if kernels.version() is None:
         pytest.skip("no C++ compiler")
-    monkeypatch.setattr(kernels, "ready", lambda: True)
 
 
 def array(rng, *shape):
@@ -46,7 +44,7 @@ SHAPES = st.tuples(
 
 
 def by_hand(x, kernel, dy, at):
-    """Value, and both gradients along dy, place by place."""
+    """Value, and both gradients along dy, position by position."""
     (h, w), f, (oh, ow) = x.shape[1:3], kernel.shape[0], dy.shape[1:3]
     (top, _), (left, _) = at.pads
     out, dx, dkernel = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(kernel.shape)
@@ -64,26 +62,26 @@ def by_hand(x, kernel, dy, at):
 @hypothesis.given(SHAPES, st.integers(0, 1000))
 def test_depthwise(shape, seed):
     b, h, w, c, f, strides, (top, bottom, left, right) = shape
-    at = forms.Geometry(strides, ((top, bottom), (left, right)), (1, 1))
-    out = forms.sides((b, h, w, c), (f, f, 1, 1), at)
+    at = Geometry(strides, ((top, bottom), (left, right)), (1, 1))
+    out = output_size((b, h, w, c), (f, f, 1, 1), at)
     hypothesis.assume(min(out) > 0 and min(h + min(top, 0) + min(bottom, 0), w + min(left, 0) + min(right, 0)) > 0)
     rng = np.random.default_rng(seed)
     x, kernel, dy = array(rng, b, h, w, c), array(rng, f, f, c), array(rng, b, *out, c)
-    assert forms.in_one_pass(x, kernel.shape, at)
+    assert depthwise.in_one_pass(x, kernel.shape, at)
     expected = by_hand(np.asarray(x), np.asarray(kernel), np.asarray(dy), at)
-    close(forms.depthwise_forward(x, kernel, at), expected[0])
+    close(depthwise.forward(x, kernel, at), expected[0])
     if strides == (1, 1):
-        close(forms.depthwise_input_gradient(dy, kernel, (h, w), at), expected[1])
-    close(forms.depthwise_kernel_gradient(x, dy, (f, f), at), expected[2])
+        close(depthwise.input_gradient(dy, kernel, (h, w), at), expected[1])
+    close(depthwise.kernel_gradient(x, dy, (f, f), at), expected[2])
 
 
 def test_padding_wider_than_the_kernel():
     rng = np.random.default_rng(0)
-    at = forms.Geometry((1, 2), ((4, 0), (0, 2)), (1, 1))
+    at = Geometry((1, 2), ((4, 0), (0, 2)), (1, 1))
     x, kernel, dy = array(rng, 1, 1, 1, 2), array(rng, 3, 3, 2), array(rng, 1, 3, 1, 2)
     expected = by_hand(np.asarray(x), np.asarray(kernel), np.asarray(dy), at)
-    close(forms.depthwise_input_gradient(dy, kernel, (1, 1), at), expected[1])
-    close(forms.multiply_adds(x, kernel, at), expected[0])
+    close(depthwise.input_gradient(dy, kernel, (1, 1), at), expected[1])
+    close(depthwise.multiply_adds(x, kernel, at), expected[0])
 
 
 @hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
@@ -96,30 +94,30 @@ def test_padding_wider_than_the_kernel():
 )
 def test_winograd(b, sides, channels, pads, seed):
     """Odd sides, padding that takes away, channels that do not fill vectors: value and both gradients."""
-    at, (c, o) = forms.Geometry((1, 1), (pads[:2], pads[2:]), (1, 1)), channels
-    out = forms.sides((b, *sides, c), (3, 3, c, o), at)
+    at, (c, o) = Geometry((1, 1), (pads[:2], pads[2:]), (1, 1)), channels
+    out = output_size((b, *sides, c), (3, 3, c, o), at)
     hypothesis.assume(min(out) > 0)
     rng = np.random.default_rng(seed)
     x, w, dy = array(rng, b, *sides, c), array(rng, 3, 3, c, o), array(rng, b, *out, o)
-    y, pull = jax.vjp(lambda x, w: forms.plain(x, w, at), x, w)
+    y, pull = jax.vjp(lambda x, w: plain(x, w, at), x, w)
     dx, dw = pull(dy)
-    close(forms.winograd(x, w, at), y)
-    close(forms.winograd_kernel_gradient(x, dy, at), dw)
+    close(winograd.convolve(x, w, at), y)
+    close(winograd.kernel_gradient(x, dy, at), dw)
     back = [(2 - low, n + low - rows) for (low, _), n, rows in zip(at.pads, sides, out, strict=True)]
-    close(forms.winograd(dy, w, forms.Geometry((1, 1), (back[0], back[1]), (1, 1)), turn=True), dx)
+    close(winograd.convolve(dy, w, Geometry((1, 1), (back[0], back[1]), (1, 1)), flip=True), dx)
 
 
 @pytest.mark.parametrize("shape", [(2, 23, 20, 130, 150), (3, 31, 30, 8, 40), (1, 3, 4, 20, 300)])
 def test_winograd_in_parts(shape):
     """More tiles than are taken at a time, more channels than a task has, and several tasks that add up."""
     b, h, w, c, o = shape
-    at = forms.Geometry((1, 1), ((1, 1), (1, 1)), (1, 1))
+    at = Geometry((1, 1), ((1, 1), (1, 1)), (1, 1))
     rng = np.random.default_rng(0)
     x, kernel, dy = array(rng, b, h, w, c), array(rng, 3, 3, c, o), array(rng, b, h, w, o)
-    y, pull = jax.vjp(lambda x, w: forms.plain(x, w, at), x, kernel)
-    close(forms.winograd(x, kernel, at), y)
-    close(forms.winograd(dy, kernel, at, turn=True), pull(dy)[0])
-    found = jax.jit(lambda x, dy: forms.winograd_kernel_gradient(x, dy, at))
+    y, pull = jax.vjp(lambda x, w: plain(x, w, at), x, kernel)
+    close(winograd.convolve(x, kernel, at), y)
+    close(winograd.convolve(dy, kernel, at, flip=True), pull(dy)[0])
+    found = jax.jit(lambda x, dy: winograd.kernel_gradient(x, dy, at))
     close(found(x, dy), pull(dy)[1])
     assert len({np.asarray(found(x, dy)).tobytes() for _ in range(20)}) == 1
 
@@ -129,26 +127,32 @@ def test_winograd_in_parts(shape):
 def test_products_of_many_rows(n, c, o, seed):
     rng = np.random.default_rng(seed)
     x, dy = array(rng, n, c), array(rng, n, o)
-    found = kernels.call("matrix_gradient", lambda x, dy: x.T @ dy, x, dy)
+    found = kernels.call("matrix_gradient", kernels.output(c, o), x, dy)
     close(found, np.asarray(x, np.float64).T @ np.asarray(dy, np.float64), scale=10 * np.sqrt(n))
 
 
 def test_a_kernel_multiplies_where_it_is_worth_it():
     rng = np.random.default_rng(3)
     x, dy = array(rng, 5000, 70), array(rng, 5000, 90)
-    assert "jaxcv_matrix_gradient" in jax.jit(forms.products).lower(x, dy).as_text()
-    close(forms.products(x, dy), np.asarray(x, np.float64).T @ np.asarray(dy, np.float64))
+    assert "jaxcv_matrix_gradient" in jax.jit(convolution.products).lower(x, dy).as_text()
+    close(convolution.products(x, dy), np.asarray(x, np.float64).T @ np.asarray(dy, np.float64))
 
 
 def test_second_derivatives_of_winograd():
-    at = forms.Geometry((1, 1), ((1, 1), (0, 1)), (1, 1))
+    at = Geometry((1, 1), ((1, 1), (0, 1)), (1, 1))
     rng = np.random.default_rng(1)
-    x, w = array(rng, 2, 5, 4, 3), array(rng, 3, 3, 3, 16)
-    found, expected = (
-        jax.jit(jax.grad(lambda x, w, form=form: (form(x, w, at) ** 2).sum(), (0, 1)))(x, w)
-        for form in (forms.winograd, forms.plain)
-    )
+    x, w = array(rng, 2, 15, 14, 32), array(rng, 3, 3, 32, 32)
+
+    def ours(x, w):
+        return conv2d(x, w, padding=at.pads)
+
+    def curvature(form):
+        return jax.jit(jax.grad(lambda x, w: (jax.grad(lambda x: (form(x, w) ** 2).sum())(x) ** 2).sum(), (0, 1)))
+
+    found, expected = (curvature(form)(x, w) for form in (ours, lambda x, w: plain(x, w, at)))
     jax.tree.map(close, found, expected)
+    text = curvature(ours).lower(x, w).as_text()
+    assert "jaxcv_winograd_forward" in text
 
 
 @few
@@ -162,15 +166,15 @@ def test_second_derivatives_of_winograd():
     st.integers(0, 1000),
 )
 def test_conv_gradient(b, sides, channels, window, strides, pads, seed):
-    at = forms.Geometry(strides, (pads[:2], pads[2:]), (1, 1))
+    at = Geometry(strides, (pads[:2], pads[2:]), (1, 1))
     c, o = channels
-    out = forms.sides((b, *sides, c), (*window, c, o), at)
+    out = output_size((b, *sides, c), (*window, c, o), at)
     hypothesis.assume(min(out) > 0)
     rng = np.random.default_rng(seed)
     x, dy = array(rng, b, *sides, c), array(rng, b, *out, o)
     found = kernels.call(
         "conv_gradient",
-        lambda x, dy: jnp.zeros((*window, c, o)),
+        kernels.output(*window, c, o),
         x,
         dy,
         sh=strides[0],
@@ -189,10 +193,10 @@ def test_conv_gradient(b, sides, channels, window, strides, pads, seed):
 def test_rows_of_few_channels_are_added_up_in_registers():
     rng = np.random.default_rng(2)
     x, dy = array(rng, 2, 20, 24, 5), array(rng, 2, 10, 24, 32)
-    at = forms.Geometry((2, 1), ((0, 1), (1, 1)), (1, 1))
-    jitted = jax.jit(lambda x, dy: forms.kernel_gradient(x, dy, (3, 3), at))
+    at = Geometry((2, 1), ((0, 1), (1, 1)), (1, 1))
+    jitted = jax.jit(lambda x, dy: convolution.kernel_gradient(x, dy, (3, 3), at))
     assert "jaxcv_conv_gradient" in jitted.lower(x, dy).as_text()
-    close(jitted(x, dy), forms.swapped(x, dy, (3, 3), at))
+    close(jitted(x, dy), convolution.swapped(x, dy, (3, 3), at))
     assert len({np.asarray(jitted(x, dy)).tobytes() for _ in range(20)}) == 1
 
 
@@ -202,15 +206,11 @@ def test_batch_norm_sums(n, c, relu, seed):
     rng = np.random.default_rng(seed)
     x, dy, mean, factor, bias = array(rng, n, c) + 3, array(rng, n, c), array(rng, c), array(rng, c), array(rng, c)
 
-    def plain(x, dy, mean, factor, bias):
-        dy = jnp.where(((x - mean[None]) * factor[None] + bias[None] > 0) | (not relu), dy, jnp.zeros_like(dy))
-        return dy.sum(0), (dy * (x - mean[None])).sum(0)
-
-    found = kernels.call("batch_norm_sums", plain, x, dy, mean, factor, bias, relu=int(relu))
+    found = kernels.call("batch_norm_sums", (kernels.output(c),) * 2, x, dy, mean, factor, bias, relu=int(relu))
     wide = [np.asarray(value, np.float64) for value in (x, dy, mean, factor, bias)]
-    slopes = np.where(((wide[0] - wide[2]) * wide[3] + wide[4] > 0) | (not relu), wide[1], 0)
-    close(found[0], slopes.sum(0), scale=10 * np.sqrt(n))
-    close(found[1], (slopes * (wide[0] - wide[2])).sum(0), scale=10 * np.sqrt(n))
+    cut = np.where(((wide[0] - wide[2]) * wide[3] + wide[4] > 0) | (not relu), wide[1], 0)
+    close(found[0], cut.sum(0), scale=10 * np.sqrt(n))
+    close(found[1], (cut * (wide[0] - wide[2])).sum(0), scale=10 * np.sqrt(n))
 
 
 @few
@@ -220,7 +220,7 @@ def test_batch_norm_statistics(n, c, seed):
     rng = np.random.default_rng(seed)
     middle, width = array(rng, c) * 100, jnp.exp(array(rng, c))
     x = jnp.asarray(rng.normal(size=(n, c)), jnp.float32) * width[None] + middle[None]
-    mean, variance = kernels.call("batch_norm_statistics", lambda x: (x.mean(0), x.var(0)), x)
+    mean, variance = kernels.call("batch_norm_statistics", (kernels.output(c),) * 2, x)
     wide = np.asarray(x, np.float64)
     np.testing.assert_allclose(mean, wide.mean(0), rtol=2e-7, atol=1e-6)
     np.testing.assert_allclose(variance, wide.var(0), rtol=1e-5, atol=1e-6)
@@ -245,10 +245,10 @@ def test_batch_norm_with_relu():
 def twice(function):
     """A gradient of a gradient, and the product of the Hessian with a vector, forward over reverse."""
 
-    def slope(x):
+    def gradient(x):
         return jax.grad(lambda x: jnp.sin(function(x)).sum())(x)
 
-    return lambda x: (jax.grad(lambda x: jnp.cos(slope(x)).sum())(x), jax.jvp(slope, (x,), (jnp.cos(x),))[1])
+    return lambda x: (jax.grad(lambda x: jnp.cos(gradient(x)).sum())(x), jax.jvp(gradient, (x,), (jnp.cos(x),))[1])
 
 
 def test_second_derivatives_and_batches(monkeypatch):
@@ -262,7 +262,7 @@ def test_second_derivatives_and_batches(monkeypatch):
     found = jax.jit(twice(network))(x), jax.jit(jax.vmap(jax.grad(lambda x: jnp.sin(network(x)).sum())))(batches)
     text = jax.jit(network).lower(x).as_text()
     assert "jaxcv_depthwise_forward" in text
-    monkeypatch.setattr(kernels, "ready", lambda: False)
+    monkeypatch.setattr(kernels, "version", lambda: None)
     jax.clear_caches()
     expected = jax.jit(twice(network))(x), jax.jit(jax.vmap(jax.grad(lambda x: jnp.sin(network(x)).sum())))(batches)
     assert "jaxcv_" not in jax.jit(network).lower(x).as_text()
@@ -272,11 +272,15 @@ def test_second_derivatives_and_batches(monkeypatch):
 def test_the_same_bytes_again():
     rng = np.random.default_rng(1)
     x, dy = array(rng, 4, 30, 30, 24), array(rng, 4, 30, 30, 24)
-    at = forms.Geometry((1, 1), ((1, 1), (1, 1)), (1, 1))
-    runs = {np.asarray(forms.depthwise_kernel_gradient(x, dy, (3, 3), at)).tobytes() for _ in range(20)}
+    at = Geometry((1, 1), ((1, 1), (1, 1)), (1, 1))
+    runs = {np.asarray(depthwise.kernel_gradient(x, dy, (3, 3), at)).tobytes() for _ in range(20)}
     assert len(runs) == 1
 
 
-def test_off_where_there_is_more_than_one_device(monkeypatch):
-    monkeypatch.undo()
-    assert jax.device_count() > 1 and not kernels.ready()
+@pytest.mark.devices(2)
+def test_off_where_a_program_is_for_more_than_one_device():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    x, scale = jax.device_put(jnp.ones((4, 32, 32, 32)), split), jnp.ones(32)
+    assert "jaxcv_" not in jax.jit(batch_norm).lower(x, scale, scale).as_text()
+    assert "jaxcv_" in jax.jit(batch_norm).lower(jnp.ones(x.shape), scale, scale).as_text()

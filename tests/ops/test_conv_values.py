@@ -1,55 +1,14 @@
-"""The CPU's formulations of a convolution against XLA's own, in value and both gradients."""
+"""Convolutions against XLA's own, in value and derivatives of both orders, whatever form they are computed in."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from convolutions import Geometry, agree, everything, random, theirs
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from jax import lax
 
 from jaxcv import ops
-from jaxcv.ops import conv_forms as forms
-
-HASTE = {"xla_backend_optimization_level": 0}
-
-
-def theirs(x, w, at, groups=1):
-    # Padded apart: XLA on CPU reads beside the image where a negative padding stands beside a positive one.
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*p, 0) for p in at.pads), (0, 0, 0)))
-    return lax.conv_general_dilated(
-        x,
-        w,
-        at.strides,
-        "VALID",
-        rhs_dilation=at.dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-
-
-def random(*shapes):
-    rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
-
-
-def everything(f, dy):
-    """Value and both gradients, compiled together."""
-
-    def run(x, w, dy):
-        out, back = jax.vjp(f, x, w)
-        return out, *back(dy)
-
-    return lambda x, w: jax.jit(run, compiler_options=HASTE)(x, w, dy)
-
-
-def agree(ours, reference, limit=1e-5):
-    for a, b in zip(ours, reference, strict=True):
-        assert a.shape == b.shape and a.dtype == b.dtype
-        scale = max(float(jnp.abs(b.astype(jnp.float32)).max(initial=0.0)), 1e-3)
-        difference = jnp.abs(a.astype(jnp.float32) - b.astype(jnp.float32)).max(initial=0.0)
-        assert float(difference) <= limit * scale
-
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 margins = st.tuples(st.integers(-1, 3), st.integers(-1, 3))
@@ -73,7 +32,7 @@ def convolutions(draw):
 @example(((2, 12, 12, 1), (5, 5, 1, 6), ((1, 1), ((0, 0), (0, 0)), (1, 1)), 1))
 def test_any_convolution_is_xlas(convolution):
     x_shape, w_shape, geometry, groups = convolution
-    at = forms.Geometry(*geometry)
+    at = Geometry(*geometry)
     x, w = random(x_shape, w_shape)
     dy = random(jax.eval_shape(lambda x, w: theirs(x, w, at, groups), x, w).shape)[0]
 
@@ -83,25 +42,9 @@ def test_any_convolution_is_xlas(convolution):
     agree(everything(ours, dy)(x, w), everything(lambda x, w: theirs(x, w, at, groups), dy)(x, w))
 
 
-# A gigaflop each: the smallest that the transformed products are taken for.
-LARGE = [((4, 31, 31, 128), (3, 3, 128, 128)), ((2, 17, 18, 352), (3, 3, 352, 352)), ((8, 60, 33, 64), (3, 3, 64, 64))]
-
-
-@pytest.mark.parametrize(("x_shape", "w_shape"), LARGE)
-@pytest.mark.parametrize("pads", [((1, 1), (1, 1)), ((0, 2), (-1, 1))])
-def test_few_products_are_as_exact_as_many(x_shape, w_shape, pads):
-    x, w = random(x_shape, w_shape)
-    at = forms.Geometry((1, 1), pads, (1, 1))
-    out = forms.sides(x_shape, w_shape, at)
-    assert forms.winograd_fits((x_shape[0], *out), w_shape, at, x.dtype)
-    dy = random((x_shape[0], *out, w_shape[3]))[0]
-    ours = everything(lambda x, w: ops.conv2d(x, w, padding=pads), dy)(x, w)
-    agree(ours, everything(lambda x, w: theirs(x, w, at), dy)(x, w))
-
-
 @pytest.mark.parametrize("groups", [1, 6])
 def test_half_precision_vmap_and_loops(groups):
-    at = forms.Geometry((2, 1), ((1, 1), (0, 2)), (1, 1))
+    at = Geometry((2, 1), ((1, 1), (0, 2)), (1, 1))
     x, w = random((3, 2, 7, 8, 6), (3, 3, 3, 6 // groups, 6))
 
     def ours(x, w):
@@ -125,7 +68,7 @@ def test_half_precision_vmap_and_loops(groups):
 @pytest.mark.parametrize("groups", [1, 3])
 def test_second_derivatives(groups):
     x, w = random((2, 6, 5, 3), (3, 3, 3 // groups, 3))
-    at = forms.Geometry((2, 2), ((1, 1), (1, 1)), (1, 1))
+    at = Geometry((2, 2), ((1, 1), (1, 1)), (1, 1))
 
     def energy(f, x, w):
         return jnp.sum(jnp.tanh(f(x, w)))
@@ -160,7 +103,7 @@ def test_transposed_convolution_adds_the_filters_up(strides, padding):
 
     np.testing.assert_allclose(ours(x, w), wanted, rtol=1e-4, atol=1e-4)
     dy = random(wanted.shape)[0]
-    at = forms.Geometry((sh, sw), ((top, bottom), (left, right)), (1, 1))
+    at = Geometry((sh, sw), ((top, bottom), (left, right)), (1, 1))
     back = jax.vjp(ours, x, w)[1](dy)
     agree([back[0]], [theirs(dy, w.swapaxes(2, 3), at)])
     numeric = jax.vjp(lambda w: theirs(dy, w.swapaxes(2, 3), at), w)[1](x)[0]
@@ -172,18 +115,3 @@ def test_a_transposed_convolution_that_cannot_be():
         ops.conv_transpose2d(jnp.zeros((1, 2, 2, 4)), jnp.zeros((2, 2, 5, 3)))
     with pytest.raises(ValueError, match="leaves nothing"):
         ops.conv_transpose2d(jnp.zeros((1, 1, 1, 1)), jnp.zeros((2, 2, 1, 1)), padding=1)
-
-
-def test_no_slow_convolution_is_left_in_a_program():
-    """The library that jaxlib would hand single convolutions to is four times slower in the kernel's gradient."""
-    from jaxcv import runtime
-
-    x, w = random((2, 8, 8, 4), (3, 3, 4, 4))
-    slope = jax.jit(
-        jax.grad(lambda w: jnp.square(ops.conv2d(x, w, padding="same")).sum()),
-        compiler_options=runtime.compiler_options(),
-    )
-    text = str(slope.lower(w).compile().as_text())
-    assert "convolution" in text and not [
-        line for line in text.splitlines() if "ynn" in line and "convolution(" in line
-    ]

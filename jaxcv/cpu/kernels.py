@@ -1,0 +1,95 @@
+"""The kernels of `cpp/kernels.cc` as JAX functions: each does in one pass over memory what XLA makes many of.
+
+They serve float32 in programs for a single CPU device, where there is a C++ compiler; `ready` says whether they do.
+"""
+
+import contextlib
+import contextvars
+import ctypes
+import functools
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcv.cpu.build import build
+from jaxcv.cpu.geometry import Geometry
+
+_NAMES = (
+    "conv_gradient",
+    "matrix_gradient",
+    "depthwise_forward",
+    "depthwise_gradient",
+    "winograd_forward",
+    "winograd_gradient",
+    "batch_norm_statistics",
+    "batch_norm_sums",
+)
+
+_allowed = contextvars.ContextVar("allowed", default=True)
+
+
+@contextlib.contextmanager
+def allowed(yes: bool) -> Iterator[None]:
+    """While forms are traced for a program that may call kernels, or may not."""
+    token = _allowed.set(yes)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def ready() -> bool:
+    """Whether kernels can be called. The first call compiles them if need be, and makes them known to XLA."""
+    return _allowed.get() and version() is not None
+
+
+_once = threading.Lock()
+
+
+def version() -> str | None:
+    """What their names in compiled programs end in, so that a program never meets kernels of another version."""
+    with _once:  # programs are lowered by several threads
+        return _register()
+
+
+@functools.cache
+def _register() -> str | None:
+    library = build("kernels.cc", include=jax.ffi.include_dir())
+    if library is None:
+        return None
+    try:
+        functions = ctypes.cdll.LoadLibrary(str(library))
+    except OSError:
+        return None
+    suffix = library.stem.rpartition("-")[2]
+    for name in _NAMES:
+        target = jax.ffi.pycapsule(getattr(functions, name))
+        jax.ffi.register_ffi_target(f"jaxcv_{name}_{suffix}", target, platform="cpu")
+    return suffix
+
+
+def call(name: str, out: Any, *args: jax.Array, **attributes: int) -> Any:
+    """What a kernel computes.
+
+    Args:
+        name: of the kernel.
+        out: shape and dtype of the result, or a tuple of them.
+        args: float32 arrays.
+        attributes: the kernel's further arguments.
+    """
+    function = jax.ffi.ffi_call(f"jaxcv_{name}_{version()}", out, vmap_method="sequential")
+    numbers: dict[str, Any] = {key: np.int64(value) for key, value in attributes.items()}
+    return function(*args, **numbers)
+
+
+def output(*shape: int) -> jax.ShapeDtypeStruct:
+    """A float32 result of this shape."""
+    return jax.ShapeDtypeStruct(shape, np.float32)
+
+
+def strides_and_corner(at: Geometry) -> dict[str, int]:
+    """Where the kernel is laid, as the kernels in C++ are told."""
+    return {"sh": at.strides[0], "sw": at.strides[1], "top": at.pads[0][0], "left": at.pads[1][0]}

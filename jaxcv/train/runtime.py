@@ -1,0 +1,63 @@
+"""What a process needs to compile: where compiled programs are kept, and what `jaxcv.cpu` does to it on a CPU.
+
+Compiled programs are kept on disk by JAX's own compilation cache alone, whose key is the lowered program with all its
+constants: nothing else decides that an old program is good enough. One folder per kind of machine, because a program
+compiled for one processor may not run on another.
+"""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import jax
+
+try:
+    from jaxcv.cpu import compiler_options, machine_name, tune
+except ImportError:  # without the folder `jaxcv/cpu`, XLA is taken as it comes
+
+    def compiler_options() -> dict[str, str] | None:
+        """XLA's defaults."""
+        return None
+
+    def machine_name() -> str:
+        """The kind of processor."""
+        return platform.machine()
+
+    def tune() -> list[str]:
+        """Nothing is done."""
+        return []
+
+
+__all__ = ["cache_folder", "compiler_options", "enable_compile_cache", "machine_name", "seconds_since_start", "tune"]
+
+
+def cache_folder() -> Path:
+    """What jaxcv keeps between runs: `$JAXCV_CACHE`, else `$XDG_CACHE_HOME/jaxcv`, else `~/.cache/jaxcv`."""
+    if folder := os.environ.get("JAXCV_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxcv"
+
+
+def enable_compile_cache() -> Path:
+    """Keep every compiled program on disk; returns the folder. A folder that the user set for JAX is left as it is."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        folder = cache_folder() / f"xla-{machine_name()}"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return Path(str(jax.config.values["jax_compilation_cache_dir"]))
+
+
+def seconds_since_start() -> float:
+    """Seconds since this process began, the interpreter's and the imports' share included."""
+    try:
+        with open("/proc/self/stat", encoding="ascii") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        with open("/proc/uptime", encoding="ascii") as file:
+            return float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return time.monotonic() - _IMPORTED
+
+
+_IMPORTED = time.monotonic()
