@@ -42,12 +42,19 @@ assert all(np.isfinite(value).all() for value in jax.tree.leaves(logs)), logs
 print("fine")
 """
 
+ALONE = """
+import sys
+# An editable installation of the project would fill in what the copy lacks.
+sys.meta_path[:] = [finder for finder in sys.meta_path if not finder.__module__.startswith("__editable__")]
+"""
+
 
 @pytest.fixture(scope="module")
 def without(tmp_path_factory):
     """A copy of the package that lacks the folder."""
     copy = tmp_path_factory.mktemp("without")
     shutil.copytree(ROOT / "jaxcv", copy / "jaxcv", ignore=shutil.ignore_patterns("cpu", "__pycache__"))
+    (copy / "sitecustomize.py").write_text(ALONE)
     return copy
 
 
