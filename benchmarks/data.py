@@ -8,12 +8,7 @@ is a process of its own; they take turns, round after round, all else idle.
 Figures are medians over the rounds; x is over torchvision's best.
 
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes
-    pip install opencv-python-headless                                                 # and what makes ours faster
     python benchmarks/data.py [--folder JPEGS] [--rounds 5] [--quick] [--json FILE]
-
-Measured on 2 AMD EPYC (Zen 5) cores, 271 JPEGs, jax 0.10.2, torch 2.14.1, 5 rounds, in images/s (x over torchvision's
-best): ours with OpenCV 1,138 (1.58), with Pillow 934 (1.29), from memory after the first pass 5,256 (7.28); torchvision
-from tensors with 2 workers 722, from Pillow 589.
 
 Without --folder, the photographs of 300 to 640 pixels in `cls_folder_hymenoptera` and `det_yolo_coco128_train2017` of
 the folder that JAXCV_DATA names.
@@ -40,7 +35,7 @@ LEAD = 6
 """Batches before each turn that do not count: as many as anybody read ahead while the others had theirs."""
 PAUSE = 1.5
 """Seconds between turns: until whoever had the last one has read ahead all that it will."""
-OURS = ("jaxcv, OpenCV", "jaxcv, Pillow", "jaxcv, kept in memory")
+OURS = ("jaxcv", "jaxcv, kept in memory")
 THEIRS = tuple(f"torchvision, {kind}, {n} workers" for kind in ("Pillow", "tensor") for n in (0, 1, 2))
 
 
@@ -73,12 +68,10 @@ def ours(name: str, folder: Path) -> Iterator[Any]:
     import jax.numpy as jnp
 
     from jaxcv import augment
-    from jaxcv.data import classification_data, windows
+    from jaxcv.data import classification_data
 
-    if name == OURS[1]:
-        windows._opencv = lambda: None  # as if it were not installed
     train, _ = classification_data(f"folder:{folder}", image_size=SIDE)
-    kept = name == OURS[2]
+    kept = name == OURS[1]
     if kept:
         train.source.read(jnp.arange(len(train)).__array__())
 
@@ -165,8 +158,6 @@ def main() -> None:
     from rich.table import Table
 
     names = [*OURS, *(name for name in THEIRS if not options.quick or "2" in name)]
-    if importlib.util.find_spec("cv2") is None:
-        names.remove(OURS[0])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     huge = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     rates: dict[str, list[float]] = {name: [] for name in names}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcv.data.pipeline import Dataset
+from jaxcv.data.dataset import Dataset
 from jaxcv.metrics import accuracy
 from jaxcv.predict import classes
 from jaxcv.train import Experiment

@@ -4,7 +4,7 @@ import struct
 import time
 
 import numpy as np
-from sets import CocoSet, PointSet, YoloSet, cifar_pickle, forget, labels, noise, picture, pts
+from small_sets import CocoSet, PointSet, YoloSet, cifar_pickle, forget, labels, noise, picture, pts
 
 from jaxcv.data import (
     classification_data,

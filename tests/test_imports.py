@@ -13,10 +13,7 @@ ARROWS = {
     "types": set(),
     "interrupts": set(),
     "disk": set(),
-    "machine": set(),
-    "native": {"machine"},
     "cpu": set(),
-    "download": {"types", "machine"},
     "ops": {"types", "cpu"},
     "losses": {"types", "ops"},
     "metrics": {"types", "ops"},
@@ -24,12 +21,25 @@ ARROWS = {
     "models": {"types", "ops", "initializers"},
     "augment": {"types", "ops"},
     "predict": {"types", "ops"},
-    "data": {"types", "ops", "download", "native"},  # ops for the k-means of anchor boxes, native for resizing
-    "weights": {"types", "machine", "download", "models", "initializers", "train"},  # train for a run's checkpoints
+    "data": {"types", "ops"},  # ops for the k-means of anchor boxes; its own rooms are in DATA_ARROWS
+    "weights": {"types", "data", "models", "initializers", "train"},  # train for a run's checkpoints
     "train": {"types", "cpu", "initializers"},
     "sweep": {"types", "train"},
     # models for the summary that --dry-run prints, weights for --export
     "launch": {"types", "interrupts", "disk", "weights", "train", "sweep", "models"},
+}
+# Inside data/, the same for its rooms and the files that stand beside them.
+DATA_ARROWS = {
+    "io": set(),
+    "digest": set(),
+    "source": {"io"},
+    "outlines": {"io"},
+    "example": {"io", "outlines"},
+    "formats": {"io", "outlines", "example", "sources"},
+    "sources": {"io", "outlines", "example", "source"},
+    "sets": {"io", "outlines", "example", "source", "sources", "formats"},
+    "toy": {"io", "source", "sources"},
+    "dataset": {"digest", "io", "source", "sources"},
 }
 # The launcher is one module and those it is cut into: jaxcv/launch.py and other modules beside it.
 LAUNCHER = "launch"
@@ -84,6 +94,26 @@ def test_arrows(path):
             continue
         assert target == room or target in ARROWS.get(room, set()), f"{path}: {room} may not import {'.'.join(parts)}"
     assert not [name for name in imports(path) if within(name, "experiments")], f"{path}: imports an experiment"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "data").glob("*/**/*.py")) + sorted((PACKAGE / "data").glob("[!_]*.py")), ids=label
+)
+def test_arrows_inside_data(path):
+    room = name_of(path)[2]
+    for name in imports(path):
+        if within(name, "jaxcv.data"):
+            target = name.split(".")[2] if name != "jaxcv.data" else ""
+            assert target == room or target in DATA_ARROWS[room], f"{path}: {room} may not import {name}"
+        elif room != "dataset":
+            assert not within(name, "jaxcv") or within(name, "jaxcv.types"), f"{path}: {room} may not import {name}"
+
+
+def test_few_files_stand_directly_in_data():
+    data = PACKAGE / "data"
+    assert len([path for path in data.iterdir() if path.is_file()]) <= 8
+    rooms = {path.stem for path in data.iterdir() if path.name[:2] != "__"}
+    assert rooms == set(DATA_ARROWS)
 
 
 def test_every_room_has_its_arrows():

@@ -1,406 +1,384 @@
 """What lies on disk, as batches of fixed shape: read where it lies, in its own format.
 
 The functions here, one for each task, open a set by the text of an experiment's `data` hyperparameter and give its two
-splits, `(train, test)`. All are cheap: files are read when something is asked that needs them. The same text gives the
-same objects for as long as the process lives, so scans, decoded images and anchor boxes are shared; files changed
-meanwhile are not noticed. `from_records` does the same with Python objects: others' datasets, sources of grain, lists.
+splits, `(train, test)`; `OPENERS` lists the kinds of sets. All are cheap: files are read when something is asked that
+needs them. The same text gives the same objects for as long as the process lives, so scans, decoded images and anchor
+boxes are shared; files changed meanwhile are not noticed. `from_records` does the same with Python objects: others'
+datasets, sources of grain, lists.
+
+Common arguments: `image_size`, side of the network's input image in pixels; `channels`, 1 for grey, 3 for RGB, None for
+what suits the set; `classes`, names in order, empty for what the set lists; `on_error`, `raise` at the first faulty
+file or `skip` faulty examples, counted and reported. All raise UserError where there is no such kind of set, or an
+option it does not have.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import cache, wraps
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, cast
+from typing import Any, NamedTuple
 
-from jaxcv.data.digits import open_digits
-from jaxcv.data.mnist import open_mnist
-from jaxcv.data.named import SETS, place
-from jaxcv.data.pipeline import Dataset, DatasetBatches, Source
-from jaxcv.data.records import from_records
-from jaxcv.data.scenes import open_scenes
+import numpy as np
+
+from jaxcv.data.dataset import Dataset, DatasetBatches
+from jaxcv.data.example import Scan, Task
+from jaxcv.data.formats.coco import scan_coco
+from jaxcv.data.formats.image_folder import scan_folder
+from jaxcv.data.formats.landmarks import scan_pts, scan_tables
+from jaxcv.data.formats.mask_folders import CAMVID, scan_masks
+from jaxcv.data.formats.numpy_arrays import array_names, load_array
+from jaxcv.data.formats.voc import scan_voc, scan_voc_masks
+from jaxcv.data.formats.yolo import scan_yolo
+from jaxcv.data.sets import cifar
+from jaxcv.data.sets.catalogue import SETS, place
+from jaxcv.data.sets.imagenet import ImageNet
+from jaxcv.data.sets.mnist import DIGITS, FASHION, fit_digits, load_mnist
+from jaxcv.data.sets.pairs import PairedImages, scan_pairs
+from jaxcv.data.sets.people import scan_faces, scan_omniglot
+from jaxcv.data.sets.pets import scan_pets
+from jaxcv.data.sets.photographs import TEST_SQUARES, PhotographWindows
+from jaxcv.data.source import Source
+from jaxcv.data.sources.image_files import ImageFiles
+from jaxcv.data.sources.in_memory import InMemory, Labelled
+from jaxcv.data.sources.records import Records, by_usual_names
+from jaxcv.data.toy.cartoon_faces import DrawnFaces
+from jaxcv.data.toy.digit_scenes import Scenes
+from jaxcv.data.toy.digit_windows import SceneWindows
+from jaxcv.data.toy.digits import enlarged_digits
 from jaxcv.types import UserError
 
 __all__ = [
-    "Dataset",
-    "DatasetBatches",
-    "Source",
-    "classification_data",
-    "detection_data",
-    "embedding_data",
-    "from_records",
-    "landmark_data",
-    "localization_data",
-    "segmentation_data",
-    "verification_data",
-    "window_data",
-]
-
-
-_P = ParamSpec("_P")
-
-
-def _located(
-    open_set: Callable[Concatenate[str, _P], tuple[Dataset, Dataset]],
-) -> Callable[Concatenate[str, _P], tuple[Dataset, Dataset]]:
-    """Have both splits know where they lie: the same relative path is another set in another folder."""
-
-    @wraps(open_set)
-    def located(data: str, *args: _P.args, **options: _P.kwargs) -> tuple[Dataset, Dataset]:
-        train, test = open_set(data, *args, **options)
-        path = place(data) if data in SETS else data.partition(":")[2]
-        where = str(Path(path).expanduser().resolve()) if path else ""
-        return replace(train, path=where), replace(test, path=where)
-
-    return cast(Any, cache(located))  # which keeps the signature
-
-
-@_located
-def detection_data(
-    data: str,
-    *,
-    image_size: int | None = None,
-    classes: tuple[str, ...] = (),
-    on_error: str = "raise",
-    hold_out: bool = True,
-) -> tuple[Dataset, Dataset]:
-    """Open a detection set: `image` uint8 [b s s 3], `boxes`, `classes`, `valid`, `ignored`.
-
-    Args:
-      data: `digits` (embedded: handwritten digits over photographs), `voc:PATH` (PASCAL VOC folder), `coco:PATH` (COCO
-        JSON, a folder or a file; see `jaxcv.data.coco`) or `yolo:PATH` (text files and a YAML file; see
-        `jaxcv.data.yolo_txt`).
-      image_size: side of the network's input image in pixels; None: 128 for digits, 256 for the others.
-      classes: class names in order; empty: what the set lists (voc: PATH/classes.txt, or the 20 VOC classes).
-      on_error: `raise` at the first faulty file, or `skip` faulty examples, counted and reported.
-      hold_out: of a coco or yolo set without a split of its own, whether a fifth is kept for testing; False: both
-        splits hold everything, as for a test of whether a network can learn a few images by heart.
-
-    Returns:
-      The train and the test split.
-
-    Raises:
-      UserError: no such kind of set, or an option it does not have.
-    """
-    kind, path = _parse(data, "detection", ("digits", "voc:PATH", "coco:PATH", "yolo:PATH"), on_error)
-    size = _size(image_size or (128 if kind == "digits" else 256))
-    if kind == "digits":
-        if classes:
-            raise UserError(f"classes={classes}: data=digits has its own ten classes")
-        return open_scenes(image_size=size)
-    if kind == "voc":
-        from jaxcv.data.voc import open_voc
-
-        return open_voc(path, image_size=size, classes=classes, on_error=on_error)
-    if kind == "yolo":
-        from jaxcv.data.yolo_txt import open_yolo
-
-        return open_yolo(path, image_size=size, classes=classes, on_error=on_error, hold_out=hold_out)
-    from jaxcv.data.coco import open_coco
-
-    return open_coco(path, image_size=size, classes=classes, on_error=on_error, hold_out=hold_out)
-
-
-def localization_data(
-    data: str, *, image_size: int | None = None, classes: tuple[str, ...] = (), on_error: str = "raise"
-) -> tuple[Dataset, Dataset]:
-    """Open a set for localization, one object or none an image: fields as of `detection_data`.
-
-    Args:
-      data: `digits` (embedded: one large digit over a photograph, or none in a fifth of the scenes), or what
-        `detection_data` reads from a PATH; where an image has several objects, the largest is the one meant.
-      image_size: side of the network's input image in pixels; None: 96 for digits, 128 for the others.
-      classes: class names in order; empty: what the set lists.
-      on_error: `raise` at the first faulty file, or `skip` faulty examples, counted and reported.
-
-    Returns:
-      The train and the test split.
-
-    Raises:
-      UserError: no such kind of set, or an option it does not have.
-    """
-    if data != "digits":
-        return detection_data(data, image_size=image_size or 128, classes=classes, on_error=on_error)
-    if classes:
-        raise UserError(f"classes={classes}: data=digits has its own ten classes")
-    _parse(data, "localization", ("digits",), on_error)
-    return _single_digits(_size(image_size or 96))
-
-
-@cache
-def _single_digits(image_size: int) -> tuple[Dataset, Dataset]:
-    return open_scenes(image_size=image_size, single=True)
-
-
-@_located
-def segmentation_data(
-    data: str,
-    *,
-    image_size: int = 256,
-    channels: int | None = None,
-    classes: tuple[str, ...] = (),
-    void: int | None = None,
-    on_error: str = "raise",
-) -> tuple[Dataset, Dataset]:
-    """Open a set for semantic segmentation: `image` uint8 [b s s c], `mask` uint8 [b s s], 255 where void.
-
-    Args:
-      data: `masks:PATH` (folders of images and of masks, see `jaxcv.data.masks`), `camvid:PATH` (the same in SegNet's
-        layout, with its eleven classes), `voc:PATH` (PASCAL VOC's palette masks), `coco:PATH` (COCO JSON with outlines)
-        or `yolo:PATH` (text files with polygons); of the last three class 0 is `background`.
-      image_size: side of the network's input image in pixels.
-      channels: 1 for grey, 3 for RGB; None: 3.
-      classes: class names in order; empty: what the set lists.
-      void: the number in `masks` that stands for void, besides 255.
-      on_error: `raise` at the first faulty file, or `skip` faulty examples, counted and reported.
-
-    Returns:
-      The train and the test split.
-
-    Raises:
-      UserError: no such kind of set, or an option it does not have.
-    """
-    known = ("masks:PATH", "camvid:PATH", "pets:PATH", "voc:PATH", "coco:PATH", "yolo:PATH")
-    kind, path = _parse(data, "segmentation", known, on_error, channels)
-    size, channels = _size(image_size), channels or 3
-    if void is not None and (kind != "masks" or not 0 <= void <= 255):
-        raise UserError(f"void={void}: expected a number from 0 to 255, for masks:PATH alone")
-    if kind in ("masks", "camvid"):
-        from jaxcv.data.masks import CAMVID, open_masks
-
-        if kind == "camvid":
-            classes, void = classes or CAMVID, 11
-        options = {"channels": channels, "classes": classes, "void": void, "on_error": on_error}
-        return open_masks(path, image_size=size, **options)
-    if kind == "pets":
-        from jaxcv.data.pets import open_pet_masks
-
-        return open_pet_masks(path, image_size=size, channels=channels, on_error=on_error)
-    if kind == "voc":
-        from jaxcv.data.voc import open_voc_masks
-
-        if classes:
-            raise UserError(f"classes={classes}: the masks of VOC have their own twenty, and the background")
-        return open_voc_masks(path, image_size=size, channels=channels, on_error=on_error)
-    if kind == "yolo":
-        from jaxcv.data.yolo_txt import open_yolo_masks
-
-        return open_yolo_masks(path, image_size=size, channels=channels, classes=classes, on_error=on_error)
-    from jaxcv.data.coco import open_coco_masks
-
-    return open_coco_masks(path, image_size=size, channels=channels, classes=classes, on_error=on_error)
-
-
-@_located
-def landmark_data(
-    data: str, *, image_size: int = 128, channels: int | None = None, on_error: str = "raise"
-) -> tuple[Dataset, Dataset]:
-    """Open a set of key points: `image` uint8 [b s s c], `points` float32 [b p 2] (x, y in pixels), `visible` [b p].
-
-    Args:
-      data: `drawn` (embedded: cartoons of faces, 68 points), `points:PATH` (tables, .csv), `pts:PATH` (.pts files,
-        300-W's; see `jaxcv.data.points` for both), or `coco:PATH` (COCO JSON, see `jaxcv.data.coco_points`).
-      image_size: side of the network's input image in pixels.
-      channels: 1 for grey, 3 for RGB; None: 3.
-      on_error: `raise` at the first faulty file, or `skip` faulty examples, counted and reported.
-
-    Returns:
-      The train and the test split.
-
-    Raises:
-      UserError: no such kind of set.
-    """
-    kind, path = _parse(data, "landmark", ("drawn", "points:PATH", "pts:PATH", "coco:PATH"), on_error, channels)
-    if kind == "drawn":
-        from jaxcv.data.drawn_faces import open_drawn_faces
-
-        return open_drawn_faces(image_size=_size(image_size), channels=channels or 3)
-    if kind == "coco":
-        from jaxcv.data.coco_points import open_coco_points as open_kind
-    elif kind == "points":
-        from jaxcv.data.points import open_points as open_kind
-    else:
-        from jaxcv.data.points import open_pts as open_kind
-    return open_kind(path, image_size=_size(image_size), channels=channels or 3, on_error=on_error)
-
-
-@_located
-def classification_data(
-    data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
-) -> tuple[Dataset, Dataset]:
-    """Open a classification set: `image` uint8 [b s s c], `label` int32 [b].
-
-    Args:
-      data: `digits` (embedded 8x8 digits), `mnist:PATH` (folder with the four IDX files), `cifar10:PATH`,
-        `cifar100:PATH` (as published), `folder:PATH` (one folder a class, see `jaxcv.data.folder`), `faces:PATH`,
-        `omniglot:PATH` (see `jaxcv.data.identities`), `npy:PATH` (see `jaxcv.data.npy`), or `imagenet` (its class names
-        alone, for networks that know them).
-      image_size: side of the network's input image in pixels.
-      channels: 1 for grey, 3 for RGB; None: 1 for digits, mnist, omniglot and npy, 3 for the others.
-      on_error: `raise` at the first faulty file, or `skip` faulty pictures of folders, counted and reported.
-
-    Returns:
-      The train and the test split.
-
-    Raises:
-      UserError: no such kind of set, or an option it does not have.
-    """
-    paths = "mnist fashion_mnist cifar10 cifar100 folder faces omniglot npy pets".split()
-    known = ("digits", *(f"{name}:PATH" for name in paths), "imagenet")
-    kind, path = _parse(data, "classification", known, on_error, channels)
-    size = _size(image_size)
-    if kind == "digits":
-        return open_digits(image_size=size, channels=channels or 1)
-    if kind in ("mnist", "fashion_mnist"):
-        return open_mnist(path, image_size=size, channels=channels or 1, fashion=kind == "fashion_mnist")
-    if kind in ("cifar10", "cifar100"):
-        from jaxcv.data.cifar import open_cifar
-
-        return open_cifar(kind, path, image_size=size, channels=channels or 3, on_error=on_error)
-    if kind == "folder":
-        from jaxcv.data.folder import open_folder
-
-        return open_folder(path, image_size=size, channels=channels or 3, on_error=on_error)
-    if kind == "pets":
-        from jaxcv.data.pets import open_pets
-
-        return open_pets(path, image_size=size, channels=channels or 3, on_error=on_error)
-    if kind == "npy":
-        from jaxcv.data.npy import open_npy
-
-        return open_npy(path, image_size=size, channels=channels or 1)
-    if kind == "imagenet":
-        from jaxcv.data.imagenet import open_imagenet
-
-        return open_imagenet(image_size=size, channels=channels or 3)
-    return _open_identities(kind, path, size, channels, False, on_error)
-
-
-@_located
-def embedding_data(
-    data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
-) -> tuple[Dataset, Dataset]:
-    """Open a set to learn what makes two pictures alike: `image` uint8 [b s s c], `label` int32 [b].
-
-    No class is in both splits.
-
-    Args:
-      data: `faces:PATH` (a folder for each person) or `omniglot:PATH`; see `jaxcv.data.identities`.
-      image_size: side of the network's input image in pixels.
-      channels: 1 for grey, 3 for RGB; None: 3 for faces, 1 for omniglot.
-      on_error: `raise` at the first faulty file, or `skip` faulty pictures, counted and reported.
-
-    Returns:
-      The train and the test split.
-
-    Raises:
-      UserError: no such kind of set.
-    """
-    kind, path = _parse(data, "embedding", ("faces:PATH", "omniglot:PATH"), on_error, channels)
-    return _open_identities(kind, path, _size(image_size), channels, True, on_error)
-
-
-@_located
-def verification_data(
-    data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
-) -> tuple[Dataset, Dataset]:
-    """Open pairs of pictures: `image` and `other` uint8 [b s s c], `same` bool [b]: whether both are of one class.
-
-    Args:
-      data: `faces:PATH` or `omniglot:PATH`, as for `embedding_data`; or `faces:PATH/pairs.txt`, the list of pairs to
-        test on. See `jaxcv.data.pairs`.
-      image_size: side of the network's input image in pixels.
-      channels: 1 for grey, 3 for RGB; None: 3 for faces, 1 for omniglot.
-      on_error: `raise` at the first faulty file, or `skip` faulty pictures, counted and reported.
-
-    Returns:
-      The train and the test split.
-
-    Raises:
-      UserError: no such kind of set.
-    """
-    from jaxcv.data.pairs import open_pairs
-
-    kind, path = _parse(data, "verification", ("faces:PATH", "omniglot:PATH"), on_error, channels)
-    channels = channels or (1 if kind == "omniglot" else 3)
-    return open_pairs(kind, path, image_size=_size(image_size), channels=channels, on_error=on_error)
-
-
-@_located
-def window_data(
-    data: str,
-    *,
-    image_size: int = 25,
-    channels: int = 1,
-    photographs: tuple[str, ...] = (),
-    squares: int = 200_000,
-) -> tuple[Dataset, Dataset]:
-    """Open windows with and without an object: `image` uint8 [b s s c], `label` int32 [b], 1 for the object.
-
-    What a classifier learns from that is to scan pictures; files to predict on are read whole. See
-    `jaxcv.data.window_sets`.
-
-    Args:
-      data: `digits` (embedded: digits over photographs) or `npy:PATH` (pictures of two classes, see `jaxcv.data.npy`).
-      image_size: side of a window in pixels.
-      channels: 1 for grey, 3 for RGB.
-      photographs: of npy, folders and lists of pictures that show no object, of which every fifth is for testing;
-        none: scikit-learn's two, for training alone. See `jaxcv.data.picture_windows`.
-      squares: of npy, how many squares of photographs there are to train on as windows without object; 0 for none.
-
-    Returns:
-      The train and the test split.
-
-    Raises:
-      UserError: no such kind of set.
-    """
-    kind, path = _parse(data, "window", ("digits", "npy:PATH"), "raise", channels)
-    if squares < 0:
-        raise UserError(f"squares={squares}: expected 0 or more")
-    size, places = _size(image_size), tuple(Path(place).expanduser() for place in photographs)
-    if kind == "digits":
-        if photographs:
-            raise UserError(f"photographs={photographs}: data=digits has its own")
-        from jaxcv.data.window_sets import open_scene_windows
-
-        return open_scene_windows(image_size=size, channels=channels)
-    from jaxcv.data.picture_windows import open_picture_windows
-
-    return open_picture_windows(path, image_size=size, channels=channels, photographs=places, squares=squares)
-
-
-def _open_identities(
-    kind: str, path: Path, size: int, channels: int | None, apart: bool, on_error: str
-) -> tuple[Dataset, Dataset]:
-    from jaxcv.data.identities import open_faces, open_omniglot
-
-    if kind == "faces":
-        return open_faces(path, image_size=size, channels=channels or 3, apart=apart, on_error=on_error)
-    return open_omniglot(path, image_size=size, channels=channels or 1, apart=apart, on_error=on_error)
-
-
-def _size(image_size: int) -> int:
-    if image_size < 8:
-        raise UserError(f"image_size={image_size}: expected at least 8 pixels")
-    return image_size
-
-
-def _parse(
-    data: str, task: str, known: tuple[str, ...], on_error: str, channels: int | None = None
-) -> tuple[str, Path]:
-    """Kind and path of a set, options checked; an empty path where the kind has none."""
+    "Dataset", "DatasetBatches", "Source", "classification_data", "detection_data", "embedding_data", "from_records",
+    "landmark_data", "localization_data", "segmentation_data", "verification_data", "window_data",
+]  # fmt: skip
+
+Splits = tuple[Dataset, Dataset]
+
+
+class Request(NamedTuple):
+    """What a set is opened with."""
+
+    path: Path
+    image_size: int
+    channels: int
+    skip: bool
+    classes: tuple[str, ...] = ()
+    hold_out: bool = True
+    void: int | None = None
+    photographs: tuple[Path, ...] = ()
+    squares: int = 0
+
+
+Opener = Callable[[Request], Splits]
+
+
+def _splits(make: Callable[[str], Source], ask: Request, *, mirrors: bool = True, ignored: Any = "crowd") -> Splits:
+    train, test = (Dataset(make(split), ask.image_size, mirrors, ignored) for split in ("train", "test"))
+    return train, test
+
+
+def _files(
+    task: Task, scan: Callable[[Request], Scan], *, mirrors: bool = True, ignored: str = "crowd", **fit: Any
+) -> Opener:
+    """Opens the image files that a scan lists."""
+
+    def make(ask: Request, split: str) -> ImageFiles:
+        return ImageFiles(split, ask.image_size, ask.channels, task, partial(scan, ask), **fit)
+
+    return lambda ask: _splits(partial(make, ask), ask, mirrors=mirrors, ignored=ignored)
+
+
+def _arrays(
+    names: Callable[[Request], tuple[str, ...]], load: Callable[[Request, str], Labelled], *, mirrors: bool, **fit: Any
+) -> Opener:
+    """Opens images that fit in memory."""
+
+    def make(ask: Request, split: str) -> InMemory:
+        return InMemory(split, ask.image_size, ask.channels, partial(names, ask), partial(load, ask, split), **fit)
+
+    return lambda ask: _splits(partial(make, ask), ask, mirrors=mirrors)
+
+
+def _cifar(name: str) -> Opener:
+    def load(ask: Request, split: str) -> Labelled:
+        return cifar.load_cifar(name, ask.path, split)
+
+    fit = {"mirrors": True, "file_size": cifar.SIDE, "in_color": True}
+    arrays = _arrays(lambda ask: cifar.cifar_names(name, ask.path), load, **fit)
+    return lambda ask: (_FOLDER if any((ask.path / split).is_dir() for split in ("train", "test")) else arrays)(ask)
+
+
+def _mnist(names: tuple[str, ...], *, mirrors: bool) -> Opener:
+    def load(ask: Request, split: str) -> Labelled:
+        return load_mnist(ask.path, split)
+
+    return _arrays(lambda ask: names, load, mirrors=mirrors, fit=fit_digits, file_size=28)
+
+
+def _imagenet(ask: Request) -> Splits:
+    data = Dataset(ImageNet(ask.image_size, ask.channels), ask.image_size)
+    return data, data
+
+
+def _people(apart: bool) -> dict[str, Opener]:
+    drawings = {"mirrors": False, "test_fraction": 1.0, "inverted": True}
+    return {
+        "faces:PATH": _files("label", lambda ask: scan_faces(ask.path, apart, ask.skip), test_fraction=1.0),
+        "omniglot:PATH": _files("label", lambda ask: scan_omniglot(ask.path, apart, ask.skip), **drawings),
+    }
+
+
+def _pairs(kind: str) -> Opener:
+    def make(ask: Request, split: str) -> PairedImages:
+        scan, fit = partial(scan_pairs, kind, ask.path, ask.skip), {"test_fraction": 1.0, "inverted": kind != "faces"}
+        images = ImageFiles(split, ask.image_size, ask.channels, "label", lambda: scan().pictures, **fit)
+        return PairedImages(split, images, lambda: scan().pairs[split])
+
+    return lambda ask: _splits(partial(make, ask), ask, mirrors=kind == "faces")
+
+
+def _photographs(ask: Request) -> Splits:
+    arrays: dict[str, Dataset] = dict(zip(("train", "test"), _ARRAY(ask), strict=True))
+    squares = {"train": ask.squares, "test": TEST_SQUARES if ask.photographs else 0}
+    how = (ask.path, ask.image_size, ask.channels, ask.photographs)
+    return _splits(lambda split: PhotographWindows(arrays[split].source, *how, squares[split], split), ask)
+
+
+def _toy(make: Callable[[Request, str], Source], *, mirrors: bool = False) -> Opener:
+    """Opens an embedded set."""
+
+    def open_toy(ask: Request) -> Splits:
+        if ask.classes:
+            raise UserError(f"classes={ask.classes}: data=digits has its own ten classes")
+        if ask.photographs:
+            raise UserError(f"photographs={tuple(map(str, ask.photographs))}: data=digits has its own")
+        return _splits(partial(make, ask), ask, mirrors=mirrors)
+
+    return open_toy
+
+
+_FOLDER = _files("label", lambda ask: scan_folder(ask.path, ask.skip))
+_ARRAY = _arrays(lambda ask: array_names(ask.path), lambda ask, split: load_array(ask.path, split), mirrors=True)
+_BOXES: dict[str, Opener] = {
+    "voc:PATH": _files("boxes", lambda ask: scan_voc(ask.path, ask.classes, ask.skip), ignored="difficult"),
+    "coco:PATH": _files("boxes", lambda ask: scan_coco(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
+    "yolo:PATH": _files("boxes", lambda ask: scan_yolo(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
+}
+OPENERS: dict[str, dict[str, Opener]] = {
+    "detection": {"digits": _toy(lambda ask, split: Scenes(split, ask.image_size)), **_BOXES},
+    "localization": {"digits": _toy(lambda ask, split: Scenes(split, ask.image_size, single=True)), **_BOXES},
+    "segmentation": {
+        "masks:PATH": _files("mask", lambda ask: scan_masks(ask.path, ask.classes, ask.void, ask.skip)),
+        "camvid:PATH": _files("mask", lambda ask: scan_masks(ask.path, ask.classes or CAMVID, 11, ask.skip)),
+        "pets:PATH": _files("mask", lambda ask: scan_pets(ask.path, True, ask.skip)),
+        "voc:PATH": _files("mask", lambda ask: scan_voc_masks(ask.path, ask.skip)),
+        "coco:PATH": _files("mask", lambda ask: scan_coco(ask.path, "mask", ask.classes, ask.skip)),
+        "yolo:PATH": _files("mask", lambda ask: scan_yolo(ask.path, "mask", ask.classes, ask.skip)),
+    },
+    "landmark": {
+        "drawn": _toy(lambda ask, split: DrawnFaces(split, ask.image_size, ask.channels), mirrors=True),
+        "points:PATH": _files("points", lambda ask: scan_tables(ask.path, ask.skip)),
+        "pts:PATH": _files("points", lambda ask: scan_pts(ask.path, ask.skip)),
+        "coco:PATH": _files("points", lambda ask: scan_coco(ask.path, "points", (), ask.skip)),
+    },
+    "classification": {
+        "digits": _arrays(lambda ask: DIGITS, lambda ask, split: enlarged_digits(split, ask.image_size), mirrors=False),
+        "mnist:PATH": _mnist(DIGITS, mirrors=False),
+        "fashion_mnist:PATH": _mnist(FASHION, mirrors=True),
+        "cifar10:PATH": _cifar("cifar10"),
+        "cifar100:PATH": _cifar("cifar100"),
+        "folder:PATH": _FOLDER,
+        **_people(apart=False),
+        "npy:PATH": _ARRAY,
+        "pets:PATH": _files("label", lambda ask: scan_pets(ask.path, False, ask.skip)),
+        "imagenet": _imagenet,
+    },
+    "embedding": _people(apart=True),
+    "verification": {"faces:PATH": _pairs("faces"), "omniglot:PATH": _pairs("omniglot")},
+    "window": {
+        "digits": _toy(lambda ask, split: SceneWindows(split, ask.image_size, ask.channels)),
+        "npy:PATH": _photographs,
+    },
+}
+"""How each kind of set is opened, by task. A set of pictures may be grey by itself: see `_GREY`."""
+_GREY = {("classification", kind) for kind in ("digits", "mnist", "fashion_mnist", "npy")}
+_GREY |= {(task, "omniglot") for task in ("classification", "embedding", "verification")}
+
+
+def _open(
+    task: str, data: str, image_size: int, channels: int | None = None, on_error: str = "raise", **how: Any
+) -> Splits:
+    """Both splits of a set, options checked."""
     if on_error not in ("raise", "skip"):
         raise UserError(f"on_error={on_error!r}: expected 'raise' or 'skip'")
     if channels not in (None, 1, 3):
         raise UserError(f"channels={channels}: expected 1 or 3")
-    kind, colon, path = data.partition(":")
-    if (f"{kind}:PATH" if colon and path else data) in known:
-        return kind, Path(path).expanduser()
+    known = OPENERS[task]
+    kind, colon, text = data.partition(":")
     named = [name for name, found in SETS.items() if f"{found.kind}:PATH" in known]
+    key, path = f"{kind}:PATH" if colon and text else data, Path(text).expanduser()
     if data in named:
-        return SETS[data].kind, place(data)
-    known = (*known, *named)
-    kinds = {name.partition(":")[0]: name for name in reversed(known)}
-    near = get_close_matches(kind.lower(), kinds, n=1)
-    hint = f"did you mean {kinds[near[0]]}? " if near else ""
-    raise UserError(f"data={data}: {hint}{task} sets: {', '.join(known)}")
+        kind, path = SETS[data].kind, place(data)
+        key = f"{kind}:PATH"
+    if key not in known:
+        every = [*known, *named]
+        kinds = {name.partition(":")[0]: name for name in reversed(every)}
+        near = get_close_matches(kind.lower(), kinds, n=1)
+        hint = f"did you mean {kinds[near[0]]}? " if near else ""
+        raise UserError(f"data={data}: {hint}{task} sets: {', '.join(every)}")
+    if image_size < 8:
+        raise UserError(f"image_size={image_size}: expected at least 8 pixels")
+    if how.get("void") is not None and (kind != "masks" or not 0 <= how["void"] <= 255):
+        raise UserError(f"void={how['void']}: expected a number from 0 to 255, for masks:PATH alone")
+    if how.get("classes") and (task, kind) == ("segmentation", "voc"):
+        raise UserError(f"classes={how['classes']}: the masks of VOC have their own twenty, and the background")
+    channels = channels or (1 if (task, kind) in _GREY else 3)
+    train, test = known[key](Request(path, image_size, channels, on_error == "skip", **how))
+    where = str(path.resolve()) if key.endswith(":PATH") else ""
+    return replace(train, path=where), replace(test, path=where)
+
+
+@cache
+def detection_data(
+    data: str, *, image_size: int | None = None, classes: tuple[str, ...] = (), on_error: str = "raise",
+    hold_out: bool = True,
+) -> Splits:  # fmt: skip
+    """Open a detection set: `image` uint8 [b s s 3], `boxes`, `classes`, `valid`, `ignored`.
+
+    `data`: `digits` (embedded: handwritten digits over photographs), `voc:PATH`, `coco:PATH` or `yolo:PATH`; see
+    `jaxcv.data.formats`. `image_size`: None for 128 of digits, 256 of the others. `hold_out`: of a coco or yolo set
+    without a split of its own, whether a fifth is kept for testing; False: both splits hold everything, as for a test
+    of whether a network can learn a few images by heart.
+    """
+    size = image_size or (128 if data == "digits" else 256)
+    return _open("detection", data, size, None, on_error, classes=classes, hold_out=hold_out)
+
+
+@cache
+def localization_data(
+    data: str, *, image_size: int | None = None, classes: tuple[str, ...] = (), on_error: str = "raise"
+) -> Splits:
+    """Open a set for localization, one object or none an image: fields as of `detection_data`.
+
+    `data`: `digits` (embedded: one large digit over a photograph, or none in a fifth of the scenes), or what
+    `detection_data` reads from a PATH; where an image has several objects, the largest is the one meant. `image_size`:
+    None for 96 of digits, 128 of the others.
+    """
+    size = image_size or (96 if data == "digits" else 128)
+    return _open("localization", data, size, None, on_error, classes=classes)
+
+
+@cache
+def segmentation_data(
+    data: str, *, image_size: int = 256, channels: int | None = None, classes: tuple[str, ...] = (),
+    void: int | None = None, on_error: str = "raise",
+) -> Splits:  # fmt: skip
+    """Open a set for semantic segmentation: `image` uint8 [b s s c], `mask` uint8 [b s s], 255 where void.
+
+    `data`: `masks:PATH` (folders of images and of masks), `camvid:PATH` (the same in SegNet's layout, with its eleven
+    classes), `pets:PATH`, `voc:PATH` (palette masks), `coco:PATH` (outlines) or `yolo:PATH` (polygons); of the last
+    three class 0 is `background`. `void`: the number in `masks` that stands for void, besides 255.
+    """
+    return _open("segmentation", data, image_size, channels, on_error, classes=classes, void=void)
+
+
+@cache
+def landmark_data(data: str, *, image_size: int = 128, channels: int | None = None, on_error: str = "raise") -> Splits:
+    """Open a set of key points: `image` uint8 [b s s c], `points` float32 [b p 2] (x, y in pixels), `visible` [b p].
+
+    `data`: `drawn` (embedded: cartoons of faces, 68 points), `points:PATH` (tables, .csv), `pts:PATH` (.pts files,
+    300-W's) or `coco:PATH`; see `jaxcv.data.formats`.
+    """
+    return _open("landmark", data, image_size, channels, on_error)
+
+
+@cache
+def classification_data(
+    data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
+) -> Splits:
+    """Open a classification set: `image` uint8 [b s s c], `label` int32 [b].
+
+    `data`: `digits` (embedded 8x8 digits), `mnist:PATH` (folder with the four IDX files), `fashion_mnist:PATH`,
+    `cifar10:PATH`, `cifar100:PATH` (as published), `folder:PATH` (one folder a class), `faces:PATH`, `omniglot:PATH`,
+    `npy:PATH`, `pets:PATH`, or `imagenet` (its class names alone, for networks that know them); see
+    `jaxcv.data.formats` and `jaxcv.data.sets`.
+    """
+    return _open("classification", data, image_size, channels, on_error)
+
+
+@cache
+def embedding_data(data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise") -> Splits:
+    """Open a set to learn what makes two pictures alike: `image` uint8 [b s s c], `label` int32 [b].
+
+    `data`: `faces:PATH` (a folder for each person) or `omniglot:PATH`; see `jaxcv.data.sets.people`. No class is in
+    both splits.
+    """
+    return _open("embedding", data, image_size, channels, on_error)
+
+
+@cache
+def verification_data(
+    data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
+) -> Splits:
+    """Open pairs of pictures: `image` and `other` uint8 [b s s c], `same` bool [b]: whether both are of one class.
+
+    `data`: `faces:PATH` or `omniglot:PATH`, as for `embedding_data`; or `faces:PATH/pairs.txt`, the list of pairs to
+    test on. See `jaxcv.data.sets.pairs`.
+    """
+    return _open("verification", data, image_size, channels, on_error)
+
+
+@cache
+def window_data(
+    data: str, *, image_size: int = 25, channels: int = 1, photographs: tuple[str, ...] = (), squares: int = 200_000
+) -> Splits:
+    """Open windows with and without an object: `image` uint8 [b s s c], `label` int32 [b], 1 for the object.
+
+    What a classifier learns from that is to scan pictures; files to predict on are read whole. `data`: `digits`
+    (embedded: digits over photographs) or `npy:PATH` (pictures of two classes). `photographs`: of npy, folders and
+    lists of pictures that show no object, of which every fifth is for testing; none: scikit-learn's two, for training
+    alone. `squares`: of npy, how many squares of photographs there are to train on as windows without object.
+    """
+    if squares < 0:
+        raise UserError(f"squares={squares}: expected 0 or more")
+    given = tuple(Path(folder).expanduser() for folder in photographs)
+    return _open("window", data, image_size, channels, photographs=given, squares=squares)
+
+
+def from_records(
+    train: Any,
+    test: Any = None,
+    *,
+    image_size: int,
+    channels: int = 3,
+    class_names: tuple[str, ...] = (),
+    convert: Callable[[Any], Mapping[str, Any]] | None = None,
+    max_boxes: int = 100,
+    mirrors: bool = True,
+) -> Splits:
+    """Two indexable objects as the train and the test split. Nothing is read before it is needed.
+
+    Args:
+      train: the training examples: has a length and is indexed by numbers. See `jaxcv.data.sources.records`.
+      test: the others; None: every fifth record of `train` is for testing.
+      image_size: side of the square that images are fitted to, in pixels: with boxes or a mask squashed, with points
+        in the middle of black borders, with a label alone the middle of the image.
+      channels: 3 for RGB, 1 for grey.
+      class_names: name of each class index; empty: those of `train.features`, as Hugging Face has them, else numbers.
+      convert: makes a mapping of a record; see `Records.read_record`.
+      max_boxes: how many boxes of one image there is room for.
+      mirrors: whether the mirror image of an example is still a valid example of its class.
+
+    Raises:
+      UserError: an object that cannot be indexed.
+    """
+    for records in (train, test):
+        if records is not None and not (hasattr(records, "__len__") and hasattr(records, "__getitem__")):
+            raise UserError(f"{type(records).__name__}: expected an object with a length and records by number")
+    parts = {"train": (train, None), "test": (test, None)}
+    if test is None:
+        parts = {"train": (train, lambda n: np.arange(n) % 5 != 4), "test": (train, lambda n: np.arange(n) % 5 == 4)}
+    how = (image_size, channels, class_names, convert or by_usual_names, max_boxes)
+    opened = (Dataset(Records(split, *part, *how), image_size, mirrors) for split, part in parts.items())
+    return next(opened), next(opened)

@@ -6,8 +6,9 @@ file's name and size count, not the folders above it.
 
 import hashlib
 import os
+import pickle
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ def _sample(source: Any) -> Any:
 def _add(sha: Any, x: Any) -> None:
     if hasattr(x, "found"):  # a source that stands on another
         x = x.found()
+    if isinstance(x, partial):  # makes a mask, of a file or of outlines, which are many numbers
+        args = (arg if isinstance(arg, Path) else hashlib.sha256(pickle.dumps(arg)).digest() for arg in x.args)
+        x = (getattr(x.func, "__self__", None), x.func.__qualname__, *args, x.keywords)
     if isinstance(x, Path):
         try:
             x = f"{x.name} {os.stat(x).st_size}"

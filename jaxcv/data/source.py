@@ -1,14 +1,14 @@
-"""What a reader of files offers to the pipeline."""
+"""What gives examples by number: the protocol between whoever reads data and `jaxcv.data.dataset`."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxcv.data.images import Progress
+from jaxcv.data.io.images import Progress
 from jaxcv.types import Batch
 
 
@@ -32,10 +32,6 @@ class Source(Protocol):
         """The examples at `indices`, stacked. Called from several threads. Raises DataError."""
         ...
 
-    def box_sizes(self) -> Float[np.ndarray, "n 2"]:
-        """Width and height of the boxes to make anchor boxes from, in pixels of the network's input image."""
-        ...
-
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """What `Batches.check` promises, for this split."""
         ...
@@ -46,16 +42,40 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class BoxedSource(Source, Protocol):
+    """A source whose examples have boxes."""
+
+    def box_sizes(self) -> Float[np.ndarray, "n 2"]:
+        """Width and height of the boxes to make anchor boxes from, in pixels of the network's input image."""
+        ...
+
+
+@runtime_checkable
 class WindowedSource(Source, Protocol):
     """A source that can show a random part of each picture, cut out of its file."""
 
-    def read_windows(
-        self,
-        indices: Int[np.ndarray, "b"],
-        uniform: Float[np.ndarray, "b 4"],
-        *,
-        min_area: float,
-        max_ratio: float,
-    ) -> Batch:
-        """The examples at `indices`, of each a window that its row of `uniform` chooses; see `windows.place_window`."""
+    def has_windows(self) -> bool:
+        """Whether the examples of this set may be shown so."""
         ...
+
+    def read_windows(
+        self, indices: Int[np.ndarray, "b"], uniform: Float[np.ndarray, "b 4"], *, min_area: float, max_ratio: float
+    ) -> Batch:
+        """The examples at `indices`, of each a window that its row of `uniform` chooses; see `io.crops.window`."""
+        ...
+
+
+def make_spec(image_size: int, channels: int, **fields: tuple[tuple[int, ...], Any]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The spec of `image` uint8 [s s c] and other fields, given as shape and dtype."""
+    image = {"image": ((image_size, image_size, channels), np.uint8)}
+    return {name: jax.ShapeDtypeStruct(*field) for name, field in (image | fields).items()}
+
+
+def box_fields(count: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """The fields of so many boxes, for `make_spec`."""
+    flags = {"valid": ((count,), np.bool_), "ignored": ((count,), np.bool_)}
+    return {"boxes": ((count, 4), np.float32), "classes": ((count,), np.int32), **flags}
+
+
+LABEL = {"label": ((), np.int32)}
+"""The field of a class, for `make_spec`."""

@@ -9,8 +9,8 @@ but for googlenet and inception_v3, which expect a mean and a standard deviation
 from difflib import get_close_matches
 from pathlib import Path
 
-from jaxcv.download import Progress, download
-from jaxcv.machine import cache_folder
+from jaxcv.data.io.download import Progress, download
+from jaxcv.data.io.paths import cache_folder
 from jaxcv.types import UserError
 
 SERVER = "https://download.pytorch.org/models/"

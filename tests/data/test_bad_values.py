@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sets import noise, picture
+from small_sets import noise, picture
 from spoilt import SETS, Target
 
 ROOT = str(Path(__file__).parents[2])
@@ -38,10 +38,10 @@ VOC = [
         (*v, "<xmin> is .*, expected a number; correct it")
         for v in value(XMIN, "nan", "inf", "", "True", "0x1", "1,5", "1_0", "\u0661", "\uff11", "1e400", "1+2j")
     ),
-    (*value(XMIN, "1" + "0" * 30)[0], r"xmin=1e\+30 .*corners are swapped"),
-    (*value(XMIN, "-1e9")[0], r"xmin=-1e\+09 .*reaches far out of the 64x64 image"),
-    ("<xmax>60</xmax>", "<xmax>1e9</xmax>", r"xmax=1e\+09 .*reaches far out"),
-    ("<ymax>60</ymax>", "<ymax>0</ymax>", "the corners are swapped"),
+    (*value(XMIN, "1" + "0" * 30)[0], r"xmin=1e\+30 .*far out"),
+    (*value(XMIN, "-1e9")[0], r"xmin=-1e\+09 .*far out of the 64x64 image"),
+    ("<xmax>60</xmax>", "<xmax>1e9</xmax>", r"xmax=1e\+09 .*far out"),
+    ("<ymax>60</ymax>", "<ymax>0</ymax>", "negative width or height"),
     ("<xmin>1</xmin>", "", "<bndbox> has no <xmin>; add it"),
     ("<xmin>1</xmin>", "<xmin>1</xmin><xmin>30</xmin>", "<bndbox> has a second <xmin>; keep one"),
     ("<bndbox>", "<bndbox/><bndbox>", "<object> has a second <bndbox>; keep one"),
@@ -64,7 +64,7 @@ CATEGORY, CROWD = '"category_id": @3@, "bbox": [0', '"bbox": [0, 0, 40, 20]@@'
 COCO = [
     *((*v, r"annotations\[0\]: bbox .*not a finite number") for v in value(BBOX, *NOT_FINITE)),
     *((*v, r"annotations\[0\]: bbox is .*, expected a list of 4 numbers") for v in value(BBOX, *NO_NUMBER)),
-    *((*v, r"annotations\[0\]: bbox .*reaches far out of the 40x20 image") for v in value(BBOX, "1" + "0" * 30,
+    *((*v, r"annotations\[0\]: bbox .*far out of the 40x20 image") for v in value(BBOX, "1" + "0" * 30,
         "-900")),
     *((*v, r"annotations\[0\]: bbox .*negative width") for v in value('"bbox": [0, 0, @40@, 20]', "-40", "-1e-9")),
     *((*v, r"annotations\[0\]: category_id is .*, expected") for v in value(CATEGORY, *NO_NUMBER, "1.5", "-3", "NaN")),
@@ -107,7 +107,7 @@ COCO_MASKS = [
         "[[]]", "[5]", "[[true, 0, 1, 1, 2, 2]]", '[["0", 0, 1, 1, 2, 2]]')),
     *((*v, r"annotations\[0\]: a polygon of .* numbers, expected x and y") for v in value(OUTLINE, "[[1, 2, 3, 4]]",
         "[[1, 2, 3, 4, 5, 6, 7]]")),
-    *((*v, r"annotations\[0\]: the polygon's [xy]\d is .* in an image of 40x20") for v in value(OUTLINE, *(
+    *((*v, r"annotations\[0\]: the polygon's [xy]\d is .* (far out|not a finite)") for v in value(OUTLINE, *(
         f"[[1, 2, 3, 4, 5, {n}]]" for n in (*NOT_FINITE, "-900", "1" + "0" * 30)))),
     *((*v, r"annotations\[1\]: run lengths that are damaged") for v in value(COUNTS, "null", "5", "{}",
         "[100, NaN, 700]",
@@ -134,13 +134,13 @@ YOLO = [
     *((*v, r"a0\.txt:1: \d+ numbers, expected class x y width height") for v in value(LINE, "0.5", "0 0 0.5",
         "0 " * 999)),
     ("0.5 0.5 1 1", "0.5 0.5 -1 1", r"a0\.txt:1: box .*negative width or height; correct it"),
-    ("0.5 0.5 1 1", "-.9 0.5 .1 .1", r"a0\.txt:1: box .*lies outside the 40x20 image"),
+    ("0.5 0.5 1 1", "-.9 0.5 .1 .1", r"a0\.txt:1: box .*outside the 40x20 image"),
     ("0", "0 .5 .5 1 1\n".encode("utf-16"), r"a0\.txt:1: byte 0xff is no UTF-8; save"),
 ]  # fmt: skip
 NAMES, TRAIN = "names: @[cell, plate]@\n", "train: @images/train@"
 YAML = [
     *((*v, r"data\.yaml:\d: broken YAML: ") for v in value(NAMES, "!!python/object/apply:os.system [id]", "[cell",
-        "&a [cell, *a]", "{0: cell, 0: plate}", "!!binary x", "{<<: {0: a}}", "\t- a")),
+        "&a [cell, *a]", "{0: cell, 0: plate}", "!!binary x", "\t- a")),
     *((*v, r"data\.yaml: YAML that cannot be read: ") for v in value(NAMES, "[" * 3_000, "[2020-99-99]", "[\x01]")),
     *((*v, r"data\.yaml: names: .*, expected a number and a class name; correct it") for v in value(NAMES,
         "{-1: a}", "{true: a}", "{'0': a}", "[cell, null]", "[yes, no]", "[2020-01-01]", "[[a]]", "{0.5: a}")),
@@ -182,7 +182,7 @@ PTS = [
         "3.0", "9" * 5000)),
     *((*v, r"0\.pts: no points in braces") for v in value("@}@\n", "", "} more")),
     ("n_points", b"version: 1\nn_points: 0\n{\n}\n", r"0\.pts: 0 points, expected 1 to 10,000"),
-    ("n_points", b"version: 1\nn_points: 3\n{\n-1 -1\n-2 -2\n-3 -3\n}\n", "no point lies inside its image; take"),
+    ("n_points", b"version: 1\nn_points: 3\n{\n-1 -1\n-2 -2\n-3 -3\n}\n", "no point lies inside its image"),
 ]  # fmt: skip
 COLORS = [
     *((*v, r"label_colors\.txt:1: .*, expected red, green, blue and a name; correct it") for v in value("@0 0 0 sky@\n",
@@ -427,7 +427,7 @@ FOLDERS = {
     "image list text": ("yolo", listed(b"labels/train/a0.txt\n"), "not an image file"),
     "image list empty": ("yolo", listed(b""), "no images are there"),
     "mask of colours": ("masks", mask(np.full((20, 40, 3), 9, np.uint8)), "colour #090909 at x=0 y=0 is no label"),
-    "mask turned": ("masks", mask(np.zeros((40, 20), np.uint8)), "a mask of 20x40 for 0.png of 40x20"),
+    "mask turned": ("masks", mask(np.zeros((40, 20), np.uint8)), "the annotation says 20x40, 0.png is 40x20"),
     "mask of 16 bits": ("masks", both(mask(np.full((20, 40), 300, np.uint16)), classes(b"a\nb\nc\n")), "label 300"),
     "mask of fractions": ("masks", mask(np.full((20, 40), np.nan, np.float32), "0.tif"), "a mask of fractions"),
     "mask names twice": ("masks", classes(b"sky\nsky\n"), r"classes\.txt:2: class 'sky' is listed twice"),
@@ -442,7 +442,7 @@ FOLDERS = {
             (b"classes: {true: a}", "class True: 'a', expected a number"),
             (b"classes: {0: null}", "class 0: None, expected a number from 0 to 255 and a name"),
             (b"classes: {0: a, 1: a}", "class 'a' is listed twice; rename one"),
-            (b"classes: {0: a, 0: b}", r"set\.yaml:1: broken YAML: key 0 stands there twice"),
+            (b"classes: {0: a, 0: b}", r"set\.yaml:1: broken YAML: a key stands there twice"),
             (b"classes: &a {0: *a}", r"set\.yaml:1: broken YAML: aliases are refused"),
         ))
     },
@@ -535,5 +535,5 @@ def test_on_the_command_line(tmp_path):
     for target, (code, out, err) in zip(targets, outcomes, strict=True):
         assert code == 2 and "Traceback" not in out + err, (target.data, err)
         assert err.startswith(f"error: {target.root}") and err.count("\n") == 1 and REMEDY.search(err), err
-    assert last[0] == 0 and "1 faulty images skipped, the first: " in last[1]
+    assert last[0] == 0 and "1 faulty examples skipped, the first: " in last[1]
     assert r"\udcff\n.jpg: not an image" in last[1] and last[1].encode("utf-8")

@@ -10,7 +10,7 @@ import problems
 import pytest
 
 from jaxcv import models
-from jaxcv.data.pipeline import Dataset
+from jaxcv.data.dataset import Dataset
 from jaxcv.models.layers import BatchNorm, ConvNormAct, Dropout, global_avg_pool
 from jaxcv.train import Experiment, by_part, fit, parts, program
 from jaxcv.types import UserError

@@ -1,0 +1,293 @@
+"""Any source of examples as batches of fixed shape, in an order that can be left and found again.
+
+A `Source` knows one split of one data set and reads examples by index. A `Dataset` wraps a source and gives batches:
+`batches(b, seed=0)` is endless and shuffled, for training; `batches(b)` is one pass in order, for evaluation, its last
+batch padded with zeros. Every batch carries `example_valid` [b], False on padding.
+
+Example `i` of epoch `e` is a function of `(seed, e, i)` alone: not of the number of reading threads, nor
+of hosts (each host reads its own rows of the same batch). Training batches run across the end of an epoch, so every
+one is full. Nothing is read, and `seed` is not looked at, before the first batch is asked for: inside a jit trace it
+may be a tracer.
+"""
+
+import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxcv.data.digest import digest
+from jaxcv.data.io.images import Progress
+from jaxcv.data.source import BoxedSource, Source, WindowedSource
+from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
+from jaxcv.ops import kmeans_anchor_boxes
+from jaxcv.types import Batch, Scalar, UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One split of a data set, as an experiment sees it."""
+
+    source: Source
+    image_size: int
+    """Side of the network's input image, in pixels."""
+    mirrors: bool = True
+    """Whether the mirror image of an example is still a valid example of its class: not so for digits."""
+    ignored: Literal["crowd", "difficult"] = "crowd"
+    """What `ignored` boxes are, for `metrics.coco_average_precision`: COCO's crowd, or VOC's difficult."""
+    path: str = ""
+    """Where the set lies, without links and relative parts; empty where it is embedded, or nobody says."""
+    _anchor_boxes: dict[int, np.ndarray] = field(default_factory=dict, repr=False, init=False)
+    _featured: dict[Any, "Dataset"] = field(default_factory=dict, repr=False, init=False)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class index."""
+        return self.source.class_names()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.source.class_names())
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        seed: Scalar | None = None,
+        min_area: Scalar | None = None,
+        max_ratio: Scalar = 4 / 3,
+        num_threads: int = 2,
+    ) -> "DatasetBatches":
+        """Batches of `batch_size` examples.
+
+        Args:
+          batch_size: examples of one batch over all hosts.
+          seed: makes the order of a training run: endless and shuffled. None: one pass in order, for evaluation.
+          min_area: of class folders, for training: show a random window of each picture, another one in each epoch, cut
+            out of the file at full resolution. It has between this fraction of the picture's area and all of it; in
+            (0, 1], 0.08 in most papers. None: the whole picture, fitted once and kept in memory.
+          max_ratio: the window's width by height is between 1 / max_ratio and this; at least 1.
+          num_threads: threads that read ahead; 0 reads when asked. Batches are the same for any number.
+
+        Raises:
+          UserError: batch_size below 1; windows of a set that has none, or without a seed.
+        """
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size}: expected at least 1")
+        if min_area is not None and not (isinstance(self.source, WindowedSource) and self.source.has_windows()):
+            raise UserError(f"min_area={min_area}: windows are cut out of class folders only; use augment.warp")
+        if min_area is not None and seed is None:
+            raise UserError(f"min_area={min_area}: windows are for training, and need a seed")
+        return DatasetBatches(self.source, batch_size, seed, num_threads, min_area, max_ratio, self.path)
+
+    def anchor_boxes(self, *, k: int) -> Float[np.ndarray, "k 2"]:
+        """Width and height of the `k` boxes that stand best for this split's boxes, in pixels.
+
+        Computed once per `k`, on concrete numbers also when called inside a jit trace.
+        """
+        if k not in self._anchor_boxes:
+            sizes = self.source.box_sizes() if isinstance(self.source, BoxedSource) else np.zeros((0, 2), np.float32)
+            with ThreadPoolExecutor(1) as pool:  # another thread is inside no trace, so this is one compiled program
+                found = pool.submit(lambda: np.asarray(kmeans_anchor_boxes(sizes, k=k), np.float32))
+                self._anchor_boxes[k] = found.result()
+        return self._anchor_boxes[k]
+
+    def with_features(self, extract: Extractor) -> "Dataset":
+        """This split with a field `features`, what `extract` makes of each image: computed once and kept in memory.
+
+        The same extractor gives the same object, so the trials of a sweep share the work.
+
+        Args:
+          extract: a frozen network, see `jaxcv.weights.extractor`; feed the trained part with `inputs=("features",)`.
+        """
+        if extract not in self._featured:
+            self._featured[extract] = replace(self, source=CachedFeatures(self.source, extract))
+        return self._featured[extract]
+
+    def describe(self) -> list[str]:
+        """What the split holds, one line a finding; reads annotations, no images."""
+        return self.source.check(thorough=False)
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetBatches:
+    """The `Batches` protocol over a source; made by `Dataset.batches`."""
+
+    source: Source
+    batch_size: int
+    seed: Scalar | None
+    num_threads: int
+    min_area: Scalar | None = None
+    max_ratio: Scalar = 4 / 3
+    path: str = ""
+
+    def digest(self) -> str:
+        """Of what the scan found; see `jaxcv.types.Batches.digest`."""
+        return digest(self.source)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class index."""
+        return self.source.class_names()
+
+    @property
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shape and dtype of every field of a batch, over all hosts."""
+        fields = {**self.source.spec(), "example_valid": jax.ShapeDtypeStruct((), np.bool_)}
+        return {k: jax.ShapeDtypeStruct((self.batch_size, *v.shape), v.dtype) for k, v in fields.items()}
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.source) / self.batch_size)
+
+    def __iter__(self) -> "PositionedIterator":
+        return PositionedIterator(self)
+
+    def batch(self, index: int) -> Batch:
+        """Batch number `index` alone, equal to what iteration gives."""
+        return self._map_dataset[index]
+
+    def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
+        """Look for faults before the first step; see `jaxcv.types.Batches.check`."""
+        return self.source.check(thorough=thorough, progress=progress)
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """What must be computed once before the first batch; see `jaxcv.types.Batches.prepare`."""
+        if isinstance(self.source, CachedFeatures):
+            self.source.features(progress)
+
+    def fields_of(self, image: np.ndarray) -> Batch:
+        """A batch of one that a model can be fed, from an image of `read_image`."""
+        fields = {"image": image[None]}
+        if isinstance(self.source, CachedFeatures):
+            fields["features"] = np.asarray(self.source.extract(fields["image"]))
+        return fields
+
+    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+        """One file as the model is fed it, and the factors (x, y) from its pixels to the file's."""
+        return self.source.read_image(path)
+
+    @cached_property
+    def _map_dataset(self) -> Any:
+        """The batches as a grain MapDataset, endless when there is a seed."""
+        import grain  # 0.7 s: not before a batch is wanted
+
+        hosts, host = jax.process_count(), jax.process_index()
+        if self.batch_size % hosts:
+            raise UserError(f"batch_size={self.batch_size} cannot be divided among {hosts} processes")
+        rows = slice(self.batch_size // hosts * host, self.batch_size // hosts * (host + 1))
+        size, seed = len(self.source), None if self.seed is None else int(self.seed)
+        windows = {} if self.min_area is None else _window_options(float(self.min_area), float(self.max_ratio))
+
+        def fetch(number: int) -> Batch:
+            positions = np.arange(number * self.batch_size, (number + 1) * self.batch_size)[rows]
+            if seed is None:
+                return _pad(self.source.read(positions[positions < size]), len(positions))
+            epochs, positions = np.divmod(positions, size)
+            indices, uniform = np.empty_like(positions), np.empty((len(positions), 4))
+            for epoch in range(epochs[0], epochs[-1] + 1):
+                here = epochs == epoch
+                indices[here] = epoch_order(size, seed=seed, epoch=epoch)[positions[here]]
+                if windows:
+                    uniform[here] = epoch_uniform(size, seed=seed, epoch=epoch)[indices[here]]
+            if windows and isinstance(self.source, WindowedSource):
+                return _pad(self.source.read_windows(indices, uniform, **windows), len(indices))
+            return _pad(self.source.read(indices), len(indices))
+
+        return grain.MapDataset.range(len(self) if seed is None else sys.maxsize).map(fetch)
+
+
+def _pad(batch: Batch, rows: int) -> Batch:
+    """The batch filled with zeros up to `rows`, and `example_valid`."""
+    count = len(next(iter(batch.values())))
+    if count < rows:
+        batch = {k: np.concatenate([v, np.zeros((rows - count, *v.shape[1:]), v.dtype)]) for k, v in batch.items()}
+    return {**batch, "example_valid": np.arange(rows) < count}
+
+
+def _window_options(min_area: float, max_ratio: float) -> dict[str, float]:
+    if not 0 < min_area <= 1:
+        raise UserError(f"min_area={min_area:g}: expected a fraction of the picture, above 0 and up to 1")
+    if not 1 <= max_ratio < math.inf:
+        raise UserError(f"max_ratio={max_ratio:g}: expected at least 1")
+    return {"min_area": min_area, "max_ratio": max_ratio}
+
+
+@lru_cache(maxsize=4)
+def epoch_order(size: int, *, seed: int, epoch: int) -> Int[np.ndarray, "size"]:
+    """The order of one epoch: a permutation of `size` examples, a function of `(seed, epoch)` alone.
+
+    Sorting random numbers, not `Generator.permutation`: numpy keeps its stream of uniform numbers from version to
+    version, its shuffles it does not.
+    """
+    random = np.random.default_rng([seed % 2**64, epoch]).random(size)
+    order = np.argsort(random, kind="stable")
+    order.flags.writeable = False
+    return order
+
+
+@lru_cache(maxsize=4)
+def epoch_uniform(size: int, *, seed: int, epoch: int) -> Float[np.ndarray, "size 4"]:
+    """Four numbers in [0, 1) for each example in one epoch: a function of `(seed, epoch)` and its index alone."""
+    numbers = np.random.default_rng([seed % 2**64, epoch, 1]).random((size, 4))
+    numbers.flags.writeable = False
+    return numbers
+
+
+class PositionedIterator:
+    """Batches read ahead by threads; the position is the number of batches handed out."""
+
+    def __init__(self, batches: DatasetBatches):
+        self._batches, self._position, self._reader = batches, 0, None
+
+    def __iter__(self) -> "PositionedIterator":
+        return self
+
+    def __next__(self) -> Batch:
+        if self._reader is None:
+            import grain
+
+            threads = self._batches.num_threads
+            options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+            self._reader = iter(self._batches._map_dataset.to_iter_dataset(options))
+            self._reader.set_state({"next_index": self._position})
+        try:
+            batch = next(self._reader)
+        except BaseException:  # the end, a DataError, Ctrl-C: stay at this batch, leave no thread behind
+            self.close()
+            raise
+        self._position += 1
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """The position: JSON-serialisable."""
+        return {"next_batch": self._position, "examples": len(self._batches.source)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go to a position that `get_state` gave.
+
+        Raises:
+          UserError: the set has another number of examples than when the position was taken.
+        """
+        if state["examples"] != len(self._batches.source):
+            raise UserError(
+                f"the stored position belongs to a set of {state['examples']:,} examples, this one has "
+                f"{len(self._batches.source):,}: restore the data, or start again with --fresh"
+            )
+        self.close()
+        self._position = int(state["next_batch"])
+
+    def close(self) -> None:
+        """Stop reading ahead. Asking for the next batch starts again from here."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None

@@ -1,0 +1,413 @@
+"""Examples, and the one validation that every format of annotations goes through.
+
+A parser yields raw numbers and where they stand: `Raw` images of `Raw` objects. What is checked here, once for boxes,
+masks and points: whether a number is finite and near the image, what has an area, how many there are, whether a class
+is known, whether an annotation and its image are of one size. A `Collector` gathers both splits, refuses or counts the
+faults, holds out a test split where a set has none, and makes the `Scan` that every format returns.
+
+Boxes: numbers that are not finite, a negative width or height, a box wholly outside the image, or an edge farther
+outside than the image is large are faults. A box without area (narrower or lower than a hundredth of a pixel) is
+dropped and counted. What reaches out of the image is cut, and counted when by more than a pixel.
+"""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from jaxcv.data.io.crops import Region, Size, around, square
+from jaxcv.data.io.images import Progress, check_image
+from jaxcv.data.io.paths import held_out
+from jaxcv.data.io.text import Where, list_names, shown
+from jaxcv.data.outlines import IGNORE, Outline, draw, extent, uncompress
+from jaxcv.types import DataError
+
+Task = Literal["label", "boxes", "mask", "points"]
+Edges = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels of an image file."""
+Points = Sequence[tuple[float, float] | None]
+"""x and y in pixels of an image file, continuous; None where a point is not annotated."""
+SPLITS = ("train", "test")
+MAX_SIDE = 10**6
+"""Pixels that an annotation may say an image is wide or high."""
+MAX_BOXES = MAX_POINTS = 10_000
+"""Of one image: every image of a batch is given room for as many as the fullest has."""
+_NO_AREA = 0.01
+_log = logging.getLogger(__name__)
+
+
+class Object(NamedTuple):
+    """One object as its annotation has it."""
+
+    where: Where
+    name: str = ""
+    """Of its class."""
+    box: Edges | None = None
+    outline: Any = None
+    """As COCO's `segmentation` has it: polygons in pixels, or run lengths."""
+    points: Points = ()
+    ignored: bool = False
+    """Neither truth nor false alarm."""
+    written: str = "the extent of its outline"
+    """The box as its file has it, for a message."""
+    named: Where | None = None
+    """Where its class stands, if not there."""
+
+
+class Raw(NamedTuple):
+    """One image as its annotation has it."""
+
+    image: Path
+    where: Where
+    size: Size
+    """Width and height, as stated."""
+    objects: list[Object]
+    group: str = ""
+    """Images of one group, such as the frames of a film, belong to the same split; empty: the image's own."""
+    whole: bool = False
+    """Whether points are those of the whole image, not of an object in it."""
+
+
+class Example(NamedTuple):
+    """One image file, or an object in it, and what its annotation says, checked."""
+
+    image: Path
+    where: Where
+    size: Size | None = None
+    """Width and height that the annotation states; None: it states none."""
+    label: int = 0
+    boxes: Float[np.ndarray, "n 4"] = np.zeros((0, 4), np.float32)
+    """xyxy in pixels of the image file."""
+    classes: Int[np.ndarray, "n"] = np.zeros(0, np.int32)
+    ignored: Bool[np.ndarray, "n"] = np.zeros(0, np.bool_)
+    mask: Callable[[], UInt8[np.ndarray, "h w"]] | None = None
+    """Makes the class of each pixel, 255 where it is to be ignored. Raises DataError."""
+    region: Region = (0, 0, 0, 0)
+    """Where the points' object is."""
+    points: Float[np.ndarray, "p 2"] = np.zeros((0, 2), np.float32)
+    """x and y in pixels of the file, continuous."""
+    visible: Bool[np.ndarray, "p"] = np.zeros(0, np.bool_)
+    group: str = ""
+
+
+class LabelledFiles(Sequence[Example]):
+    """Image files with a class each, as examples: a million of them take little room."""
+
+    def __init__(self, files: Iterable[str], labels: Iterable[int]):
+        self.files, self.labels = tuple(files), np.array([*labels], np.int32)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Example:  # pyright: ignore[reportIncompatibleMethodOverride]: no slices
+        path = Path(self.files[index])
+        return Example(path, Where(path), label=int(self.labels[index]))
+
+
+class Scan(NamedTuple):
+    """Both splits of a set, annotations read."""
+
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Sequence[Example]]
+    notes: Mapping[str, list[str]]
+    """What was dropped, cut or skipped, by split."""
+
+
+def _misplaced(points: Points, size: Size) -> tuple[int, str, float, str] | None:
+    """Of the first point that cannot be: its number, axis, value, and what is wrong with it."""
+    for number, point in enumerate(points):
+        for axis, side, value in zip("xy", size, point or (), strict=False):
+            if not math.isfinite(value):
+                return number, axis, value, "not a finite number"
+            if not -side <= value <= 2 * side:
+                return number, axis, value, f"far out of the {size[0]}x{size[1]} image"
+    return None
+
+
+def check_box(edges: Edges, *, size: Size, written: str, where: Where) -> tuple[Edges, bool] | None:
+    """One box by the rules of the module: inside the image, and whether more than a pixel was cut off; None: no area.
+
+    `written` is the box as its file has it, for a message.
+    """
+    x0, y0, x1, y1 = edges
+    width, height = size
+    fault = misplaced[3] if (misplaced := _misplaced([edges[:2], edges[2:]], size)) else ""
+    if not fault and (x1 < x0 or y1 < y0):
+        fault = "negative width or height"
+    cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+    if not fault and min(x1 - x0, y1 - y0) >= _NO_AREA and (cut[0] >= cut[2] or cut[1] >= cut[3]):
+        fault = f"outside the {width}x{height} image"
+    if fault:
+        raise where.refuse(f"{written}: {fault}; correct it or take the box out")
+    if min(x1 - x0, y1 - y0, cut[2] - cut[0], cut[3] - cut[1]) < _NO_AREA:
+        return None
+    return cut, x0 < -1 or y0 < -1 or x1 > width + 1 or y1 > height + 1
+
+
+def check_points(points: Points, *, size: Size, where: Where) -> tuple[Float[np.ndarray, "p 2"], Bool[np.ndarray, "p"]]:
+    """Points and which of them are visible: annotated, and inside the image."""
+    if not 0 < len(points) <= MAX_POINTS:
+        raise where.refuse(f"{len(points)} points, expected 1 to {MAX_POINTS:,}; correct it or take it out")
+    if found := _misplaced(points, size):
+        number, axis, value, fault = found
+        raise where.refuse(f"{axis} of point {number} is {value:g}, {fault}; correct it or leave the point out")
+    placed = np.array([point or (0.0, 0.0) for point in points], np.float32)
+    inside = ((placed >= 0) & (placed <= np.array(size, np.float32))).all(1)
+    return placed, inside & np.array([point is not None for point in points])
+
+
+def to_floats(values: Any) -> list[float] | None:
+    """A list of numbers as floats; None where it is anything else."""
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+        return None
+    return [math.inf if type(value) is int and abs(value) > 2**1000 else float(value) for value in values]
+
+
+def check_outline(outline: Any, *, size: Size, where: Where) -> Outline:
+    """Polygons, or run lengths, compressed or not, as COCO's `segmentation` has them."""
+    width, height = size
+    if width * height >= 2**31:  # beyond what pycocotools counts with
+        raise where.refuse(f"an outline in an image of {width}x{height} pixels; correct the image's size")
+    if isinstance(outline, list):
+        polygons = [to_floats(values) for values in outline]
+        if not polygons or not all(polygons):
+            what = f"segmentation is {shown(outline)} without polygons"
+            raise where.refuse(f"{what}, expected lists of numbers; take the annotation out, or draw it anew")
+        for polygon in filter(None, polygons):
+            if len(polygon) < 6 or len(polygon) % 2:
+                what = f"a polygon of {len(polygon)} numbers, expected x and y of at least 3 points"
+                raise where.refuse(f"{what}; take it out")
+            if found := _misplaced([*zip(polygon[0::2], polygon[1::2], strict=True)], size):
+                number, axis, value, fault = found
+                raise where.refuse(f"the polygon's {axis}{number} is {value:g}, {fault}; correct it or take it out")
+        return Outline([polygon for polygon in polygons if polygon], [])
+    if not isinstance(outline, dict):
+        raise where.refuse(f"segmentation is {shown(outline)}, expected polygons or run lengths; correct it")
+    if (stated := outline.get("size")) != [height, width]:
+        what = f"run lengths for a picture of {shown(stated)}, expected height and width {height}, {width}"
+        raise where.refuse(f"{what}; correct one of them")
+    counts = outline.get("counts")
+    runs = uncompress(counts) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or not all(type(run) is int and 0 <= run <= width * height for run in runs):
+        raise where.refuse("run lengths that are damaged, expected whole numbers from 0; make them anew")
+    if sum(runs) != width * height:
+        what = f"run lengths of {sum(runs):,} pixels, the image has {width * height:,}"
+        raise where.refuse(f"{what}; make them anew")
+    return Outline([], runs)
+
+
+def check_class(name: str, names: Mapping[str, int], where: Where) -> int:
+    """The index of a class."""
+    if name not in names:
+        near = get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "correct it, or list it too"
+        raise where.refuse(f"class {shown(name)} is not in the list ({list_names([*names])}); {hint}")
+    return names[name]
+
+
+def check_size(example: Example, size: Size) -> None:
+    """Whether an image file is as large as its annotation says."""
+    if example.size not in (None, size):
+        width, height = example.size
+        hint = "boxes must count the pixels as stored, not as turned by EXIF"
+        raise example.where.refuse(
+            f"the annotation says {width}x{height}, {example.image.name} is {size[0]}x{size[1]}; "
+            + (hint if size == (height, width) else "correct one of them")
+        )
+
+
+def read_labels(example: Example, size: Size) -> UInt8[np.ndarray, "h w"]:
+    """The mask of an image of `size`."""
+    check_size(example, size)  # before a mask of the stated size is drawn
+    mask = np.zeros(0, np.uint8) if example.mask is None else example.mask()
+    check_size(example._replace(size=mask.shape[::-1]), size)
+    return mask
+
+
+def check_example(example: Example, *, thorough: bool = False) -> None:
+    """Whether an example's image is whole and as large as its annotation says; `thorough` also decodes and draws."""
+    size = check_image(example.image, thorough=thorough)
+    check_size(example, size)
+    if example.mask is not None and (thorough or example.size is None):  # outlines take long to draw
+        read_labels(example, size)
+
+
+def find_faults(items: Sequence[Any], look: Callable[[Any], object]) -> Iterator[DataError | None]:
+    """What `look` finds wrong with each item, in order; two are looked at at once."""
+
+    def fault(item: Any) -> DataError | None:
+        try:
+            look(item)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        for start in range(0, len(items), 64):  # whoever stops listening waits for no more than these
+            yield from pool.map(fault, [items[i] for i in range(start, min(start + 64, len(items)))])
+
+
+def check_all(items: Sequence[Any], look: Callable[[Any], object], progress: Progress | None = None) -> None:
+    """Look at each item. Raises the first DataError, in order."""
+    for done, fault in enumerate(find_faults(items, look), 1):
+        if fault is not None:
+            raise fault
+        if progress is not None:
+            progress(done, len(items))
+
+
+class Collector:
+    """What a reader of annotations finds in both splits: raw images or examples, faults and notes."""
+
+    def __init__(self, root: Path, *, skip: bool):
+        self.root, self.skip = root, skip
+        self.examples: dict[str, Any] = {split: [] for split in SPLITS}
+        self.faults: dict[str, list[DataError]] = {split: [] for split in SPLITS}
+        self._notes: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
+        self._said: dict[str, list[str]] = {split: [] for split in SPLITS}
+
+    @contextmanager
+    def faults_of(self, split: str) -> Iterator[None]:
+        """Keep a DataError when skipping, else let it through."""
+        try:
+            yield
+        except DataError as error:
+            if not self.skip:
+                raise
+            self.faults[split].append(error)
+
+    def count(self, split: str, what: str, where: str, number: int = 1) -> None:
+        """Note that `number` times `what` happened in the file `where`."""
+        if number:
+            self._notes[split].setdefault(what, []).extend([where] * number)
+
+    def say(self, split: str, note: str) -> None:
+        """Note a decision about the whole split."""
+        self._said[split].append(note)
+
+    def validate(self, task: Task, names: tuple[str, ...]) -> None:
+        """Make examples of the raw images collected, every number checked."""
+        if len(set(names)) < len(names):
+            twice = shown(max(names, key=names.count))
+            raise DataError(f"class {twice} is listed twice in classes; rename one or take it out", file=self.root)
+        if task == "mask" and len(names) >= IGNORE:
+            message = f"{len(names)} classes, masks hold at most {IGNORE - 1}; name fewer with classes"
+            raise DataError(message, file=self.root)
+        index = {name: i for i, name in enumerate(names)}
+        make = {"boxes": self._boxed, "mask": self._masked, "points": self._pointed}[task]
+        for split, raws in self.examples.items():
+            self.examples[split] = []
+            for raw in raws:
+                with self.faults_of(split):
+                    self.examples[split] += make(split, raw, index)
+        if task == "points":
+            self._count_points()
+
+    def _boxed(self, split: str, raw: Raw, index: Mapping[str, int]) -> list[Example]:
+        if len(raw.objects) > MAX_BOXES:
+            message = f"{len(raw.objects):,} boxes for {raw.image.name}, expected at most {MAX_BOXES:,}"
+            raise DataError(message + "; take the image out", file=raw.where.file)
+        boxes, classes, ignored = [], [], []
+        for each in raw.objects:
+            label = check_class(each.name, index, each.named or each.where)
+            edges = each.box
+            if edges is None:
+                edges = extent(check_outline(each.outline, size=raw.size, where=each.where), size=raw.size)
+            checked = check_box(edges, size=raw.size, written=each.written, where=each.where)
+            if checked is None:
+                self.count(split, "zero-area boxes dropped", raw.image.stem)
+                continue
+            self.count(split, "boxes cut at the image border", raw.image.stem, int(checked[1]))
+            boxes.append(checked[0])
+            classes.append(label)
+            ignored.append(each.ignored)
+        edges = np.array(boxes, np.float32).reshape(-1, 4)
+        found = {"boxes": edges, "classes": np.array(classes, np.int32), "ignored": np.array(ignored, np.bool_)}
+        return [Example(raw.image, Where(raw.where.file), raw.size, group=raw.group, **found)]
+
+    def _masked(self, split: str, raw: Raw, index: Mapping[str, int]) -> list[Example]:
+        outlines = []
+        for each in raw.objects:
+            label = 1 + check_class(each.name, index, each.named or each.where)
+            outline = check_outline(each.outline, size=raw.size, where=each.where)
+            outlines.append((outline, IGNORE if each.ignored else label))
+        drawn = partial(draw, outlines, size=raw.size)
+        return [Example(raw.image, Where(raw.where.file), raw.size, mask=drawn, group=raw.group)]
+
+    def _pointed(self, split: str, raw: Raw, index: Mapping[str, int]) -> list[Example]:
+        found = []
+        for each in raw.objects:
+            points, visible = check_points(each.points, size=raw.size, where=each.where)
+            if each.box is not None and check_box(each.box, size=raw.size, written=each.written, where=each.where):
+                region = around(each.box)
+            elif raw.whole:
+                region = square(raw.size)
+            elif visible.any():
+                region = around((*points[visible].min(0).tolist(), *points[visible].max(0).tolist()))
+            else:
+                raise each.where.refuse("no point lies inside its image; take it out")
+            placed = {"region": region, "points": points, "visible": visible}
+            found.append(Example(raw.image, each.where, raw.size, group=raw.group, **placed))
+        return found
+
+    def _count_points(self) -> None:
+        """Keep the examples that have as many points as most have."""
+        counts = Counter(len(example.points) for examples in self.examples.values() for example in examples)
+        usual = counts.most_common(1)[0][0] if counts else 0
+        for split, examples in self.examples.items():
+            for example in examples:
+                if (count := len(example.points)) != usual:
+                    with self.faults_of(split):
+                        message = f"{count} points, expected {usual} as elsewhere; correct it or take it out"
+                        raise example.where.refuse(message)
+            examples[:] = [example for example in examples if len(example.points) == usual]
+
+    def hold_out(self, *, really: bool = True, by: str = "of the name") -> None:
+        """Split what was collected for training, when the set has no split of its own; see `paths.held_out`."""
+        if not really:
+            self.examples["test"] = list(self.examples["train"])
+            self.say("test", "the training split itself, as asked for")
+            return
+        names = [each.group or each.image.relative_to(self.root).as_posix() for each in self.examples["train"]]
+        chosen, every = held_out(names), list(zip(names, self.examples["train"], strict=True))
+        self.examples["test"] += [example for name, example in every if name in chosen]
+        self.examples["train"] = [example for name, example in every if name not in chosen]
+        self.say("test", f"no split of its own: a fifth, by the SHA-256 {by}")
+
+    def finish(self, class_names: Iterable[str]) -> Scan:
+        """The scan; when skipping, without the examples whose image is faulty. Raises DataError: an empty split."""
+        for split, examples in self.examples.items():
+            faults = self.faults[split]
+            if self.skip:
+                found = list(find_faults(examples, partial(check_example, thorough=True)))
+                faults += [fault for fault in found if fault is not None]
+                sound = [i for i, fault in enumerate(found) if fault is None]
+                if isinstance(examples, LabelledFiles):
+                    self.examples[split] = LabelledFiles(
+                        (examples.files[i] for i in sound), examples.labels[sound].tolist()
+                    )
+                else:
+                    self.examples[split] = [examples[i] for i in sound]
+            if not self.examples[split]:
+                why = f"{len(faults)} faulty, the first: {faults[0]}" if faults else "none faulty; add some"
+                raise DataError(f"no example is left for {split} ({why})", file=self.root)
+            if faults:
+                message = "%s: %s: %d faulty examples skipped, the first: %s"
+                _log.warning(message, self.root, split, len(faults), faults[0])
+        return Scan(tuple(class_names), self.examples, {split: self._lines(split) for split in SPLITS})
+
+    def _lines(self, split: str) -> list[str]:
+        lines = list(self._said[split])
+        for what, where in self._notes[split].items():
+            lines.append(f"{len(where):,} {what} ({list_names(list(dict.fromkeys(where)))})")
+        if faults := self.faults[split]:
+            lines.append(f"{len(faults):,} faulty examples skipped, the first: {faults[0]}")
+        return lines

@@ -1,0 +1,209 @@
+"""Folders of images and of masks, pictures whose pixels are class numbers, grey or by palette; or colours.
+
+`data=masks:PATH`. Folders with pictures, at any depth, hold masks if the name of the folder, or of one above it, says
+so (mask, label, annot, annotation, gt, SegmentationClass, alone, in the plural or at the end, as in `trainannot`);
+else images. Folders of instances (panoptic, SegmentationObject) are left out. The split is the word train, val, valid,
+validation or test in those names; `val` comes before `test`, and where there is none with masks, a fifth of the pairs
+is for testing, by the SHA-256 of their names. A mask belongs to the image of the same name, or of the same name
+without an ending such as `_mask`. Images without a mask, as of a test set without labels, and masks without an image
+are left out and counted.
+
+Classes come from the first there is of: the `classes` argument; `label_colors.txt`, red, green, blue and name on each
+line, for masks in colours; `classes.txt`, a name on each line, from 0; a YAML file with `names` or `classes`, a mapping
+of numbers to names; the numbers that occur in any mask, in order, which are then their names. 255 is void, unless it
+is one of two numbers, as in masks of 0 and 255; so are the number given as `void` and a class called void, unlabelled
+or ignore. Void becomes 255, classes are counted from 0 without gaps. A number that is neither is refused.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from jaxcv.data.example import Collector, Example, Scan, find_faults
+from jaxcv.data.io.images import read_mask
+from jaxcv.data.io.paths import choose_splits, find_folder, list_pictures, split_word, walk
+from jaxcv.data.io.text import Where, list_names, read_lines, read_names, read_yaml, shown, wrong_name
+from jaxcv.data.outlines import IGNORE
+from jaxcv.types import DataError
+
+CAMVID = (
+    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
+)  # fmt: skip
+"""The eleven classes of SegNet's CamVid; 11 is void there."""
+_MASK_FOLDER = re.compile(
+    r"(?:.*[_-])?(?:mask|label|annot|annotation|gt|groundtruth|segmentationclass|trimap)s?(?:[_-].*|\d*)|[a-z]+annot"
+)
+_LEFT_OUT = r"panoptic.*|.*instance.*|segmentationobject|__macosx"
+_ENDING = re.compile(r"(.+)[_-](?:mask|labels?|l|gt|seg|segmentation|annot|labelids)", re.IGNORECASE)
+_VOID = re.compile("void|unlabell?ed|ignored?", re.IGNORECASE)
+
+
+class Labels(NamedTuple):
+    """What the numbers in masks mean."""
+
+    names: tuple[str, ...]
+    table: Mapping[int, int]
+    """Class index of each number, 255 for void."""
+    colors: Mapping[int, int] | None = None
+    """Number of each colour, where masks are coloured."""
+
+    def read(self, mask: Path) -> UInt8[np.ndarray, "h w"]:
+        """Class index of each pixel of a mask file. Raises DataError."""
+        values = read_mask(mask, colors=self.colors)
+        table = np.full(256, -1, np.int16)
+        table[list(self.table)] = list(self.table.values())
+        classes = table[values]
+        if (classes < 0).any():
+            y, x = np.argwhere(classes < 0)[0].tolist()
+            known = list_names([str(value) for value in self.table])
+            message = f"label {values[y, x]} at x={x} y={y}, expected one of {known}"
+            raise DataError(f"{message}; name its class, or say that it is void", file=mask)
+        return classes.astype(np.uint8)
+
+
+def number_labels(names: tuple[str, ...], numbers: list[int] | None = None, *, void: int | None = None) -> Labels:
+    """Labels of names and their numbers, by default counted from 0 without the void one."""
+    if numbers is None:
+        numbers = [number for number in range(len(names) + 1) if number != void][: len(names)]
+    classes = [n for n, name in zip(numbers, names, strict=True) if n != void and not _VOID.fullmatch(name)]
+    table = {number: IGNORE for number in (IGNORE, void, *numbers) if number is not None}
+    table |= {number: index for index, number in enumerate(classes)}
+    return Labels(tuple(name for number, name in zip(numbers, names, strict=True) if number in classes), table)
+
+
+@cache
+def scan_masks(folder: Path, classes: tuple[str, ...], void: int | None, skip: bool) -> Scan:
+    """List the pairs of both splits; `void` is a number that stands for void, besides 255."""
+    find_folder(folder, "data=masks:PATH needs a folder with folders of images and of masks")
+    collector = Collector(folder, skip=skip)
+    pairs = _pairs(folder, collector)
+    masks = [mask for found in pairs.values() for _, mask in found]
+    labels = number_labels(classes, void=void) if classes else _listed(masks[0].parent, folder, void)
+    labels = labels or _occurring(masks, void, collector)
+    for split, found in pairs.items():
+        for image, mask in found:
+            collector.examples[split].append(Example(image, Where(mask), mask=partial(labels.read, mask)))
+    if "test" not in pairs:
+        collector.hold_out()
+    return collector.finish(labels.names)
+
+
+class _Pictures(NamedTuple):
+    """Image files by name without ending, of one split."""
+
+    images: dict[str, Path]
+    masks: dict[str, Path]
+
+    def match(self) -> list[tuple[Path, Path]]:
+        """Images and their masks."""
+        masks = {match[1]: path for stem, path in self.masks.items() if (match := _ENDING.fullmatch(stem))}
+        masks |= self.masks
+        return [(image, masks[stem]) for stem, image in self.images.items() if stem in masks]
+
+
+def _pairs(folder: Path, collector: Collector) -> dict[str, list[tuple[Path, Path]]]:
+    """Images and their masks by split, `train` alone where the set has no split."""
+    found: dict[str, _Pictures] = {}
+    for inside in walk(folder, folder, leave_out=_LEFT_OUT):
+        parts = [part.lower() for part in inside.relative_to(folder).parts]
+        pictures = found.setdefault(split_word(inside.relative_to(folder)), _Pictures({}, {}))
+        is_mask = any(_MASK_FOLDER.fullmatch(part) for part in parts)
+        here = list_pictures(inside, folder)
+        for path in here.values():
+            kind, stem = (pictures.masks if is_mask else pictures.images), path.stem
+            if (ending := _ENDING.fullmatch(stem)) and any(Path(name).stem == ending[1] for name in here):
+                kind, stem = pictures.masks, ending[1]  # a mask among the images
+            if stem in kind:
+                raise DataError(f"{kind[stem]} has the same name; keep one, or move one out of {folder}", file=path)
+            kind[stem] = path
+    matched = {word: pictures.match() for word, pictures in found.items()}
+    there = [word for word, pairs in matched.items() if pairs]
+    used = choose_splits(there) or dict(zip(["train"], ["train"] if "train" in there else there, strict=False))
+    if not used:
+        images, masks = (sum(len(pictures[i]) for pictures in found.values()) for i in (0, 1))
+        message = f"no image with a mask of the same name ({images} images, {masks} masks)"
+        raise DataError(f"{message}; masks lie in a folder called masks or labels", file=folder)
+    for word, pictures in found.items():
+        split = "test" if word == used.get("test") else "train"
+        for i, (kind, other) in enumerate((("images", "a mask"), ("masks", "an image"))):
+            paired = {pair[i] for pair in matched[word]}
+            for path in pictures[i].values():
+                if path not in paired:
+                    collector.count(split, f"{kind} without {other} left out", str(path.relative_to(folder)))
+        if matched[word] and word not in used.values():
+            collector.say("train", f"{len(matched[word]):,} pairs not used: {word or 'those in no folder of a split'}")
+    return {split: matched[word] for split, word in used.items()}
+
+
+def _listed(folder: Path, root: Path, void: int | None) -> Labels | None:
+    """Class names from a file beside the masks or above them."""
+    while True:
+        if (file := folder / "label_colors.txt").exists():
+            return _colored(file)
+        if (file := folder / "classes.txt").exists():
+            return number_labels(read_names(file), void=void)
+        for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+            content = read_yaml(file)
+            names = content.get("names", content.get("classes"))
+            names = dict(enumerate(names)) if isinstance(names, list) else names
+            if isinstance(names, dict) and names:
+                _check_names(names, file)
+                return number_labels(tuple(names.values()), list(names), void=void)
+        if folder == root:
+            return None
+        folder = folder.parent
+
+
+def _check_names(names: dict, file: Path) -> None:
+    for number, name in names.items():
+        if type(number) is not int or not 0 <= number < 256 or not isinstance(name, str):
+            what = f"class {shown(number)}: {shown(name)}, expected a number from 0 to 255 and a name"
+            raise DataError(f"{what}; correct it", file=file)
+        if fault := wrong_name(name):
+            raise DataError(f"class {number}: {fault}", file=file)
+    if len(real := [name for name in names.values() if not _VOID.fullmatch(name)]) > len({*real}):
+        raise DataError(f"class {shown(max(real, key=real.count))} is listed twice; rename one", file=file)
+
+
+def _colored(file: Path) -> Labels:
+    """Labels of a list of colours and names."""
+    names, colors = [], {}
+    for line, text in read_lines(file):
+        match = re.fullmatch(r"([0-9]{1,3})\s+([0-9]{1,3})\s+([0-9]{1,3})\s+(.+)", text)
+        if match is None or max(map(int, match.groups()[:3])) > 255 or len(names) == 255:
+            raise DataError(f"{shown(text)}, expected red, green, blue and a name; correct it", file=file, line=line)
+        red, green, blue = map(int, match.groups()[:3])
+        code, name = red * 65536 + green * 256 + blue, match[4]
+        fault = wrong_name(name)
+        if code in colors:
+            fault = f"colour {red} {green} {blue} is given to {shown(names[colors[code]])} too; take one out"
+        if name in names and not _VOID.fullmatch(name):
+            fault = f"class {shown(name)} is listed twice; rename one"
+        if fault:
+            raise DataError(fault, file=file, line=line)
+        colors[code] = len(names)
+        names.append(name)
+    return number_labels(tuple(names))._replace(colors=colors)
+
+
+def _occurring(masks: list[Path], void: int | None, collector: Collector) -> Labels:
+    """Labels of the numbers that are found in the masks."""
+    seen = np.zeros(256, np.bool_)
+
+    def look(mask: Path) -> None:
+        seen[np.bincount(read_mask(mask).ravel(), minlength=256) > 0] = True
+
+    for fault in find_faults(masks, look):
+        if fault is not None and not collector.skip:
+            raise fault
+    numbers = np.flatnonzero(seen).tolist()
+    if len(numbers) > 2 or void is not None:
+        numbers = [number for number in numbers if number not in (IGNORE, void)]
+    if not numbers:
+        raise DataError("no class in any mask, every pixel is void; look at the masks", file=collector.root)
+    return number_labels(tuple(map(str, numbers)), numbers, void=void)

@@ -1,0 +1,95 @@
+"""Pictures in a NumPy array: crops of faces, or whatever fits in memory.
+
+`data=npy:PATH`: a `.npy` file of pictures [n h w], [n h w 1] or [n h w 3], uint8 or floats from 0 to 1, or a folder
+with one such file; beside it `labels.npy`, the class index [n] of each. Names may stand in `classes.txt`, one on each
+line. Every fifth picture is for testing.
+
+scikit-image's `lfw_subset.npy` needs no labels: of its 200 pictures the first 100 are faces, the others are not.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from jaxcv.data.io.paths import find_folder, holds, list_folder
+from jaxcv.data.io.text import one_line, read_names
+from jaxcv.data.sources.in_memory import Labelled, every_fifth
+from jaxcv.types import DataError
+
+
+def _read(file: Path) -> np.ndarray:
+    if not file.is_file():
+        raise DataError("no such file; put it there", file=file)
+    try:
+        with open(file, "rb") as stream:
+            if stream.read(6) != b"\x93NUMPY":
+                raise ValueError("it does not begin as one")
+        # Mapped, a header that promises more than the file holds is found before room is made for it.
+        return np.array(np.load(file, mmap_mode="r", allow_pickle=False))
+    except Exception as error:  # a header is Python's syntax, and fails in all its ways
+        message = f"no array that can be read ({one_line(error)}); save it anew with np.save"
+        raise DataError(message, file=file) from None
+
+
+@cache
+def _find(path: Path) -> Path:
+    """The file of the pictures."""
+    if path.is_file():
+        return path
+    find_folder(path, "data=npy:PATH needs a .npy file of pictures, or a folder with one and labels.npy")
+    files = [e.name for e in list_folder(path, path) if e.name.endswith(".npy") and e.name != "labels.npy"]
+    if len(files) != 1:
+        raise DataError(f"expected one .npy file of pictures besides labels.npy; {holds(path)}", file=path)
+    return path / files[0]
+
+
+@cache
+def _everything(path: Path) -> Labelled:
+    file = _find(path)
+    images, listed = _read(file), file.with_name("labels.npy")
+    if images.ndim not in (3, 4) or 0 in images.shape or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        message = f"shape {images.shape}, expected pictures [n h w], [n h w 1] or [n h w 3]; save it anew"
+        raise DataError(message, file=file)
+    if images.dtype.kind == "f":
+        if not (images >= 0).all() or not (images <= 1).all():  # not so either for NaN
+            raise DataError("floats below 0, above 1 or NaN, expected 0 to 1; divide by the largest", file=file)
+        images = np.round(images * 255).astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise DataError(f"{images.dtype} values, expected uint8 or floats from 0 to 1; convert them", file=file)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if listed.is_file():
+        labels = _read(listed)
+    elif file.name == "lfw_subset.npy" and len(images) == 200:
+        return images, np.repeat(np.array([1, 0], np.int32), 100)
+    else:
+        raise DataError("there is no labels.npy beside it; add the class index of each picture", file=file)
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        what = f"{labels.dtype} of shape {labels.shape}, expected a whole number for each of {len(images):,} pictures"
+        raise DataError(f"{what}; save it anew", file=listed)
+    if labels.min() < 0 or labels.max() >= 100_000:
+        message = f"labels from {labels.min()} to {labels.max()}, expected class indices from 0; number them anew"
+        raise DataError(message, file=listed)
+    return images, labels.astype(np.int32)
+
+
+@cache
+def array_names(path: Path) -> tuple[str, ...]:
+    """The class names."""
+    file, labels = _find(path), _everything(path)[1]
+    if (listed := file.with_name("classes.txt")).exists():
+        names = read_names(listed)
+        if len(names) <= labels.max():
+            raise DataError(f"{len(names)} names, but there is a label {labels.max()}; add the others", file=listed)
+        return names
+    if file.name == "lfw_subset.npy":
+        return ("other", "face")
+    return tuple(str(i) for i in range(int(labels.max()) + 1))
+
+
+@cache
+def load_array(path: Path, split: str) -> Labelled:
+    """One split: every fifth picture is for testing."""
+    array_names(path)
+    return every_fifth(_everything(path), split, path)

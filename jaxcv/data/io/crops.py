@@ -1,0 +1,128 @@
+"""Regions of image files, resized to the network's input, bilinear with antialiasing.
+
+A region is left, top, width and height in pixels of the file; where it reaches beyond the picture it is black. Boxes
+and masks need the `whole` picture, classes its `middle`, points a square, and training on classes may show a `window`.
+
+A JPEG much larger than wanted is decoded at a half, quarter or eighth of its size, which costs a fraction of the time;
+other files are averaged down by whole factors first.
+
+References:
+  Windows: Szegedy et al., Going deeper with convolutions, https://arxiv.org/abs/1409.4842, section 6.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from jaxcv.data.io.images import convert_image, open_image, to_array
+
+Size = tuple[int, int]
+"""Width and height."""
+Region = tuple[int, int, int, int]
+"""Left, top, width and height."""
+MARGIN = 1.25
+"""Side of the square around an object, by the longer side of its box."""
+
+
+def whole(size: Size) -> Region:
+    """All of a picture."""
+    return 0, 0, *size
+
+
+def square(size: Size) -> Region:
+    """All of a picture, in the middle of a square."""
+    side = max(size)
+    return (size[0] - side) // 2, (size[1] - side) // 2, side, side
+
+
+def middle(size: Size, *, at_least: int, fraction: float = 1.0) -> Region:
+    """The centre square of a picture: `fraction` of its shorter side, in whole pixels.
+
+    All of the shorter side where that fraction would have fewer pixels than `at_least`: a small picture is used whole,
+    not cut and then enlarged.
+    """
+    shorter = min(size)
+    side = int(fraction * shorter) if int(fraction * shorter) >= at_least else shorter
+    return (size[0] - side) // 2, (size[1] - side) // 2, side, side
+
+
+def around(box: tuple[float, float, float, float]) -> Region:
+    """The square around a box x0, y0, x1, y1 in pixels, `MARGIN` times as large as its longer side."""
+    side = max(8, round(MARGIN * max(box[2] - box[0], box[3] - box[1])))
+    return round((box[0] + box[2] - side) / 2), round((box[1] + box[3] - side) / 2), side, side
+
+
+def window(size: Size, uniform: Float[np.ndarray, "4"], *, min_area: float, max_ratio: float) -> Region:
+    """A random part of a picture, of at least one pixel.
+
+    Args:
+      size: of the picture.
+      uniform: numbers in [0, 1) for area, ratio, and position along x and y.
+      min_area: the window has between this fraction of the picture's area and all of it, evenly; in (0, 1].
+      max_ratio: its width by height is between 1 / max_ratio and this, evenly on a log scale; at least 1. A side that
+        would not fit is the picture's.
+    """
+    width, height = size
+    area = width * height * (1 - float(uniform[0]) * (1 - min_area))
+    ratio = max_ratio ** (2 * float(uniform[1]) - 1)
+    w = max(1, min(width, round(math.sqrt(area * ratio))))
+    h = max(1, min(height, round(math.sqrt(area / ratio))))
+    return int(float(uniform[2]) * (width - w + 1)), int(float(uniform[3]) * (height - h + 1)), w, h
+
+
+def resize_region(image: Any, region: Region, *, size: int, scale: int = 1, gap: float = 2.0) -> Any:
+    """A region of a Pillow image that was decoded at 1 / `scale` of its size, as one of `size` by `size`."""
+    from PIL import Image
+
+    left, top, width, height = region
+    box = (left / scale, top / scale, (left + width) / scale, (top + height) / scale)
+    if scale == 1 and (min(left, top) < 0 or box[2] > image.width or box[3] > image.height):
+        image, box = image.crop((left, top, left + width, top + height)), (0, 0, width, height)
+    if image.size == (size, size) and box == (0, 0, size, size):
+        return image
+    return image.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=gap)
+
+
+def read_region(
+    path: str | Path, region: Callable[[Size], Region], *, size: int, channels: int = 3, gap: float = 2.0
+) -> tuple[UInt8[np.ndarray, "s s c"], Size]:
+    """A region of one image file, resized to `size` by `size`.
+
+    Args:
+      path: the file.
+      region: gives the region for the picture's size.
+      size: side of the result, in pixels.
+      channels: 3 for RGB, 1 for grey.
+      gap: what is decoded or averaged at less than its size still has so many times the pixels wanted along each side:
+        2 differs little from the resizing of the whole, 1 is faster.
+
+    Returns:
+      The pixels, and the file's own width and height.
+
+    Raises:
+      DataError: missing, not an image, truncated or damaged.
+    """
+    with open_image(Path(path)) as file:
+        whole_size = file.size
+        left, top, width, height = found = region(whole_size)
+        scale = 1
+        if min(left, top) >= 0 and left + width <= whole_size[0] and top + height <= whole_size[1]:
+            scale = next(k for k in (8, 4, 2, 1) if k == 1 or min(width, height) // k >= gap * size)
+        if scale > 1:
+            file.draft(file.mode, (whole_size[0] // scale, whole_size[1] // scale))  # does nothing but to a JPEG
+            scale = scale if file.size != whole_size else 1
+        image = resize_region(convert_image(file, channels), found, size=size, scale=scale, gap=gap)
+        return to_array(image), whole_size
+
+
+def fit_file(
+    path: str | Path, region: Callable[[Size], Region], *, size: int, channels: int
+) -> tuple[UInt8[np.ndarray, "s s c"], tuple[float, float]]:
+    """A region of a person's own file, and the factors (x, y) from its pixels to the file's."""
+    pixels, file_size = read_region(path, region, size=size, channels=channels)
+    _, _, width, height = region(file_size)
+    return pixels, (width / size, height / size)

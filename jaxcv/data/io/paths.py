@@ -1,0 +1,158 @@
+"""Folders of unknown origin: what lies where, which split it belongs to, and what leads out of the set.
+
+A file named by another must lie within the set: no absolute path, no `..`, no symbolic link that leads out.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from jaxcv.data.io.text import list_names
+from jaxcv.types import DataError, UserError
+
+ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .pnm .tif .tiff".split())
+"""Of image files, in small letters."""
+TEST_NAMES = ("val", "valid", "validation", "test")
+"""Names of the split to test on, the preferred first: a set's `test` is often meant for the last word."""
+FRACTION = 0.2
+"""Of the examples, held out for testing where a set has no split of its own."""
+_DEPTH = 6  # no true set is deeper; links inside may lead in a circle
+_missing: dict[Path, Callable[[], None]] = {}
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept: `$JAXCV_CACHE`, else `$XDG_CACHE_HOME/jaxcv`, else `~/.cache/jaxcv`."""
+    if folder := os.environ.get("JAXCV_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxcv"
+
+
+def sklearn_file(*parts: str) -> Path:
+    """A data file of the installed scikit-learn, which would take a second to import. Raises UserError: none there."""
+    spec = find_spec("sklearn")
+    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
+        file = Path(folder, "datasets", *parts)
+        if file.is_file():
+            return file
+    raise UserError(f"{'/'.join(parts)} of scikit-learn is needed, which is not installed: pip install scikit-learn")
+
+
+def fetch_when_missing(folder: Path, fetch: Callable[[], None]) -> None:
+    """Have `find_folder` call `fetch`, which makes `folder`, if it is not there when a reader needs it."""
+    _missing[folder] = fetch
+
+
+def find_folder(folder: Path, needs: str) -> Path:
+    """The folder. `needs` says what for, as in `data=voc:PATH needs ...`. Raises DataError: no such folder."""
+    if folder in _missing:
+        _missing[folder]()
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise DataError(f"{what}; {needs}", file=folder)
+    return folder
+
+
+def list_folder(folder: Path, root: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, by name. Raises DataError: unreadable, or a symbolic link that leads out of `root`."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}; see who may read it", file=folder) from None
+    for entry in found:
+        if entry.is_symlink() and not leads_inside(Path(entry.path), root):
+            message = f"a symbolic link that leads out of {root}; put the files themselves there"
+            raise DataError(message, file=entry.path)
+    return found
+
+
+def list_folders(folder: Path, root: Path) -> list[Path]:
+    """The folders in a folder, by name; hidden ones left out."""
+    return [Path(entry.path) for entry in list_folder(folder, root) if entry.is_dir() and entry.name[0] != "."]
+
+
+def list_pictures(folder: Path, root: Path) -> dict[str, Path]:
+    """The image files of a folder by name, in the order of the numbers in their names; hidden ones left out."""
+    names = [e.name for e in list_folder(folder, root) if e.name[0] != "." and Path(e.name).suffix.lower() in ENDINGS]
+    return {name: folder / name for name in sorted(names, key=natural)}
+
+
+def walk(folder: Path, root: Path, *, leave_out: str = "$^", depth: int = _DEPTH) -> Iterator[Path]:
+    """A folder and those below it, without hidden ones and those whose name, in small letters, is `leave_out`."""
+    yield folder
+    for inside in list_folders(folder, root) if depth else []:
+        if not re.fullmatch(leave_out, inside.name.lower()):
+            yield from walk(inside, root, leave_out=leave_out, depth=depth - 1)
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A key that sorts `2.png` before `10.png`."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part)
+
+
+def leads_inside(path: Path, root: Path) -> bool:
+    """Whether a path, its links followed, lies within the folder `root`."""
+    try:
+        inside, found = _real(str(root)).rstrip(os.sep) + os.sep, os.path.realpath(path)
+        return f"{found}{os.sep}".startswith(inside) and not os.path.islink(found)  # a link still: they go in a circle
+    except (OSError, ValueError):  # a name that cannot be one
+        return False
+
+
+@lru_cache(maxsize=16)
+def _real(root: str) -> str:
+    return os.path.realpath(root)
+
+
+def join(folder: Path, name: str, root: Path) -> Path | None:
+    """The file `name`, as an annotation spells it, seen from `folder`; None where it would lie outside `root`."""
+    if not name or "\0" in name or len(name) > 1000:
+        return None
+    name = name.replace("\\", "/")
+    path = folder / name
+    if name.startswith("/") or re.match("[A-Za-z]:", name) or not leads_inside(path, root):
+        return None
+    return path
+
+
+def holds(folder: Path) -> str:
+    """What a folder holds, for a message."""
+    return f"the folder holds {list_names(sorted(p.name for p in folder.iterdir()))}"
+
+
+def split_word(path: Path) -> str:
+    """The split that a path speaks of, `train` or one of `TEST_NAMES`; empty where it speaks of none.
+
+    The last part with one such word counts, as in `train2017`, `images_val`, `trainannot`, `training` and `testset`.
+    """
+    for part in reversed(path.parts):
+        words = {*re.findall(f"(?<![a-z])(train|{'|'.join(TEST_NAMES)})(?:ing|set|annot)?(?![a-z])", part.lower())}
+        if len(words) == 1:
+            return words.pop()
+    return ""
+
+
+def choose_splits(words: Iterable[str]) -> dict[str, str]:
+    """Of the words that `split_word` gave, those of `train` and `test`; empty where it is not both.
+
+    The test split is the first of `TEST_NAMES` that is there.
+    """
+    words = set(words)
+    test = next((word for word in TEST_NAMES if word in words), None)
+    return {"train": "train", "test": test} if test and "train" in words else {}
+
+
+def held_out(names: Iterable[str]) -> set[str]:
+    """The names whose SHA-256, as a fraction of the largest, is below `FRACTION`: another name moves none of them.
+
+    Of two names and more at least one is held out, that of the least hash, and at least one is not.
+    """
+    marks = sorted((hashlib.sha256(os.fsencode(name)).digest(), name) for name in set(names))
+    limit = int(FRACTION * 2**64).to_bytes(8)
+    count = sum(mark[:8] < limit for mark, _ in marks)
+    return {name for _, name in marks[: min(max(count, 1), len(marks) - 1)]}

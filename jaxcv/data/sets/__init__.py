@@ -1,0 +1,1 @@
+"""Public sets by name, and formats that one set alone has."""

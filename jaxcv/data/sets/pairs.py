@@ -1,0 +1,186 @@
+"""Pairs of pictures, to be told whether they show the same: over any source of pictures with labels.
+
+Pairs by rule: half of them of one class, each picture with every later one of its class, or `MAX_SAME` of those spread
+evenly; with the first picture of each goes one of another class, drawn by numpy's generator from seed 0.
+
+Pairs by list, LFW's format: a line `name i j` is two pictures of one person, `name i other j` of two; the first line is
+a count. The picture `i` of a person is the one whose name ends with this number. A folder of faces with
+`pairsDevTrain.txt` and `pairsDevTest.txt` has these as its splits. With `pairs.txt` alone, or where that file is named
+itself, it is the test split, and training pairs are made by rule from the people who are not in it.
+
+References:
+  G. Huang et al., Labeled Faces in the Wild, University of Massachusetts, 2007.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int
+
+from jaxcv.data.example import LabelledFiles, Scan
+from jaxcv.data.io.images import Progress
+from jaxcv.data.io.paths import leads_inside
+from jaxcv.data.io.text import Where, read_lines, shown
+from jaxcv.data.sets.people import scan_faces, scan_omniglot
+from jaxcv.data.source import Source
+from jaxcv.types import Batch, DataError
+
+MAX_SAME = 3_000
+
+
+class Pairs(NamedTuple):
+    """Which pictures of a source are compared."""
+
+    first: Int[np.ndarray, "n"]
+    second: Int[np.ndarray, "n"]
+    same: Bool[np.ndarray, "n"]
+
+
+class ScannedPairs(NamedTuple):
+    """Pictures, and pairs of them by split."""
+
+    pictures: Scan
+    pairs: dict[str, Pairs]
+
+
+@cache
+def scan_pairs(kind: str, path: Path, skip: bool) -> ScannedPairs:
+    """List pictures of `faces` or `omniglot`, and pairs, of both splits; `path` may be a list in a folder of faces."""
+    root = path.parent if path.is_file() else path
+    scan: Any = (scan_omniglot if kind == "omniglot" else scan_faces)(root, True, skip)
+    lists = {"train": root / "pairsDevTrain.txt", "test": root / "pairsDevTest.txt"}
+    if path.is_file() or not all(file.is_file() for file in lists.values()):
+        lists = {"test": path if path.is_file() else root / "pairs.txt"}
+    if kind == "omniglot" or not lists["test"].is_file():
+        return ScannedPairs(scan, {split: draw_pairs(found.labels) for split, found in scan.splits.items()})
+    # Lists may pair anybody with anybody: both splits look pictures up among all.
+    files = scan.splits["train"].files + scan.splits["test"].files
+    labels = np.concatenate([scan.splits["train"].labels, scan.splits["test"].labels])
+    notes = {split: [note for note in found if "fifth" not in note] for split, found in scan.notes.items()}
+    pairs = {}
+    for split, file in lists.items():
+        if not leads_inside(file, root):
+            raise DataError(f"a symbolic link that leads out of {root}; put the file itself there", file=file)
+        pairs[split], note = _read_pairs(file, scan.class_names, files, labels, skip)
+        notes[split] += [f"pairs of {file.name}{note}"]
+    if "train" not in pairs:
+        taken = np.concatenate([labels[pairs["test"].first], labels[pairs["test"].second]])
+        pairs["train"] = draw_pairs(labels, among=~np.isin(labels, taken))
+        notes["train"].append(f"pairs by rule, of people who are not in {lists['test'].name}")
+    for split, found in pairs.items():
+        if not len(found.same):
+            raise DataError(f"no pair is left for {split}; there must be two pictures of one person", file=root)
+    both = LabelledFiles(files, labels.tolist())
+    return ScannedPairs(Scan(scan.class_names, {"train": both, "test": both}, notes), pairs)
+
+
+def draw_pairs(labels: Int[np.ndarray, "n"], *, among: Bool[np.ndarray, "n"] | None = None) -> Pairs:
+    """Pairs by rule, see the module; in turn one of the same class and one of two.
+
+    Args:
+      labels: class of each picture.
+      among: which pictures may be taken; None: all.
+    """
+    usable = np.arange(len(labels)) if among is None else np.flatnonzero(among)
+    first, second = [], []
+    for label in np.unique(labels[usable]).tolist():
+        members = usable[labels[usable] == label]
+        a, b = np.triu_indices(len(members), 1)
+        first.append(members[a])
+        second.append(members[b])
+    if not first or len(first) < 2:
+        return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    firsts, seconds = np.concatenate(first), np.concatenate(second)
+    spread = np.linspace(0, len(firsts) - 1, min(len(firsts), MAX_SAME)).round().astype(np.int64)
+    firsts, seconds = firsts[spread], seconds[spread]
+    # Sorted by class, those of another class are all but a run of positions.
+    usable = usable[np.argsort(labels[usable], kind="stable")]
+    start = np.searchsorted(labels[usable], labels[firsts], "left")
+    count = np.searchsorted(labels[usable], labels[firsts], "right") - start
+    random = np.random.default_rng(0).random(len(firsts))
+    position = (random * (len(usable) - count)).astype(np.int64)
+    others = usable[np.where(position < start, position, position + count)]
+    return Pairs(np.repeat(firsts, 2), np.stack([seconds, others], 1).ravel(), np.arange(2 * len(firsts)) % 2 == 0)
+
+
+def _read_pairs(
+    file: Path, names: tuple[str, ...], files: tuple[str, ...], labels: Int[np.ndarray, "n"], skip: bool
+) -> tuple[Pairs, str]:
+    """The pairs of a list, and what to say of those left out."""
+    numbers = [re.search("([0-9]{1,9})$", Path(path).stem) for path in files]
+    known = {(names[c], int(n[1])): i for i, (c, n) in enumerate(zip(labels.tolist(), numbers, strict=True)) if n}
+    found: list[tuple[int, int, bool]] = []
+    faults: list[DataError] = []
+    for line, text in read_lines(file):
+        words, where = (
+            [word.strip() for word in (text.split("\t") if "\t" in text else text.split())],
+            Where(file, line),
+        )
+        if all(word.isdecimal() for word in words) and len(words) < 3:  # the count on top
+            continue
+        if len(words) not in (3, 4) or not all(words[i].isdecimal() for i in (1, -1)):
+            message = f"{shown(text)}, expected `name i j`, or `name i other j` with numbers of pictures; correct it"
+            raise where.refuse(message)
+        keys = [(words[0], int(words[1][:18])), (words[-2 if len(words) == 4 else 0], int(words[-1][:18]))]
+        message = ""
+        if keys[0] == keys[1]:
+            message = f"picture {keys[0][1]} of {shown(keys[0][0])} is paired with itself; take the line out"
+        for name, number in reversed(keys):
+            if (name, number) not in known:
+                message = f"there is no picture {number} of {shown(name)}; add it or take the line out"
+        if not message:
+            found.append((known[keys[0]], known[keys[1]], keys[0][0] == keys[1][0]))
+            continue
+        faults.append(where.refuse(message))
+        if not skip:
+            raise faults[-1]
+    first, second = (np.array([pair[i] for pair in found], np.int64) for i in (0, 1))
+    note = f"; {len(faults):,} faulty skipped, the first: {faults[0]}" if faults else ""
+    return Pairs(first, second, np.array([pair[2] for pair in found], np.bool_)), note
+
+
+@dataclass(frozen=True, eq=False)
+class PairedImages:
+    """Pairs of the pictures of a source, as a `Source`; `pairs` caches for itself."""
+
+    split: str
+    images: Source
+    pairs: Callable[[], Pairs]
+
+    def __len__(self) -> int:
+        return len(self.pairs().same)
+
+    def class_names(self) -> tuple[str, ...]:
+        """What `same` says."""
+        return ("different", "same")
+
+    def found(self) -> Any:
+        """Pictures and pairs, for a digest; see `jaxcv.data.digest`."""
+        return self.images, self.pairs()
+
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """One example: `image` and `other` uint8 [s s c], and `same` bool."""
+        image = self.images.spec()["image"]
+        return {"image": image, "other": image, "same": jax.ShapeDtypeStruct((), np.bool_)}
+
+    def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """The pairs at `indices`."""
+        first, second, same = self.pairs()
+        images, others = (self.images.read(chosen[indices])["image"] for chosen in (first, second))
+        return {"image": images, "other": others, "same": same[indices]}
+
+    def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
+        """What the source of the pictures checks."""
+        same = self.pairs().same
+        lines = self.images.check(thorough=thorough, progress=progress)
+        return [f"{self.split}: {len(same):,} pairs, {int(same.sum()):,} of them of one class", *lines]
+
+    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+        """One file as the source fits it."""
+        return self.images.read_image(path)

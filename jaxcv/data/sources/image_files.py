@@ -1,0 +1,248 @@
+"""Image files and what their annotations say, as a `Source`: what every format becomes once it is scanned.
+
+What is shown of a file depends on the task. With boxes or a mask, all of it, squashed to the network's square input:
+images by mixing pixels, masks by taking the nearest. With a label, its middle: the centre square of the shorter side
+for training, of 0.875 of it for testing. With points, the square around their object, black beyond the picture.
+Points are continuous, like the edges of boxes: the middle of the first pixel is (0.5, 0.5).
+
+What was read is kept, of as many examples as fit in `CACHE_BYTES`, those that come first in the split.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from jaxcv.data.example import Example, LabelledFiles, Scan, Task, check_all, check_example, check_size, read_labels
+from jaxcv.data.io.crops import Region, Size, fit_file, middle, read_region, square, whole, window
+from jaxcv.data.io.images import Progress, to_array, to_image
+from jaxcv.data.io.text import list_counts, list_names
+from jaxcv.data.source import LABEL, box_fields, make_spec
+from jaxcv.types import Batch
+
+CACHE_BYTES = 2**30
+"""Most memory that decoded, resized images (and masks) of one split may take."""
+TEST_FRACTION = 0.875
+"""Of the shorter side of a labelled test picture: 224 of 256 pixels, as in many papers."""
+
+
+class Kept:
+    """Arrays of one shape, made when first asked for: of the first examples as many are kept as may be."""
+
+    def __init__(self, count: int, shape: tuple[int, ...], *, limit: int):
+        """`count` examples of `shape` bytes each; `limit`: most bytes kept."""
+        count = min(count, limit // int(np.prod(shape)))
+        self._kept = np.zeros((count, *shape), np.uint8)  # memory is taken as pages are filled
+        self._there = np.zeros(count, np.bool_)
+
+    def read(self, indices: Int[np.ndarray, "b"], make: Callable[[int], np.ndarray]) -> UInt8[np.ndarray, "b ..."]:
+        """The arrays at `indices`, made by `make` where they are not there yet; may be called by several threads."""
+        found = np.empty((len(indices), *self._kept.shape[1:]), np.uint8)
+        for row, i in enumerate(indices.tolist()):
+            if i < len(self._kept) and self._there[i]:
+                found[row] = self._kept[i]
+                continue
+            found[row] = make(i)
+            if i < len(self._kept):
+                self._kept[i] = found[row]
+                self._there[i] = True  # after the pixels: another thread may be reading
+        return found
+
+
+def place(batch: Batch, row: int, example: Example, region: Region, image_size: int) -> None:
+    """Write what an annotation says into a row of zeros, in pixels of a region that is resized to a square."""
+    left, top, width, height = region
+    scale = np.array([image_size / width, image_size / height], np.float32)
+    if "label" in batch:
+        batch["label"][row] = example.label
+    if "boxes" in batch:
+        n = len(example.boxes)
+        batch["boxes"][row, :n] = (example.boxes - np.array([left, top] * 2, np.float32)) * np.tile(scale, 2)
+        batch["classes"][row, :n] = example.classes
+        batch["valid"][row, :n] = ~example.ignored
+        batch["ignored"][row, :n] = example.ignored
+    if "points" in batch:
+        points = (example.points - np.array([left, top], np.float32)) * scale
+        batch["points"][row] = np.where(example.visible[:, None], points, 0)
+        batch["visible"][row] = example.visible
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """One split of a scan; `scan` reads the annotations and caches for itself."""
+
+    split: str
+    image_size: int
+    channels: int
+    task: Task
+    scan: Callable[[], Scan]
+    test_fraction: float = TEST_FRACTION
+    """Of the shorter side of a labelled test picture."""
+    inverted: bool = False
+    """Whether dark becomes light."""
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    @property
+    def _examples(self) -> Sequence[Example]:
+        return self.scan().splits[self.split]
+
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class index."""
+        return self.scan().class_names
+
+    def found(self) -> Any:
+        """What the scan found, for a digest; see `jaxcv.data.digest`."""
+        examples = self._examples
+        if isinstance(examples, LabelledFiles):
+            return self.class_names(), [Path(file) for file in examples.files], examples.labels
+        return self.class_names(), list(examples)
+
+    @cached_property
+    def _room(self) -> int:
+        """Most boxes or points of one image in any split, at least 1."""
+        every = [example for examples in self.scan().splits.values() for example in examples]
+        return max(1, *(max(len(example.boxes), len(example.points)) for example in every))
+
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """One example: `image` uint8 [s s c], and the fields of the task."""
+        size, fields = self.image_size, {}
+        if self.task == "label":
+            fields = LABEL
+        elif self.task == "mask":
+            fields = {"mask": ((size, size), np.uint8)}
+        elif self.task == "boxes":
+            fields = box_fields(self._room)
+        elif self.task == "points":
+            fields = {"points": ((self._room, 2), np.float32), "visible": ((self._room,), np.bool_)}
+        return make_spec(size, self.channels, **fields)
+
+    def _region(self, example: Example | None) -> Callable[[Size], Region]:
+        """What is shown of an example, or of a person's own file."""
+        if self.task == "label":
+            fraction = self.test_fraction if self.split == "test" else 1.0
+            return partial(middle, at_least=self.image_size, fraction=fraction)
+        if self.task == "points":
+            return square if example is None else lambda size: example.region
+        return whole
+
+    @cached_property
+    def _kept(self) -> Kept:
+        shape = (self.image_size, self.image_size, self.channels + (self.task == "mask"))
+        return Kept(len(self), shape, limit=CACHE_BYTES)
+
+    def _decode(self, index: int) -> UInt8[np.ndarray, "s s c"]:
+        """The image, and behind its channels the mask."""
+        example, side = self._examples[index], self.image_size
+        pixels, size = read_region(example.image, self._region(example), size=side, channels=self.channels)
+        check_size(example, size)
+        if self.task == "mask":
+            mask = to_image(read_labels(example, size)).resize((side, side), 0)  # the nearest
+            pixels = np.concatenate([pixels, to_array(mask)], axis=-1)
+        return 255 - pixels if self.inverted else pixels
+
+    def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """The examples at `indices`."""
+        return self._fill(indices, self._kept.read(indices, self._decode))
+
+    def has_windows(self) -> bool:
+        """Whether a part of a picture still says what its annotation says."""
+        return self.task == "label"
+
+    def read_windows(
+        self, indices: Int[np.ndarray, "b"], uniform: Float[np.ndarray, "b 4"], *, min_area: float, max_ratio: float
+    ) -> Batch:
+        """The examples at `indices`, of each a window of its whole picture; none is kept, for each is shown once."""
+        pixels = np.empty((len(indices), *self.spec()["image"].shape), np.uint8)
+        for row, i in enumerate(indices.tolist()):
+            region = partial(window, uniform=uniform[row], min_area=min_area, max_ratio=max_ratio)
+            options = {"size": self.image_size, "channels": self.channels, "gap": 1.0}
+            pixels[row], _ = read_region(self._examples[i].image, region, **options)
+        return self._fill(indices, 255 - pixels if self.inverted else pixels)
+
+    def _fill(self, indices: Int[np.ndarray, "b"], pixels: UInt8[np.ndarray, "b s s c"]) -> Batch:
+        spec = self.spec()
+        batch: Batch = {k: np.zeros((len(indices), *v.shape), v.dtype) for k, v in spec.items() if k != "image"}
+        batch["image"] = pixels[..., : self.channels]
+        if self.task == "mask":
+            batch["mask"] = pixels[..., -1]
+            return batch
+        if isinstance(self._examples, LabelledFiles):
+            batch["label"] = self._examples.labels[indices]
+            return batch
+        for row, i in enumerate(indices.tolist()):
+            example = self._examples[i]
+            place(batch, row, example, self._region(example)(example.size or (1, 1)), self.image_size)
+        return batch
+
+    def box_sizes(self) -> Float[np.ndarray, "n 2"]:
+        """Sizes of all boxes that count, in pixels of the network's input image; none in a set without boxes."""
+        found = [np.zeros((0, 2), np.float32)]
+        for example in self._examples if self.task == "boxes" else []:
+            sizes = example.boxes[~example.ignored, 2:] - example.boxes[~example.ignored, :2]
+            found.append(sizes * np.array([self.image_size / side for side in example.size or ()], np.float32))
+        return np.concatenate(found)
+
+    @cached_property
+    def _passed(self) -> set[bool]:
+        """Whether the checks that found no fault were thorough: the trials of a sweep check once."""
+        return set()
+
+    def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
+        """Every annotation, and of every image its header, size and ending; `thorough` decodes it too."""
+        if not self._passed & {thorough, True}:
+            check_all(self._examples, partial(check_example, thorough=thorough), progress)
+            self._passed.add(thorough)
+        find = {"label": self._count_labels, "boxes": self._count_boxes, "points": self._count_points}
+        lines = find[self.task]() if self.task in find else self._count_masks()
+        return [f"{self.split}: {line}" for line in [*lines, *self.scan().notes[self.split]]]
+
+    def _count_labels(self) -> list[str]:
+        examples, names = self._examples, self.class_names()
+        labels = examples.labels if isinstance(examples, LabelledFiles) else []
+        splits = [each.labels for each in self.scan().splits.values() if isinstance(each, LabelledFiles)]
+        apart = len(splits) == 2 and not np.isin(splits[0], splits[1]).any()
+        counts = np.bincount(labels, minlength=len(names)).tolist()
+        kept = [(name, n) for name, n in zip(names, counts, strict=True) if n or not apart]
+        listed = list_counts([name for name, _ in kept], [n for _, n in kept])
+        lines, missing = (
+            [f"{len(self):,} images, {len(kept):,} classes ({listed})"],
+            [name for name, n in kept if not n],
+        )
+        return lines + [f"no image of {list_names(missing)}"] * bool(missing)
+
+    def _count_boxes(self) -> list[str]:
+        names, examples = self.class_names(), self._examples
+        counts = Counter(names[c] for e in examples for c in e.classes[~e.ignored].tolist())
+        per_class = list_counts(names, [counts[name] for name in names])
+        lines = [f"{len(self):,} images, {counts.total():,} boxes ({per_class})"]
+        if ignored := sum(int(e.ignored.sum()) for e in examples):
+            lines.append(f"{ignored:,} difficult or crowd boxes, neither truth nor false alarm")
+        if empty := sum(len(e.boxes) == 0 for e in examples):
+            lines.append(f"{empty:,} images without a box")
+        return lines
+
+    def _count_masks(self) -> list[str]:
+        names = self.class_names()
+        listed = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
+        return [f"{len(self):,} images with masks, {len(names)} classes ({listed})"]
+
+    def _count_points(self) -> list[str]:
+        images = len({e.image for e in self._examples})
+        among = "" if images == len(self) else f" in {images:,} images"
+        lines = [f"{len(self):,} examples{among}, {self._room} points each"]
+        if hidden := sum(int((~e.visible).sum()) for e in self._examples):
+            lines.append(f"{hidden:,} points not annotated, or outside their image")
+        return lines
+
+    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+        """One file as its split shows it, and the factors (x, y) from its pixels to the file's."""
+        pixels, factors = fit_file(path, self._region(None), size=self.image_size, channels=self.channels)
+        return 255 - pixels if self.inverted else pixels, factors
