@@ -324,6 +324,15 @@ def test_what_the_disk_refuses_is_one_line(act, tmp_path, capsys):
     assert str(tmp_path / "runs") in refused([LENET, *TINY, "--workdir", str(tmp_path / "runs")], capsys)
 
 
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "JAXCV_CACHE": str(tmp_path / "file" / "cache"), "XLA_FLAGS": ""}
+    command = [sys.executable, "launch.py", LENET, *TINY, "--workdir", str(tmp_path / "runs")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "file/cache" in done.stderr and "Not a directory" in done.stderr and "JAXCV_CACHE" in done.stderr
+
+
 LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -7,10 +7,13 @@ compiled for one processor may not run on another.
 
 import os
 import platform
+import tempfile
 import time
 from pathlib import Path
 
 import jax
+
+from jaxcv.types import UserError
 
 try:
     from jaxcv.cpu import compiler_options, machine_name, tune
@@ -40,9 +43,20 @@ def cache_folder() -> Path:
 
 
 def enable_compile_cache() -> Path:
-    """Keep every compiled program on disk; returns the folder. A folder that the user set for JAX is left as it is."""
+    """Keep every compiled program on disk; returns the folder. A folder that the user set for JAX is left as it is.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         folder = cache_folder() / f"xla-{machine_name()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            advice = "let the environment variable JAXCV_CACHE name a folder that can be written"
+            raise UserError(f"{folder}: compiled programs cannot be kept there ({error.strerror}); {advice}") from error
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
