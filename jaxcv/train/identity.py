@@ -71,14 +71,20 @@ def _data(data: Any, over: bool) -> dict[str, str | None]:
 
 
 def _is_file(value: Any) -> bool:
+    """Whether a value names a file, or the folder of a run."""
     try:
-        return isinstance(value, str | Path) and value != "" and Path(value).expanduser().is_file()
+        path = Path(value).expanduser() if isinstance(value, str | Path) and value != "" else None
+        return path is not None and (path.is_file() or (path / "run.json").is_file())
     except (OSError, ValueError):  # too long a name, a null byte
         return False
 
 
 def _file(value: str | Path) -> dict[str, str]:
     path = Path(value).expanduser().resolve()
+    if path.is_dir():  # of a run, how far it has come
+        kept = [path / "sources.json", *sorted((path / "checkpoints").glob("*/"))]
+        text = json.dumps([(entry.name, entry.stat().st_mtime_ns) for entry in kept if entry.exists()])
+        return {"path": str(path), "digest": hashlib.sha256(text.encode()).hexdigest()[:16]}
     found = path.stat()
     return {"path": str(path), "digest": _hash(path, found.st_mtime_ns, found.st_size)}
 
