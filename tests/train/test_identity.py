@@ -113,10 +113,7 @@ CHANGES = {
     "a class": (rename_class, "data than"),
     "a picture": (other_picture, "data than"),
     "a picture less": (fewer_pictures, "data than"),
-    "the experiment": (
-        edit("mine.py", "batches(4)", "batches(8)"),
-        "first change: '-        train_data=train.batches(4",
-    ),
+    "the experiment": (edit("mine.py", "batches(4)", "batches(8)"), "mine.py (first change: '- "),
     "a helper": (edit("helper.py", "0.1", "0.2"), "helper.py (first change: '- return 0.1')"),
     "a helper of the loss": (edit("late.py", "1.0", "2.0"), "late.py (first change: '-FACTOR = 1.0')"),
     "a file that a value names": (edit("table.txt", "1 2 3", "1 2 4"), "table.txt (table)"),
