@@ -158,7 +158,7 @@ def is_finished(folder: str | Path, values: Mapping[str, Any] | None = None) -> 
         facts = json.loads((Path(folder) / "run.json").read_text())
         more = values is not None and (values.get("steps") or 0) > (facts["values"].get("steps") or 0)
         return facts["status"] == "finished" and not more
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
