@@ -85,8 +85,8 @@ def inputs(op: str, *, n: int = 0, side: int = 0, c: int = 0, kind: str = "", im
         corners, sides = random.uniform(0, 0.7 * side, (n, 2)), random.uniform(2, 0.5 * side, (n, 2))
         boxes = np.concatenate([corners, corners + sides], -1)
         shapes = (side, side, c), (n, 7, 7, c)
-        features, slopes = (random.normal(size=shape).astype(np.float32) for shape in shapes)
-        return [features, boxes.astype(np.float32), slopes]
+        features, gradients = (random.normal(size=shape).astype(np.float32) for shape in shapes)
+        return [features, boxes.astype(np.float32), gradients]
     if op == "box_iou":
         return [some_boxes(n, kind, seed)[0] for seed in range(2)]
     found = [some_boxes(n, kind, seed)[: 3 if op == "batched_nms" else 2] for seed in range(images)]
@@ -101,9 +101,9 @@ def ours(case: dict[str, Any]) -> list[Run]:
 
     def function(*args: Any) -> Any:
         if case["op"] == "roi_align":
-            features, boxes, slopes = args
+            features, boxes, gradients = args
             out, pull = jax.vjp(lambda x: ops.roi_align(x, boxes, output_size=7), features)
-            return (out, pull(slopes)) if case["grad"] else out
+            return (out, pull(gradients)) if case["grad"] else out
         if case["op"] == "triplet":
             return jax.value_and_grad(lambda x: losses.triplet(x, {"label": args[1]})["triplet"][0].mean())(args[0])
         if case["op"] == "gram_matrix":
@@ -131,8 +131,8 @@ def theirs(case: dict[str, Any], compile: bool) -> list[Run]:
                 with torch.no_grad():
                     return function(*args)
             args[0].requires_grad_().grad = None
-            out, slopes = function(*args)
-            out.backward(slopes)
+            out, gradients = function(*args)
+            out.backward(gradients)
             return args[0].grad
 
         ways = [*functions, *(torch.compile(f) for f in functions if compile)]
@@ -145,22 +145,22 @@ def theirs(case: dict[str, Any], compile: bool) -> list[Run]:
     if case["op"] in ("nms", "batched_nms"):
         return [lambda: getattr(vision, case["op"])(*args, 0.5)[: case.get("best")]]
     if case["op"] == "roi_align":
-        features, boxes, slopes = args
+        features, boxes, gradients = args
         args[0] = features.permute(2, 0, 1)[None].contiguous()
-        slopes = slopes.permute(0, 3, 1, 2).contiguous()
+        gradients = gradients.permute(0, 3, 1, 2).contiguous()
         regions = torch.cat([torch.zeros(len(boxes), 1), boxes], 1)
 
         def align(x: Any, *_: Any) -> Any:
             out = vision.roi_align(x, regions, 7, 1.0, 2, True)
-            return (out, slopes) if case["grad"] else out
+            return (out, gradients) if case["grad"] else out
 
         return runs(align, grad=case["grad"])
     if case["op"] == "gram_matrix":
         rows = args[0].reshape(-1, case["c"])
-        slopes = torch.ones(case["c"], case["c"])
+        gradients = torch.ones(case["c"], case["c"])
 
         def product(a: Any, b: Any) -> Any:
-            return (a @ b, slopes) if case["grad"] else a @ b
+            return (a @ b, gradients) if case["grad"] else a @ b
 
         args[:] = [rows.T.contiguous()]
         first = runs(lambda x: product(x, x.T), grad=case["grad"])

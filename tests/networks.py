@@ -48,7 +48,7 @@ def filled(model: Any, *sides: int) -> Any:
     return jax.tree_util.tree_map_with_path(value, abstract(model, *sides)[0])
 
 
-def slopes(model: Any, variables: Any, pictures: jax.Array) -> dict[str, np.ndarray]:
+def gradients(model: Any, variables: Any, pictures: jax.Array) -> dict[str, np.ndarray]:
     """Gradient, by parameter path, of a loss that every logit takes part in, while training."""
 
     def loss(params: Any) -> jax.Array:

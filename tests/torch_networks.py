@@ -101,11 +101,11 @@ def same_step(
     with jax.enable_x64(True):
         given = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), before)
         gradient = jax.jit(jax.value_and_grad(our_loss, has_aux=True), compiler_options=HASTE)
-        (value, statistics), slopes = jax.device_get(
+        (value, statistics), gradients = jax.device_get(
             gradient(given["params"], given["batch_stats"], jnp.asarray(images, jnp.float64))
         )
     np.testing.assert_allclose(value, expected, rtol=1e-9)
-    _close(slopes, after["params"], tolerance, "")
+    _close(gradients, after["params"], tolerance, "")
     _close(statistics, after["batch_stats"], tolerance, "")
 
 

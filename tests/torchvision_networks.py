@@ -82,9 +82,9 @@ def _step(model: Any, variables: Any, images: jax.Array, labels: np.ndarray) -> 
         (logits, _), changed = model.apply(given, images, train=True, mutable=["batch_stats"])
         return -jax.nn.log_softmax(logits)[np.arange(2), labels].mean(), changed.get("batch_stats", {})
 
-    slope = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=HASTE)
-    (value, statistics), slopes = slope(variables["params"])
-    return value, slopes, statistics
+    gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=HASTE)
+    (value, statistics), gradients = gradient(variables["params"])
+    return value, gradients, statistics
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:

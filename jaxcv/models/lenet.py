@@ -86,7 +86,7 @@ class ConnectedConv(nn.Module):
 
 
 def scaled_tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """`1.7159 tanh(2 x / 3)`: about +-1 at +-1, where its slope changes fastest (appendix A of the paper)."""
+    """`1.7159 tanh(2 x / 3)`: about +-1 at +-1, where its derivative changes fastest (appendix A of the paper)."""
     return 1.7159 * jnp.tanh(2 / 3 * x)
 
 

@@ -1,9 +1,9 @@
 """Pure functions of arrays, to import one by one: `from jaxcv.ops import nms`.
 
 The contract: jitted, working under `vmap` and `grad`, static shapes with masks, empty and degenerate input accepted
-with finite values and slopes, every option keyword-only, float options allowed to be tracers, `key` first where there
-is one. Images are NHWC, boxes xyxy, angles degrees; names are torchvision's where it has one. Results have the inputs'
-precision, but for boxes: what is computed of them is float32 at least.
+with finite values and gradients, every option keyword-only, float options allowed to be tracers, `key` first where
+there is one. Images are NHWC, boxes xyxy, angles degrees; names are torchvision's where it has one. Results have the
+inputs' precision, but for boxes: what is computed of them is float32 at least.
 
     boxes      box_convert box_area box_iou paired_box_iou generalized_box_iou paired_generalized_box_iou
                clip_boxes_to_image encode_boxes decode_boxes largest_box

@@ -102,7 +102,7 @@ def paired_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> Float[Arra
 def generalized_box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
     """Generalized intersection over union of every box of `a` with every box of `b`.
 
-    IoU minus the share of the smallest enclosing box that neither covers: unlike IoU it still has a slope between
+    IoU minus the share of the smallest enclosing box that neither covers: unlike IoU it still has a gradient between
     disjoint boxes.
 
     Args:
@@ -243,7 +243,7 @@ def overlap(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
-    """The quotient of two areas, 0 where the lower one is empty; masked on both sides of the division for its slope."""
+    """The quotient of two areas, 0 where the lower one is empty; masked on both sides of the division for gradients."""
     fine = denominator > _SMALLEST_AREA
     return jnp.where(fine, numerator / jnp.where(fine, denominator, 1.0), 0.0)
 

@@ -28,7 +28,7 @@ def adjust_hue(images: Float[Array, "b h w c"], shifts: Float[Array, " b"]) -> F
         jnp.where(most == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
     )
     sixths = sixths + 6 * shifts[:, None, None]
-    # Along the circle each channel is a trapezium: full for two sixths, empty for two, and slopes between.
+    # Along the circle each channel is a trapezium: full for two sixths, empty for two, and ramps between.
     place = sixths[..., None] + jnp.asarray([5, 3, 1], images.dtype)[None, None, None]
     place = place - 6 * jnp.floor(place / 6)
     turned = most[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)

@@ -38,7 +38,7 @@ def pairwise_distances(a: Float[Array, "*b n d"], b: Float[Array, "*b m d"]) -> 
         b: `[..., m, d]`.
 
     Returns:
-        `[..., n, m]`, at least 0. Equal vectors have distance 0 and slope 0.
+        `[..., n, m]`, at least 0. Equal vectors have distance 0 and gradient 0.
     """
     return _root(_squared_distances(a, b))
 
@@ -66,7 +66,7 @@ def paired_distances(a: Float[Array, "*n d"], b: Float[Array, "*n d"]) -> Float[
         b: `[..., d]`.
 
     Returns:
-        `[...]`, at least 0. Equal vectors have distance 0 and slope 0.
+        `[...]`, at least 0. Equal vectors have distance 0 and gradient 0.
     """
     return _root(jnp.square(a - b).sum(-1))
 
@@ -135,15 +135,15 @@ def _squared_distances_forward(a, b):
     return _squared_distances(a, b), (a, b)
 
 
-def _squared_distances_backward(saved, slopes):
+def _squared_distances_backward(saved, gradients):
     a, b = saved
-    return 2 * _pulls(a, b, slopes), 2 * _pulls(b, a, jnp.swapaxes(slopes, -1, -2))
+    return 2 * _pulls(a, b, gradients), 2 * _pulls(b, a, jnp.swapaxes(gradients, -1, -2))
 
 
-def _pulls(a, b, slopes):
-    """[..., n, d]: sum over m of slopes[n, m] (a[n] - b[m]), differences first, as above."""
+def _pulls(a, b, gradients):
+    """[..., n, d]: sum over m of gradients[n, m] (a[n] - b[m]), differences first, as above."""
     others = jnp.swapaxes(b, -1, -2)[..., None, :, :]
-    return (slopes[..., :, None, :] * (a[..., None] - others)).sum(-1)
+    return (gradients[..., :, None, :] * (a[..., None] - others)).sum(-1)
 
 
 _squared_distances.defvjp(_squared_distances_forward, _squared_distances_backward)

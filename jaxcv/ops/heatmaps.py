@@ -15,7 +15,7 @@ from jaxcv.types import Scalar
 
 @jax.jit
 def soft_argmax(logits: Float[Array, "*b h w p"]) -> Float[Array, "*b p 2"]:
-    """The mean place under the softmax of each map: a largest place that has slopes and is finer than a cell.
+    """The mean place under the softmax of each map: a largest place that has gradients and is finer than a cell.
 
     x = sum over cells of softmax(logits) (column + 0.5) / w, and y likewise with rows. Several peaks give the mean
     between them, and a flat map its middle.

@@ -1,7 +1,7 @@
 """Non-maximum suppression: of boxes that overlap too much, only the best.
 
 Outputs have a fixed length, best first, with a mask; where it is False the index is 0 and means nothing. Memory is
-O(n): no n x n matrix of overlaps is ever made. Indices have no slope, so nothing here is differentiated.
+O(n): no n x n matrix of overlaps is ever made. Indices have no gradient, so nothing here is differentiated.
 """
 
 import functools

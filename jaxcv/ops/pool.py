@@ -61,25 +61,25 @@ def _max_pool_forward(images: Array, axis: int, window: int, stride: int, pads: 
 
 
 def _max_pool_backward(
-    axis: int, window: int, stride: int, pads: tuple[int, int], saved: Any, slope: Array
+    axis: int, window: int, stride: int, pads: tuple[int, int], saved: Any, gradient: Array
 ) -> tuple[Array]:
     place, size = saved[0], saved[1].shape[0]
-    many, none = -(-size // stride), jnp.zeros((), slope.dtype)
+    many, none = -(-size // stride), jnp.zeros((), gradient.dtype)
     # Every `stride`-th value took part at the same places of its windows: one sum for each of these phases.
     place = _extend(place, axis, (window, many), -1)
-    slope = _extend(slope, axis, (window, many), 0)
+    gradient = _extend(gradient, axis, (window, many), 0)
     phases = []
     for phase in range(stride):
         terms = []
         for k in range((phase + pads[0]) % stride, window, stride):
             first = window + (phase + pads[0] - k) // stride
-            there, here = (lax.slice_in_dim(v, first, first + many, axis=axis) for v in (place, slope))
+            there, here = (lax.slice_in_dim(v, first, first + many, axis=axis) for v in (place, gradient))
             terms.append(jnp.where(there == k, here, none))
-        empty = jnp.zeros((*slope.shape[:axis], many, *slope.shape[axis + 1 :]), slope.dtype)
+        empty = jnp.zeros((*gradient.shape[:axis], many, *gradient.shape[axis + 1 :]), gradient.dtype)
         phases.append(functools.reduce(jnp.add, terms, *([] if terms else [empty])))
-    woven = jnp.stack(phases, axis=axis + 1) if stride > 1 else phases[0]
-    woven = woven.reshape(*slope.shape[:axis], many * stride, *slope.shape[axis + 1 :])
-    return (lax.slice_in_dim(woven, 0, size, axis=axis),)
+    interleaved = jnp.stack(phases, axis=axis + 1) if stride > 1 else phases[0]
+    interleaved = interleaved.reshape(*gradient.shape[:axis], many * stride, *gradient.shape[axis + 1 :])
+    return (lax.slice_in_dim(interleaved, 0, size, axis=axis),)
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -130,9 +130,9 @@ def _average_forward(shape, pixels, *samples):
     return _average(shape, pixels, *samples), samples
 
 
-def _average_backward(shape, samples, slopes):
-    """Every sample's slope is added to the 2 x 2 pixels around it at once, some boxes at a time."""
-    n, *bins, channels = slopes.shape
+def _average_backward(shape, samples, gradients):
+    """Every sample's gradient is added to the 2 x 2 pixels around it at once, some boxes at a time."""
+    n, *bins, channels = gradients.shape
     ratio = samples[0].shape[2]
     chunk = min(_CHUNK, n)
     windows = lax.ScatterDimensionNumbers(
@@ -140,12 +140,12 @@ def _average_backward(shape, samples, slopes):
     )
 
     def spread(total, part):
-        y, x, y_weights, x_weights, slopes = part
+        y, x, y_weights, x_weights, gradients = part
         for i, j in [(i, j) for i in range(ratio) for j in range(ratio)]:
             corner = jnp.broadcast_arrays(y[:, :, None, i], x[:, None, :, j])
             corner = jnp.stack(corner, axis=-1).reshape(-1, 2)
             weights = y_weights[:, :, None, i, :, None] * x_weights[:, None, :, j, None, :]
-            update = weights.reshape(-1, 2, 2, 1) * slopes.reshape(-1, 1, 1, channels)
+            update = weights.reshape(-1, 2, 2, 1) * gradients.reshape(-1, 1, 1, channels)
             total = lax.scatter_add(total, corner, update, windows, mode="promise_in_bounds")
         return total, None
 
@@ -154,8 +154,8 @@ def _average_backward(shape, samples, slopes):
         array = jnp.pad(array, ((0, -n % chunk), *[(0, 0)] * (array.ndim - 1)))
         return array.reshape(-1, chunk, *array.shape[1:])
 
-    parts = tuple(in_chunks(array) for array in (*samples, slopes))
-    total, _ = lax.scan(spread, jnp.zeros(shape, slopes.dtype), parts)
+    parts = tuple(in_chunks(array) for array in (*samples, gradients))
+    total, _ = lax.scan(spread, jnp.zeros(shape, gradients.dtype), parts)
     return total, None, None, None, None
 
 

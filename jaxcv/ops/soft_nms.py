@@ -2,7 +2,7 @@
 
 Outputs have a fixed length, best lowered score first, with a mask; where it is False the index is 0 and the score 0.
 Memory is O(n): no n x n matrix of overlaps is ever made. The lowered score is the box's own times a factor, and has
-the slope of that product in the scores; through the factor, which depends on the boxes and on the order, none flows.
+the gradient of that product in the scores; through the factor, which depends on the boxes and on the order, none flows.
 """
 
 import functools

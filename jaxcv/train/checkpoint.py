@@ -178,25 +178,25 @@ class Checkpoints:
         return {name: array for name, array in arrays.items() if wanted(name)}
 
     def restore_newest(self, spec: Any) -> tuple[Any, dict[str, Any], list[str]] | None:
-        """State, position and complaints of the newest checkpoint that is whole; None where there is no checkpoint.
+        """State, position and warnings of the newest checkpoint that is whole; None where there is no checkpoint.
 
-        Damaged ones are moved to `damaged-checkpoints` beside the folder, and each gives one line of complaint.
+        Damaged ones are moved to `damaged-checkpoints` beside the folder, and each gives one line of warning.
 
         Raises:
             UserError: as `restore`; or every checkpoint is damaged.
         """
-        complaints = []
+        warnings = []
         for step in reversed(self.steps()):
             try:
                 state, position = self.restore(step, spec)
             except DamagedCheckpoint as error:
                 aside = _move_aside(self.folder / str(step))
-                complaints.append(f"damaged checkpoint, moved to {aside}: {error}")
+                warnings.append(f"damaged checkpoint, moved to {aside}: {error}")
                 self._manager.reload()
                 continue
-            return state, position, complaints
-        if complaints:
-            raise UserError("no checkpoint could be read; --fresh starts over. " + "; ".join(complaints))
+            return state, position, warnings
+        if warnings:
+            raise UserError("no checkpoint could be read; --fresh starts over. " + "; ".join(warnings))
         return None
 
 

@@ -53,7 +53,7 @@ class Experiment:
     """Fields of the batch that the model is fed, in order."""
     initial: Callable[[Any], tuple[Any, Any]] | None = None
     """`initial(variables) -> (variables, report)`: starting variables put over fresh ones on the host before the first
-    step, and an account of it: `summary`, `lines()`, `left_to_chance`. See `jaxcv.weights.pretrained`."""
+    step, and an account of it: `summary`, `lines()`, `randomly_initialised`. See `jaxcv.weights.pretrained`."""
     trainable: str = ".*"
     """Pattern over parameter paths, such as "head" or "stage4|head". What it does not name is frozen: parameters and
     batch statistics keep their bits, and the layers run as in evaluation."""

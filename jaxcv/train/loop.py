@@ -160,9 +160,9 @@ def _train(
         saver = Saver(checkpoints, spacing=_SHORT_RUNS_SPACING if short else 0.0)
         pending: list[dict[str, Any]] = []  # logs of the steps since the last record
         if (restored := checkpoints.restore_newest(shared.state_spec(values))) is not None:
-            state, position, complaints = restored
-            for complaint in complaints:
-                reporter.warn(complaint)
+            state, position, warnings = restored
+            for warning in warnings:
+                reporter.warn(warning)
             batches.set_state(position["data"])
             pending = position["pending"]
             reporter.say(f"{run.folder}: going on from step {int(state.step)} of {setup.steps}")

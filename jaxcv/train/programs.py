@@ -22,7 +22,7 @@ _STEERING_ERRORS = (
 )
 
 
-_TOGETHER = "together with another it steers Python control flow"
+_TOGETHER = "together with another it is branched on in Python"
 
 _programs: dict[tuple[Any, ...], list[Program]] = {}
 """By the experiment and the values that are static in any case; several where some float had to be static too."""
@@ -152,7 +152,7 @@ def _explained(error: Exception) -> Exception:
 
 
 def _reason(error: Exception) -> str:
-    return f"steers Python control flow{_where(error)} ({type(error).__name__})"
+    return f"is branched on in Python{_where(error)} ({type(error).__name__})"
 
 
 def _where(error: Exception) -> str:

@@ -42,8 +42,8 @@ class Entry:
     source: str
     """Theirs, such as `conv1.weight`."""
     status: str
-    """`matched`, `reshaped`, `left to chance` (skipped on purpose), `new, zero` (a head), `missing`, `wrong shape`,
-    `not finite`, `left over`, `ignored`."""
+    """`matched`, `reshaped`, `randomly initialised` (skipped on purpose), `new, zero` (a head), `missing`,
+    `wrong shape`, `not finite`, `left over`, `ignored`."""
     shape: tuple[int, ...] = ()
     """Ours, or that of a tensor that is left over."""
     found: tuple[int, ...] = ()
@@ -64,17 +64,17 @@ class Report:
         return [entry for entry in self.entries if entry.status in statuses]
 
     @property
-    def left_to_chance(self) -> list[str]:
+    def randomly_initialised(self) -> list[str]:
         """Paths of the variables that the file has nothing for: fresh ones, and a new head."""
-        return [entry.path for entry in self.having("left to chance", "new, zero")]
+        return [entry.path for entry in self.having("randomly initialised", "new, zero")]
 
     @property
     def summary(self) -> str:
-        """One line: how many of each status, and what was left to chance."""
+        """One line: how many of each status, and what was randomly initialised."""
         counts = Counter(entry.status for entry in self.entries)
         without = f" without their prefix {self.prefix!r}" if self.prefix else ""
         line = f"{self.scheme} names{without}: " + ", ".join(f"{count} {status}" for status, count in counts.items())
-        chance = sorted({path.split("/")[1] for path in self.left_to_chance})
+        chance = sorted({path.split("/")[1] for path in self.randomly_initialised})
         return line + (f" ({', '.join(chance)})" if chance else "")
 
     def lines(self) -> Iterator[str]:
@@ -131,7 +131,7 @@ def match(
         if source is not None:
             unused.pop(source, None)
         if skip and matches(skip, module):
-            entries.append(Entry(path, prefix + source if source else "", "left to chance", ours.shape))
+            entries.append(Entry(path, prefix + source if source else "", "randomly initialised", ours.shape))
             return ours
         if source is None:
             entries.append(Entry(path, " or ".join(wanted), "missing", ours.shape))

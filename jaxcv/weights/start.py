@@ -192,7 +192,7 @@ def _put_within(
         result[collection] = {**tree, part: kept} if part in tree else tree
         for keys, leaf in jax.tree_util.tree_leaves_with_path({name: x for name, x in tree.items() if name != part}):
             path = "/".join([collection, *(key.key for key in keys)])
-            entries.append(Entry(path, "", "left to chance", np.shape(leaf)))
+            entries.append(Entry(path, "", "randomly initialised", np.shape(leaf)))
     return result, replace(report, entries=tuple(entries))
 
 

@@ -25,10 +25,10 @@ def test_smoothing_mixes_the_target_with_the_uniform_one(label_smoothing):
 def test_smoothing_may_be_traced_and_huge_logits_stay_finite():
     batch = {"label": jnp.asarray([1, 0])}
     logits = jnp.asarray([[1e4, -1e4], [1e4, -1e4]])
-    value, slope = jax.jit(
+    value, gradient = jax.jit(
         jax.value_and_grad(lambda x, s: cross_entropy(x, batch, label_smoothing=s)["cross_entropy"].sum())
     )(logits, 0.1)
-    assert np.isfinite(value) and np.isfinite(slope).all()
+    assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
 def test_half_precision_logits_are_summed_in_single():
@@ -69,7 +69,7 @@ def test_the_hardest_of_the_background_count_and_all_objects():
     assert alike["cross_entropy"][1].tolist() == [1, 1, 0, 0]  # no object: as many as for one
 
 
-def test_only_what_counts_has_a_slope():
+def test_only_what_counts_has_a_gradient():
     logits = jnp.asarray(np.random.default_rng(2).normal(size=(9, 3)), jnp.float32)
     batch = {"label": jnp.asarray([0, 0, 2, 0, 0, 1, 0, 0, 0])}
 
@@ -77,7 +77,7 @@ def test_only_what_counts_has_a_slope():
         values, weights = hard_negative_cross_entropy(logits, batch, ratio=ratio)["cross_entropy"]
         return (values * weights).sum()
 
-    slope = np.asarray(jax.jit(jax.grad(total))(logits, 1.0))
+    gradient = np.asarray(jax.jit(jax.grad(total))(logits, 1.0))
     counted = np.asarray(hard_negative_cross_entropy(logits, batch, ratio=1.0)["cross_entropy"][1])
-    assert counted.sum() == 4 and np.isfinite(slope).all()
-    np.testing.assert_array_equal(np.abs(slope).sum(1) > 0, counted > 0)
+    assert counted.sum() == 4 and np.isfinite(gradient).all()
+    np.testing.assert_array_equal(np.abs(gradient).sum(1) > 0, counted > 0)

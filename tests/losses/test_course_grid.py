@@ -98,7 +98,7 @@ def test_overlap_losses(name, overlap):
 
 @pytest.mark.parametrize("name", ["iou", "giou", "diou", "ciou"])
 @pytest.mark.parametrize("truth", [PERSON, [91.0, 81.0, 101.0, 111.0], [5.0, 5.0, 5.0, 5.0], [0.0, 0.0, 1e-3, 1e-3]])
-def test_slopes_of_overlap_losses_are_finite(name, truth):
+def test_gradients_of_overlap_losses_are_finite(name, truth):
     def total(outputs):
         terms = losses.yolo(outputs, batch((truth, 0)), anchor_boxes=ANCHORS, box_loss=name)
         return functools.reduce(jnp.add, terms.values())[0]
@@ -190,7 +190,7 @@ def test_first_yolo_without_an_object_and_with_more_than_cells():
     objects = [([32 * c + 11, 32 * r + 1, 32 * c + 21, 32 * r + 31], 0) for r in range(3) for c in range(3)]
     found = costs_v1(said_v1(), [*objects, *objects])
     assert found["no_object"] == pytest.approx(9 * 0.04, abs=1e-6)
-    slope = jax.jit(jax.grad(lambda x: sum(v.sum() for v in losses.yolo_v1(x, batch(*objects), num_boxes=2).values())))(
-        said_v1()
-    )
-    assert np.isfinite(slope).all()
+    gradient = jax.jit(
+        jax.grad(lambda x: sum(v.sum() for v in losses.yolo_v1(x, batch(*objects), num_boxes=2).values()))
+    )(said_v1())
+    assert np.isfinite(gradient).all()

@@ -215,12 +215,12 @@ def test_an_image_without_truths_costs_only_no_object():
         terms = yolo(outputs, nothing)
         assert all((value == 0).all() for name, value in terms.items() if name != "no_object")
         assert (terms["no_object"] > 0).all()
-        assert np.isfinite(slope(outputs, nothing)).all()
+        assert np.isfinite(gradient(outputs, nothing)).all()
 
 
 @jax.jit
 @jax.grad
-def slope(outputs, batch):
+def gradient(outputs, batch):
     return functools.reduce(jnp.add, (value.sum() for value in yolo(outputs, batch, **OPTIONS).values()))
 
 
@@ -238,7 +238,7 @@ def test_a_degenerate_truth_is_padding(name):
     outputs = random_case(0, b=1, grid=(2, 2))[0]
     found, expected = yolo(outputs, one_image([ODD[name]])), yolo(outputs, one_image([]))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
-    assert np.isfinite(slope(outputs, one_image([ODD[name]]))).all()
+    assert np.isfinite(gradient(outputs, one_image([ODD[name]]))).all()
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_degenerate_truth_is_padding(name):
 def test_boxes_on_the_border_tiny_and_huge_ones_are_finite(box):
     outputs = random_case(0, b=1, grid=(2, 2))[0]
     for scale in (1.0, 1e3):
-        assert np.isfinite(slope(scale * outputs, one_image([box]))).all()
+        assert np.isfinite(gradient(scale * outputs, one_image([box]))).all()
         assert all(np.isfinite(value).all() for value in yolo(scale * outputs, one_image([box])).values())
 
 
@@ -259,7 +259,7 @@ def test_junk_in_the_padding_changes_nothing():
         "classes": jnp.where(counts[..., 0], batch["classes"], -1),
     }
     jax.tree.map(np.testing.assert_array_equal, yolo(outputs, batch), yolo(outputs, junk))
-    assert np.isfinite(slope(outputs, junk)).all()
+    assert np.isfinite(gradient(outputs, junk)).all()
 
 
 @few

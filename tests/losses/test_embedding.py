@@ -89,13 +89,13 @@ def test_finite_where_all_are_equal_or_nothing_can_be_learnt(distance, label):
         return (values * weights).sum(), weights
 
     for embeddings in (jnp.ones((4, 3)), jnp.zeros((4, 3))):
-        (value, weights), slope = jax.value_and_grad(total, has_aux=True)(embeddings)
-        assert np.isfinite(value) and np.isfinite(slope).all()
+        (value, weights), gradient = jax.value_and_grad(total, has_aux=True)(embeddings)
+        assert np.isfinite(value) and np.isfinite(gradient).all()
         assert weights.sum() == (4 if label == [0, 0, 1, 1] else 0)
         np.testing.assert_allclose(value, 0.2 * weights.sum(), rtol=1e-6)
 
 
-def test_slopes_are_those_of_the_triplets_found():
+def test_gradients_are_those_of_the_triplets_found():
     random = np.random.default_rng(1)
     embeddings = jnp.asarray(random.normal(size=(8, 5)), jnp.float32)
     batch = {"label": jnp.asarray([0, 0, 1, 1, 2, 2, 3, 3])}

@@ -51,14 +51,14 @@ def test_weights_are_factors_and_may_be_traced(form):
 @pytest.mark.parametrize("form", ["log", "squares"])
 def test_without_an_object_only_p_c_learns_whatever_the_padding_holds(form):
     batch = {**BATCH, "boxes": jnp.full((2, 2, 4), jnp.nan), "classes": jnp.full((2, 2), -1)}
-    value, slope = jax.value_and_grad(lambda x: sum(v.sum() for v in localization(x, batch, form=form).values()))(
+    value, gradient = jax.value_and_grad(lambda x: sum(v.sum() for v in localization(x, batch, form=form).values()))(
         OUTPUTS
     )
-    assert np.isfinite(value) and np.isfinite(slope).all()
-    assert (np.asarray(slope)[:, 0] > 0).all() and (np.asarray(slope)[:, 1:] == 0).all()
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+    assert (np.asarray(gradient)[:, 0] > 0).all() and (np.asarray(gradient)[:, 1:] == 0).all()
 
 
 @pytest.mark.parametrize("form", ["log", "squares"])
-def test_wild_outputs_have_finite_slopes(form):
-    slope = jax.grad(lambda x: sum(v.sum() for v in localization(x, BATCH, form=form).values()))(1e4 * OUTPUTS)
-    assert np.isfinite(slope).all()
+def test_wild_outputs_have_finite_gradients(form):
+    gradient = jax.grad(lambda x: sum(v.sum() for v in localization(x, BATCH, form=form).values()))(1e4 * OUTPUTS)
+    assert np.isfinite(gradient).all()

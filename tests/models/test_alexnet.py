@@ -3,7 +3,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from networks import abstract, filled, images, parameters, slopes
+from networks import abstract, filled, gradients, images, parameters
 
 from jaxcv import models, ops
 
@@ -57,8 +57,8 @@ def test_small_pictures_want_fewer_parameters():
 @pytest.mark.parametrize("form", [{}, {"groups": (1, 2, 1, 2, 2), "response_norm": True, "padding": 0}])
 def test_every_parameter_learns(form):
     model = SMALL(dropout=0.0, **form)
-    for path, slope in slopes(model, filled(model, 90, 80, 3), images(2, 90, 80, 3)).items():
-        assert np.isfinite(slope).all() and np.abs(slope).max() > 1e-6, path
+    for path, gradient in gradients(model, filled(model, 90, 80, 3), images(2, 90, 80, 3)).items():
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 1e-6, path
 
 
 def test_response_norm_is_between_convolution_and_pooling():

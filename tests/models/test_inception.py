@@ -194,17 +194,17 @@ def test_a_module_alone_learns(norm):
     variables = module.init(jax.random.key(0), x, train=False)
 
     @jax.jit
-    def slopes(params):
+    def gradients(params):
         def loss(params):
             y, _ = module.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
             return (y * jax.random.normal(jax.random.key(1), y.shape)).mean(), y
 
         return jax.grad(loss, has_aux=True)(params)
 
-    gradient, y = slopes(variables["params"])
+    gradient, y = gradients(variables["params"])
     assert y.shape == (2, 9, 8, 4 + 6 + 3 + 5)
-    for path, slope in jax.tree_util.tree_leaves_with_path(gradient):
-        assert np.isfinite(slope).all() and np.abs(slope).max() > 1e-6, path
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 1e-6, path
 
 
 def test_branches_see_so_far():

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import abstract, filled, images, sizes, slopes
+from networks import abstract, filled, gradients, images, sizes
 
 from jaxcv import models
 from jaxcv.models.layers import standardize
@@ -86,8 +86,8 @@ def test_grey_and_colour(network, channels):
 
 @pytest.mark.parametrize("network", [models.lenet5, models.lenet5_1998])
 def test_every_parameter_learns(network):
-    for path, slope in slopes(network(), filled(network(), 32, 32, 1), images(2, 32, 32, 1)).items():
-        assert np.isfinite(slope).all() and np.abs(slope).max() > 1e-6, path
+    for path, gradient in gradients(network(), filled(network(), 32, 32, 1), images(2, 32, 32, 1)).items():
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 1e-6, path
 
 
 def test_standardisation_travels_with_the_model():

@@ -53,7 +53,7 @@ def test_maps_that_do_not_double_are_refused():
         shapes(models.LandmarkHeatmaps(backbone=SMALL, num_points=5), 60)
 
 
-def test_every_parameter_has_a_slope():
+def test_every_parameter_has_a_gradient():
     images = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 32, 32, 3)), jnp.float32)
     for model in (
         models.Localizer(backbone=SMALL, num_classes=3),
@@ -66,7 +66,7 @@ def test_every_parameter_has_a_slope():
             (out, _), _ = m.apply({**v, "params": params}, images, train=True, mutable=["batch_stats"])
             return jnp.square(out + 0.3).sum()
 
-        slopes = jax.jit(jax.grad(total))(variables["params"])
-        silent = [jax.tree_util.keystr(p) for p, s in jax.tree_util.tree_leaves_with_path(slopes) if not np.any(s)]
+        gradients = jax.jit(jax.grad(total))(variables["params"])
+        silent = [jax.tree_util.keystr(p) for p, s in jax.tree_util.tree_leaves_with_path(gradients) if not np.any(s)]
         assert not [p for p in silent if "head" in p or "kernel" in p]
-        assert all(np.isfinite(s).all() for s in jax.tree.leaves(slopes))
+        assert all(np.isfinite(s).all() for s in jax.tree.leaves(gradients))

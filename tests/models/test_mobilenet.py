@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import abstract, filled, images, sizes, slopes
+from networks import abstract, filled, gradients, images, sizes
 
 from jaxcv import models
 from jaxcv.models import DepthwiseSeparable, InvertedResidual
@@ -141,11 +141,11 @@ def test_relu_ends_at_6(network):
 def test_every_parameter_learns(network, options):
     model, pictures = SMALL[network](dropout=0.0, **options), images(4, 24, 16, 3)
     variables = filled(model, *pictures.shape[1:])
-    for path, slope in slopes(model, variables, pictures).items():
-        assert np.isfinite(slope).all(), path
+    for path, gradient in gradients(model, variables, pictures).items():
+        assert np.isfinite(gradient).all(), path
         # A shift of the projection's outputs is taken out again by the next batch normalisation.
         if not path.endswith("project/norm/bias"):
-            assert np.abs(slope).max() > 1e-6, path
+            assert np.abs(gradient).max() > 1e-6, path
 
 
 @pytest.mark.parametrize("network", ["mobilenet_v1", "mobilenet_v2"])

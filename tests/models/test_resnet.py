@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import abstract, filled, images, parameters, slopes
+from networks import abstract, filled, gradients, images, parameters
 
 from jaxcv import models
 from jaxcv.models import BasicBlock, Bottleneck, ConvNormAct
@@ -152,8 +152,8 @@ def test_zero_init_is_of_the_last_scale_of_every_block(block, zero_init):
 )
 def test_every_parameter_learns(options):
     model = SMALL(**options)
-    for path, slope in slopes(model, filled(model, 33, 40, 3), images(4, 33, 40, 3)).items():
-        assert np.isfinite(slope).all() and np.abs(slope).max() > 1e-6, path
+    for path, gradient in gradients(model, filled(model, 33, 40, 3), images(4, 33, 40, 3)).items():
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 1e-6, path
 
 
 def test_the_stem_may_work_on_blocks_of_pixels():

@@ -32,7 +32,7 @@ def test_every_parameter_learns():
         )
         return -jax.nn.log_softmax(logits)[..., 0].mean(), changed
 
-    slope, changed = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-    assert all(np.abs(leaf).sum() > 0 for leaf in jax.tree.leaves(slope))
+    gradient, changed = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    assert all(np.abs(leaf).sum() > 0 for leaf in jax.tree.leaves(gradient))
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), changed["batch_stats"], variables["batch_stats"])
     assert all(jax.tree.leaves(moved))

@@ -3,7 +3,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from networks import abstract, filled, images, parameters, slopes
+from networks import abstract, filled, gradients, images, parameters
 
 from jaxcv import models
 
@@ -60,9 +60,9 @@ def test_small_pictures_want_fewer_parameters():
 def test_every_parameter_learns(norm, sides):
     """But a convolution's bias before a norm: that takes it out again."""
     model = SMALL(dropout=0.0, norm=norm)
-    for path, slope in slopes(model, filled(model, *sides, 3), images(4, *sides, 3)).items():
+    for path, gradient in gradients(model, filled(model, *sides, 3), images(4, *sides, 3)).items():
         idle = norm and path.endswith("conv/bias")
-        assert np.isfinite(slope).all() and (np.abs(slope).max() > 1e-5) != idle, path
+        assert np.isfinite(gradient).all() and (np.abs(gradient).max() > 1e-5) != idle, path
 
 
 def test_training_has_dropout_and_changes_batch_statistics():

@@ -98,8 +98,8 @@ def test_evaluation_is_pure_and_training_moves_every_parameter(name):
         )  # fmt: skip
         return sum(jnp.square(x).mean() for x in jax.tree.leaves(outputs[0]))
 
-    slopes = jax.jit(jax.grad(loss), compiler_options=QUICK)(variables["params"])
-    for path, leaf in jax.tree_util.tree_leaves_with_path(slopes):
+    gradients = jax.jit(jax.grad(loss), compiler_options=QUICK)(variables["params"])
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.isfinite(leaf).all() and (leaf != 0).any(), jax.tree_util.keystr(path)
 
 

@@ -31,10 +31,10 @@ def test_pairs_are_the_diagonal(name):
 
 @pytest.mark.parametrize("other", [[0, 0, 10, 10], [3, 3, 3, 3], [0, 0, 0, 0], [30, 30, 40, 40], [5, 5, 2, 2]])
 @pytest.mark.parametrize("name", ["paired_distance_box_iou", "paired_complete_box_iou"])
-def test_slopes_of_odd_boxes_are_finite(name, other):
+def test_gradients_of_odd_boxes_are_finite(name, other):
     for a in (A[0], jnp.asarray(other, jnp.float32)):
-        slope = jax.grad(getattr(ops, name))(a, jnp.asarray(other, jnp.float32))
-        assert np.isfinite(slope).all()
+        gradient = jax.grad(getattr(ops, name))(a, jnp.asarray(other, jnp.float32))
+        assert np.isfinite(gradient).all()
 
 
 def test_no_boxes():

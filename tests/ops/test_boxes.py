@@ -133,18 +133,18 @@ def everything(a, b):
 
 @pytest.mark.parametrize("a", DEGENERATE)
 @pytest.mark.parametrize("b", DEGENERATE)
-def test_degenerate_boxes_have_finite_values_and_slopes(a, b):
+def test_degenerate_boxes_have_finite_values_and_gradients(a, b):
     a, b = (jnp.asarray([DEGENERATE[name]]) for name in (a, b))
-    value, slopes = everything(a, b)
-    assert np.isfinite(value) and all(np.isfinite(slope).all() for slope in slopes)
+    value, gradients = everything(a, b)
+    assert np.isfinite(value) and all(np.isfinite(gradient).all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("name", [name for name in DEGENERATE if name not in ("huge", "tiny")])
 def test_degenerate_boxes_encode_to_finite_deltas(name):
     degenerate, fine = jnp.asarray([DEGENERATE[name]]), jnp.asarray([[0.0, 0.0, 8.0, 8.0]])
     for box, reference in ((degenerate, fine), (fine, degenerate), (degenerate, degenerate)):
-        value, slope = jax.value_and_grad(lambda b, r=reference: ops.encode_boxes(b, r).sum())(box)
-        assert np.isfinite(value) and np.isfinite(slope).all()
+        value, gradient = jax.value_and_grad(lambda b, r=reference: ops.encode_boxes(b, r).sum())(box)
+        assert np.isfinite(value) and np.isfinite(gradient).all()
         assert np.isfinite(ops.decode_boxes(jnp.full((1, 4), 1e4), reference)).all()
 
 

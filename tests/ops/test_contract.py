@@ -145,7 +145,7 @@ def test_half_precision_stays_half_precision(name):
 
 
 @pytest.mark.parametrize("name", [name for name in of_arrays if "nms" not in name and "match" not in name])
-def test_slopes_are_finite(name):
+def test_gradients_are_finite(name):
     arrays, options = CALLS[name]
     arrays = [jnp.asarray(array[0]) for array in arrays]
     if arrays[0].dtype == jnp.uint8:
@@ -155,7 +155,7 @@ def test_slopes_are_finite(name):
         leaves = jax.tree.leaves(getattr(ops, name)(first, *arrays[1:], **options))
         return sum((leaf.sum() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)), 0.0)
 
-    if name == "kmeans_anchor_boxes":  # while loops have no reverse slope; nobody learns through k-means
+    if name == "kmeans_anchor_boxes":  # while loops have no reverse gradient; nobody learns through k-means
         return
-    slope = jax.jit(jax.grad(total))(arrays[0])
-    assert np.isfinite(slope).all()
+    gradient = jax.jit(jax.grad(total))(arrays[0])
+    assert np.isfinite(gradient).all()

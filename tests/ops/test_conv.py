@@ -44,10 +44,10 @@ def test_the_default_stride_is_the_window():
     assert ops.max_pool2d(image, window=(2, 4)).shape == (1, 2, 1, 1)
 
 
-def test_the_slope_goes_to_the_winner():
+def test_the_gradient_goes_to_the_winner():
     image = jnp.asarray([[0.0, 3.0], [1.0, 2.0]]).reshape(1, 2, 2, 1)
-    slope = jax.grad(lambda x: ops.max_pool2d(x, window=2).sum())(image)
-    np.testing.assert_array_equal(slope[0, ..., 0], [[0, 1], [0, 0]])
+    gradient = jax.grad(lambda x: ops.max_pool2d(x, window=2).sum())(image)
+    np.testing.assert_array_equal(gradient[0, ..., 0], [[0, 1], [0, 0]])
     level = jax.grad(lambda x: ops.max_pool2d(x, window=2, padding=1).sum())(jnp.zeros((1, 4, 4, 1)))
     assert np.isfinite(level).all() and level.sum() == 9
 
@@ -99,7 +99,7 @@ def test_a_window_that_does_not_fit_is_refused():
 
 @pytest.mark.parametrize(("sides", "groups"), [((2, 2), 1), ((1, 4), 1), ((3, 2), 2), ((6, 7), 2), ((6, 7), 4)])
 @pytest.mark.parametrize(("strides", "padding", "dilation"), [(1, 1, 1), (2, "same", 1), (1, ((2, 2), (2, 3)), 2)])
-def test_convolution_is_lax_own_in_value_and_slopes(sides, groups, strides, padding, dilation):
+def test_convolution_is_lax_own_in_value_and_gradients(sides, groups, strides, padding, dilation):
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(2, *sides, 4)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 4 // groups, 8)), jnp.float32)
@@ -123,6 +123,6 @@ def test_convolution_is_lax_own_in_value_and_slopes(sides, groups, strides, padd
     wanted = theirs(images, kernel)
     np.testing.assert_allclose(ours(images, kernel), wanted, rtol=1e-5, atol=1e-5)
     weight = jnp.asarray(rng.normal(size=wanted.shape), jnp.float32)
-    slopes = [jax.grad(lambda *a, f=f: (weight * f(*a)).sum(), (0, 1))(images, kernel) for f in (ours, theirs)]
-    for a, b in zip(*slopes, strict=True):
+    gradients = [jax.grad(lambda *a, f=f: (weight * f(*a)).sum(), (0, 1))(images, kernel) for f in (ours, theirs)]
+    for a, b in zip(*gradients, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

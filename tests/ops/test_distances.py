@@ -51,7 +51,7 @@ def test_small_distances_far_from_the_origin():
 
 
 @pytest.mark.parametrize("name", PAIRWISE)
-def test_slopes(name):
+def test_gradients(name):
     random = np.random.default_rng(1)
     a, b = (jnp.asarray(random.normal(size=(n, 18)), jnp.float32) for n in (5, 4))
     weights = jnp.asarray(random.normal(size=(5, 4)), jnp.float32)
@@ -70,17 +70,17 @@ def test_slopes(name):
 
 
 @pytest.mark.parametrize("name", [*PAIRWISE, "paired_distances", "paired_squared_distances", "cosine_similarity"])
-def test_slopes_between_equal_vectors_and_at_zero(name):
+def test_gradients_between_equal_vectors_and_at_zero(name):
     a = jnp.asarray([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0]])
-    for slope in jax.grad(lambda a, b: getattr(ops, name)(a, b).sum(), argnums=(0, 1))(a, a):
-        assert np.isfinite(slope).all()
+    for gradient in jax.grad(lambda a, b: getattr(ops, name)(a, b).sum(), argnums=(0, 1))(a, a):
+        assert np.isfinite(gradient).all()
 
 
 def test_close_vectors_pull_along_the_line_between_them():
     a = 10 + jnp.asarray(np.random.default_rng(2).normal(size=(1, 64)), jnp.float32)
     b = a + 1e-4
-    slope = jax.grad(lambda a: ops.pairwise_distances(a, b).sum())(a)
-    np.testing.assert_allclose(slope, (a - b) / jnp.linalg.norm(a - b), rtol=1e-3)
+    gradient = jax.grad(lambda a: ops.pairwise_distances(a, b).sum())(a)
+    np.testing.assert_allclose(gradient, (a - b) / jnp.linalg.norm(a - b), rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", PAIRWISE)

@@ -201,7 +201,7 @@ def test_thresholds_may_be_traced(n):
 
 
 @pytest.mark.parametrize("n", [12, 300])
-def test_slopes_pass_by(n):
+def test_gradients_pass_by(n):
     boxes, scores, _ = crowd(2, n)
 
     def best_three(boxes, scores):

@@ -31,15 +31,15 @@ def test_places_do_not_see_each_other(size):
     )
 
 
-def test_slopes_at_zero():
-    slope = jax.grad(lambda x: ops.local_response_norm(x).sum())(jnp.zeros((1, 2, 2, 6)))
-    np.testing.assert_allclose(slope, 2**-0.75, rtol=1e-6)
+def test_gradients_at_zero():
+    gradient = jax.grad(lambda x: ops.local_response_norm(x).sum())(jnp.zeros((1, 2, 2, 6)))
+    np.testing.assert_allclose(gradient, 2**-0.75, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("shape", [(4, 60, 70, 3), (0, 5, 6, 3)])
 def test_batch_norm_with_relu_is_relu_of_batch_norm(dtype, shape):
-    """Value and all gradients; in half precision too the slopes are cut where the value is 0, not near it."""
+    """Value and all gradients; in half precision too the gradients are cut where the value is 0, not near it."""
     random = np.random.default_rng(0)
     x, dy = (jnp.asarray(random.normal(size=shape), dtype) for _ in range(2))
     scale, bias = (jnp.asarray(random.normal(size=3), jnp.float32) for _ in range(2))

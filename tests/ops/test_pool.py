@@ -10,10 +10,10 @@ from jaxcv import ops
 from jaxcv.models.layers import BatchNorm, Conv, MaxPool
 
 
-def test_the_first_of_equals_takes_the_slope_and_nan_is_largest():
+def test_the_first_of_equals_takes_the_gradient_and_nan_is_largest():
     image = jnp.asarray([[1.0, 2.0, 2.0], [2.0, 0.0, 1.0]]).reshape(1, 2, 3, 1)
-    slope = jax.grad(lambda x: ops.max_pool2d(x, window=(2, 3)).sum())(image)
-    np.testing.assert_array_equal(slope[0, ..., 0], [[0, 1, 0], [0, 0, 0]])
+    gradient = jax.grad(lambda x: ops.max_pool2d(x, window=(2, 3)).sum())(image)
+    np.testing.assert_array_equal(gradient[0, ..., 0], [[0, 1, 0], [0, 0, 0]])
     spoilt = image.at[0, 1, 1, 0].set(jnp.nan)
     assert np.isnan(ops.max_pool2d(spoilt, window=(2, 3))).all()
     assert np.isnan(jax.value_and_grad(lambda x: ops.max_pool2d(x, window=(2, 3)).sum())(spoilt)[0])
@@ -22,7 +22,7 @@ def test_the_first_of_equals_takes_the_slope_and_nan_is_largest():
 @pytest.mark.parametrize(
     ("window", "strides", "padding"), [(3, 2, 1), (2, 2, "valid"), (3, 1, "same"), (2, 3, "valid")]
 )
-def test_slopes_and_their_slopes(window, strides, padding):
+def test_gradients_and_their_gradients(window, strides, padding):
     pool = lambda x: ops.max_pool2d(x, window=window, strides=strides, padding=padding)  # noqa: E731
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.permutation(2 * 7 * 6 * 3).reshape(2, 7, 6, 3) / 10, jnp.float32)  # nothing nearly equal
@@ -30,9 +30,9 @@ def test_slopes_and_their_slopes(window, strides, padding):
     small = 1e-3
     forward = (pool(image + small * way) - pool(image - small * way)) / (2 * small)
     weight = jnp.asarray(rng.normal(size=forward.shape), jnp.float32)
-    slope = jax.grad(lambda x: (weight * pool(x)).sum())(image)
-    np.testing.assert_allclose((slope * way).sum(), (weight * forward).sum(), rtol=1e-2)
-    np.testing.assert_allclose(slope.sum(), weight.sum(), rtol=1e-4)  # every window has one winner
+    gradient = jax.grad(lambda x: (weight * pool(x)).sum())(image)
+    np.testing.assert_allclose((gradient * way).sum(), (weight * forward).sum(), rtol=1e-2)
+    np.testing.assert_allclose(gradient.sum(), weight.sum(), rtol=1e-4)  # every window has one winner
 
     def squares(x):
         return jnp.square(pool(x)).sum()
@@ -43,7 +43,7 @@ def test_slopes_and_their_slopes(window, strides, padding):
     np.testing.assert_allclose(second, step / (2 * small), rtol=1e-2, atol=0.1)
 
 
-def test_no_slope_is_lost_where_what_is_pooled_is_computed_twice():
+def test_no_gradient_is_lost_where_what_is_pooled_is_computed_twice():
     """XLA normalises once for the pooled values and once more for the gradient, and rounds differently."""
 
     class Net(nn.Module):

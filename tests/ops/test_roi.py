@@ -66,12 +66,12 @@ def test_one_image_or_many(sampling_ratio):
 def test_the_gradient_is_the_transpose(n):
     """Linear in the features: both products of the same three must agree, and every bin inside hands on all it got."""
     features, boxes = some(n, n)
-    slopes = jnp.asarray(np.random.default_rng(1).normal(size=(n, 2, 2, 3)), jnp.float32)
+    gradients = jnp.asarray(np.random.default_rng(1).normal(size=(n, 2, 2, 3)), jnp.float32)
     out, pull = jax.vjp(lambda x: roi_align(x, boxes, output_size=2), features)
-    np.testing.assert_allclose((out * slopes).sum(), (pull(slopes)[0] * features).sum(), rtol=2e-4)
+    np.testing.assert_allclose((out * gradients).sum(), (pull(gradients)[0] * features).sum(), rtol=2e-4)
     inside = jnp.tile(jnp.asarray([[2.0, 3.0, 9.0, 7.5]]), (n, 1))
-    slope = jax.grad(lambda x: roi_align(x, inside, output_size=2).sum())(features)
-    np.testing.assert_allclose(slope.sum(), n * 2 * 2 * 3, rtol=1e-5)
+    gradient = jax.grad(lambda x: roi_align(x, inside, output_size=2).sum())(features)
+    np.testing.assert_allclose(gradient.sum(), n * 2 * 2 * 3, rtol=1e-5)
     by_boxes = jax.grad(lambda b: roi_align(features, b, output_size=2).sum())(boxes)
     assert not by_boxes.any()
 
@@ -80,8 +80,8 @@ def test_odd_boxes_and_features():
     features, _ = some(2, 1)
     nan, inf = jnp.nan, jnp.inf
     boxes = jnp.asarray([[nan, 0, 4, 4], [0, 0, inf, 4], [-inf, 0, inf, 4], [5, 5, 5, 5], [1e30, 1, 2e30, 5]])
-    value, slope = jax.value_and_grad(lambda x: roi_align(x, boxes, output_size=2).sum())(features)
-    assert np.isfinite(value) and np.isfinite(slope).all()
+    value, gradient = jax.value_and_grad(lambda x: roi_align(x, boxes, output_size=2).sum())(features)
+    assert np.isfinite(value) and np.isfinite(gradient).all()
     out = roi_align(features, boxes, output_size=2)
     assert not out[jnp.asarray([0, 1, 2, 4])].any() and out[3].any()
     # A box turned round is read backwards.
@@ -91,8 +91,8 @@ def test_odd_boxes_and_features():
     # One pixel is the same everywhere.
     one = jnp.full((1, 1, 2), 3.0)
     np.testing.assert_allclose(roi_align(one, jnp.asarray([[0.0, 0.0, 1.0, 1.0]]), output_size=2), 3.0)
-    slope = jax.grad(lambda x: roi_align(x, jnp.asarray([[0.0, 0.0, 1.0, 1.0]]), output_size=2).sum())(one)
-    np.testing.assert_allclose(slope, 4.0)
+    gradient = jax.grad(lambda x: roi_align(x, jnp.asarray([[0.0, 0.0, 1.0, 1.0]]), output_size=2).sum())(one)
+    np.testing.assert_allclose(gradient, 4.0)
 
 
 @pytest.mark.parametrize(("features", "boxes"), [((4, 4, 2), (0, 4)), ((0, 4, 2), (3, 4)), ((0, 4, 4, 2), (0, 3, 4))])

@@ -83,7 +83,7 @@ def test_agree_with_the_definition(n, method):
 
 
 @pytest.mark.parametrize("op", [soft_nms, matrix_nms])
-def test_scores_have_their_slope(op):
+def test_scores_have_their_gradient(op):
     """Of the lowered score in the box's own: the factor; boxes that are not kept have none."""
     boxes, scores, _ = crowd(1, 30)
 
@@ -91,21 +91,21 @@ def test_scores_have_their_slope(op):
         index, lowered, valid = op(jnp.asarray(boxes), scores, score_threshold=0.2)
         return lowered.sum(), (index, lowered, valid)
 
-    slope, (index, lowered, valid) = jax.grad(total, has_aux=True)(jnp.asarray(scores))
+    gradient, (index, lowered, valid) = jax.grad(total, has_aux=True)(jnp.asarray(scores))
     index, lowered = np.asarray(index)[valid], np.asarray(lowered)[valid]
     expected = np.zeros(30)
     expected[index] = lowered / scores[index]
-    np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
     assert 2 < len(index) < 30
 
 
 def test_of_the_greedy_one_too():
     boxes, scores, _ = crowd(2, 20)
-    slope = jax.grad(lambda s: (lambda i, v: jnp.where(v, s[i], 0.0).sum())(*nms(jnp.asarray(boxes), s)))(
+    gradient = jax.grad(lambda s: (lambda i, v: jnp.where(v, s[i], 0.0).sum())(*nms(jnp.asarray(boxes), s)))(
         jnp.asarray(scores)
     )
     index, valid = nms(jnp.asarray(boxes), jnp.asarray(scores))
-    assert np.flatnonzero(slope).tolist() == sorted(np.asarray(index)[valid].tolist())
+    assert np.flatnonzero(gradient).tolist() == sorted(np.asarray(index)[valid].tolist())
 
 
 @pytest.mark.parametrize("op", [soft_nms, matrix_nms])

@@ -73,11 +73,11 @@ def test_nms(cases):
 
 
 @pytest.mark.parametrize("name", ["generalized", "distance", "complete"])
-def test_overlap_losses_and_their_slopes(cases, name):
+def test_overlap_losses_and_their_gradients(cases, name):
     boxes, _, _ = cases
     a, b = boxes[:, 0].astype(np.float32), boxes[:, 1].astype(np.float32)
     sane = (a[:, 2:] - a[:, :2] > 0).all(-1) & (b[:, 2:] - b[:, :2] > 0).all(-1)
-    # Where sides coincide or touch, the slope is on either side of an edge, and both choices are right.
+    # Where sides coincide or touch, the gradient is on either side of an edge, and both choices are right.
     apart = np.abs(a[:, [0, 1, 2, 3, 0, 1, 2, 3]] - b[:, [0, 1, 2, 3, 2, 3, 0, 1]]).min(-1) > 0
     a, b = a[sane & apart], b[sane & apart]
     assert len(a) > 1000

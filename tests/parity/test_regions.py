@@ -50,15 +50,15 @@ def test_roi_align(aligned, sampling_ratio, output_size):
 
     theirs = tensor(features.transpose(0, 3, 1, 2)).requires_grad_()
     expected = torchvision.ops.roi_align(theirs, [tensor(b) for b in boxes], **options)
-    slopes = random.normal(size=(*expected.shape[:1], *expected.shape[2:], channels)).astype(np.float32)
-    expected.backward(tensor(slopes.transpose(0, 3, 1, 2)))
+    gradients = random.normal(size=(*expected.shape[:1], *expected.shape[2:], channels)).astype(np.float32)
+    expected.backward(tensor(gradients.transpose(0, 3, 1, 2)))
 
     @jax.jit
-    def ours(features, boxes, slopes):
+    def ours(features, boxes, gradients):
         out, pull = jax.vjp(lambda *args: ops.roi_align(*args, **options), features, boxes)
-        return out, *pull(slopes.reshape(out.shape))
+        return out, *pull(gradients.reshape(out.shape))
 
-    out, by_features, by_boxes = ours(jnp.asarray(features), jnp.asarray(boxes), jnp.asarray(slopes))
+    out, by_features, by_boxes = ours(jnp.asarray(features), jnp.asarray(boxes), jnp.asarray(gradients))
     expected = expected.detach().permute(0, 2, 3, 1)
     np.testing.assert_allclose(out.reshape(expected.shape), expected, rtol=1e-5, atol=2e-6)
     np.testing.assert_allclose(by_features, theirs.grad.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
@@ -140,9 +140,9 @@ def test_triplet(distance, margin):
         values, weights = losses.triplet(x, {"label": jnp.asarray(label)}, distance=distance, margin=margin)["triplet"]
         return (values * weights).sum(), values
 
-    slope, values = jax.grad(ours, has_aux=True)(jnp.asarray(embeddings))
+    gradient, values = jax.grad(ours, has_aux=True)(jnp.asarray(embeddings))
     np.testing.assert_allclose(values, expected.detach(), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(slope, x.grad, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gradient, x.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_cosine_similarity():

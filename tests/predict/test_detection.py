@@ -217,8 +217,8 @@ def test_descending_the_loss_leads_to_the_truths():
     def descend(outputs):
         def step(carry, _):
             outputs, state = carry
-            loss, slope = jax.value_and_grad(total)(outputs)
-            updates, state = optimizer.update(slope, state)
+            loss, gradient = jax.value_and_grad(total)(outputs)
+            updates, state = optimizer.update(gradient, state)
             return (optax.apply_updates(outputs, updates), state), loss
 
         return jax.lax.scan(step, (outputs, optimizer.init(outputs)), length=300)

@@ -47,10 +47,10 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path):
         assert checkpoints.restore_newest(spec_of(state_at(3))) is None
         checkpoints.save(state_at(3), {"data": {"next_batch": 3}, "pending": [{"loss": 0.1}]})
     with Checkpoints(tmp_path / "c") as checkpoints:
-        state, position, complaints = newest(checkpoints, state_at(3))
+        state, position, warnings = newest(checkpoints, state_at(3))
     assert problems.leaves(state) == problems.leaves(state_at(3))
     assert position == {"data": {"next_batch": 3}, "pending": [{"loss": 0.1}]}
-    assert complaints == []
+    assert warnings == []
 
 
 def test_saving_copies_so_that_buffers_may_be_overwritten(tmp_path):
@@ -84,11 +84,11 @@ def test_a_damaged_newest_falls_back_loudly(tmp_path, rank):
         checkpoints.save(state_at(2), {"at": 2}, rank=rank)
     damage(tmp_path / "c", 2)
     with Checkpoints(tmp_path / "c") as checkpoints:
-        state, position, complaints = newest(checkpoints, state_at(1))
+        state, position, warnings = newest(checkpoints, state_at(1))
         assert int(state.step) == 1
         assert position == {"at": 1}
-        assert len(complaints) == 1
-        assert "damaged checkpoint" in complaints[0]
+        assert len(warnings) == 1
+        assert "damaged checkpoint" in warnings[0]
         assert (tmp_path / "damaged-checkpoints" / "2-0").exists()
         checkpoints.save(state_at(2), {"at": 2})  # the place is free again
         checkpoints.wait()

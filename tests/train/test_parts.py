@@ -71,7 +71,7 @@ def start(variables):
     head = dict(variables["params"])["head"]
     variables = jax.tree.unflatten(tree, new)
     variables["params"]["head"] = head
-    return variables, Report("test", (Entry("params/head/kernel", "", "left to chance"),))
+    return variables, Report("test", (Entry("params/head/kernel", "", "randomly initialised"),))
 
 
 def experiment(
@@ -179,7 +179,7 @@ def test_cached_features_train_the_same_head(tmp_path):
 
 def test_a_start_is_told_and_kept(tmp_path):
     fit(experiment, {"steps": 2}, tmp_path / "run")
-    assert "left to chance" in (tmp_path / "run" / "initial.txt").read_text()
+    assert "randomly initialised" in (tmp_path / "run" / "initial.txt").read_text()
 
 
 def test_a_start_of_another_shape_is_refused(tmp_path):

@@ -50,8 +50,8 @@ def test_a_traced_value_does_what_the_constant_does():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
-def test_a_float_that_steers_python_is_made_static_and_named():
-    def steering(*, lr: float = 1e-2, momentum: float = 0.5, seed: int = 0) -> Experiment:
+def test_a_float_that_is_branched_on_is_made_static_and_named():
+    def branching(*, lr: float = 1e-2, momentum: float = 0.5, seed: int = 0) -> Experiment:
         optimizer = optax.sgd(lr, momentum=0.9) if momentum > 0.2 else optax.sgd(lr)
         return problems_with(optimizer, seed)
 
@@ -67,12 +67,12 @@ def test_a_float_that_steers_python_is_made_static_and_named():
             seed=seed,
         )
 
-    found = program(steering, {})
+    found = program(branching, {})
     assert found.static == {"momentum": 0.5}
     assert found.traced == ("lr", "seed")
     assert "test_step.py" in found.reasons["momentum"]
-    assert program(steering, {"lr": 3.0}) is found
-    assert program(steering, {"momentum": 0.1}) is not found
+    assert program(branching, {"lr": 3.0}) is found
+    assert program(branching, {"momentum": 0.1}) is not found
 
 
 def test_an_experiment_that_is_wrong_raises_its_own_error():

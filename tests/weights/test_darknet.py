@@ -105,7 +105,7 @@ def test_another_number_of_classes_and_a_trunk_alone(tmp_path):
         found["params"]["neck2_conv1"]["conv"]["kernel"], variables["params"]["neck2_conv1"]["conv"]["kernel"]
     )
     assert not found["params"]["head1"]["kernel"].any()
-    assert {path.split("/")[1] for path in report.left_to_chance} == {"head1", "head2"}
+    assert {path.split("/")[1] for path in report.randomly_initialised} == {"head1", "head2"}
 
     trunk = models.darknet_tiny(width=10)
     classifier = filled(trunk, 64, 64, 3)
@@ -116,7 +116,8 @@ def test_another_number_of_classes_and_a_trunk_alone(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found["batch_stats"]["backbone"], classifier["batch_stats"])
     assert not found["params"]["neck1_last"]["conv"]["kernel"].any()
     assert (
-        all("backbone" not in path for path in report.left_to_chance) and "params/head1/bias" in report.left_to_chance
+        all("backbone" not in path for path in report.randomly_initialised)
+        and "params/head1/bias" in report.randomly_initialised
     )
     # A file that ends with the trunk, as those for training are published.
     data = (tmp_path / "trunk.weights").read_bytes()

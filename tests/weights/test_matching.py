@@ -34,8 +34,8 @@ def test_a_skipped_head_keeps_what_it_has():
     fresh = dict(two.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
     variables, report = weights.match(two, fresh, theirs, skip="head")
     np.testing.assert_array_equal(variables["params"]["head"]["kernel"], fresh["params"]["head"]["kernel"])
-    assert report.left_to_chance == ["params/head/bias", "params/head/kernel"]
-    assert report.summary == "torchvision names: 30 matched, 2 left to chance, 6 ignored (head)"
+    assert report.randomly_initialised == ["params/head/bias", "params/head/kernel"]
+    assert report.summary == "torchvision names: 30 matched, 2 randomly initialised, 6 ignored (head)"
 
 
 def test_a_new_head_starts_at_zero_where_the_classes_are_others(tmp_path):
@@ -44,14 +44,14 @@ def test_a_new_head_starts_at_zero_where_the_classes_are_others(tmp_path):
     fresh = dict(TINY.clone(num_classes=2).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
     initial = weights.pretrained(tmp_path / "tiny.npz", TINY.clone(num_classes=2), new_head=True)
     variables, report = initial(fresh)
-    assert report.left_to_chance == ["params/head/bias", "params/head/kernel"]
+    assert report.randomly_initialised == ["params/head/bias", "params/head/kernel"]
     assert report.summary == "jaxcv names: 30 matched, 2 new, zero (head)"
     assert not np.any(variables["params"]["head"]["kernel"])
     np.testing.assert_array_equal(
         variables["params"]["stem"]["conv"]["kernel"], three["params"]["stem"]["conv"]["kernel"]
     )
     same, report = weights.pretrained(tmp_path / "tiny.npz", TINY, new_head=True)(shapes(TINY, 32))
-    assert report.left_to_chance == []
+    assert report.randomly_initialised == []
     np.testing.assert_array_equal(same["params"]["head"]["bias"], three["params"]["head"]["bias"])
     with pytest.raises(UserError, match="params/head/bias is \\(2,\\)"):
         weights.pretrained(tmp_path / "tiny.npz", TINY.clone(num_classes=2))(fresh)

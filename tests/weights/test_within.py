@@ -28,9 +28,9 @@ def test_published_mobilenet_as_a_trunk(real_data):
     np.testing.assert_array_equal(found["params"]["backbone"]["stem"]["conv"]["kernel"], tensors["conv1/kernel"])
     assert all(leaf.any() for leaf in jax.tree.leaves(found["batch_stats"]["backbone"]))
     assert not any(leaf.any() for leaf in jax.tree.leaves(found["params"]["head"]))
-    parts = {path.split("/")[1] for path in report.left_to_chance}
+    parts = {path.split("/")[1] for path in report.randomly_initialised}
     assert parts == {"conv19", "conv20", "conv21", "conv22", "head"}
-    assert "left to chance" in report.summary and not report.having("missing", "left over")
+    assert "randomly initialised" in report.summary and not report.having("missing", "left over")
 
 
 def test_a_trunk_of_another_kind_is_refused(tmp_path):
