@@ -56,7 +56,7 @@ def ours(name: str, *, train: bool, flax: bool) -> tuple[Callable[[], None], dic
     import optax
 
     from jaxcv import predict
-    from jaxcv.initializers import initialize
+    from jaxcv.ops.initializers import initialize
 
     if flax:
         from theirs import use_flax_layers

@@ -41,7 +41,7 @@ def programs(network: str, options: dict[str, Any], window: int, stride: int, si
     import jax.numpy as jnp
 
     from jaxcv import cpu, models, ops
-    from jaxcv.initializers import initialize
+    from jaxcv.ops.initializers import initialize
 
     model = getattr(models, network)(num_classes=2, **options)
     channels = 1 if network == "lenet5" else 3

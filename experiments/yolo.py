@@ -24,8 +24,8 @@ import optax
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import detection_data
+from jaxcv.errors import UserError
 from jaxcv.train import Experiment, schedules
-from jaxcv.types import UserError
 from jaxcv.weights import network as network_of
 from jaxcv.weights import pretrained
 

@@ -1,6 +1,7 @@
 """Computer vision research in JAX and Flax.
 
-    types      array aliases, batches, predictions, errors
+    types      array aliases, batches, predictions, the data protocol
+    errors     what a person can mend, in one line
     ops        pure functions of arrays: boxes, anchor boxes, non-maximum suppression, convolution, pooling
     losses     per-example values, a dict of named terms
     metrics    evaluation over a data set
@@ -12,7 +13,7 @@
     train      experiment, step, loop, checkpoints, logs: generic over all of the above
     sweep      many runs from one command
     cpu        all that makes XLA:CPU fast and that no other backend needs
-    launch     the command line
+    cli        the command line
 
 Import what you need by name, `from jaxcv.ops import nms`; importing `jaxcv` itself costs nothing.
 """

@@ -63,6 +63,6 @@ def real_data():
 @pytest.fixture
 def load():
     """The function of an experiment file of this project, by name."""
-    from jaxcv.launch import load_experiment
+    from jaxcv.cli.main import load_experiment
 
     return lambda name: load_experiment(ROOT / "experiments" / f"{name}.py")

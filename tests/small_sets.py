@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import jaxcv.data
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 CACHES: list[Any] = [
     scan

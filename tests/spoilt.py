@@ -14,7 +14,7 @@ from jaxcv.data import (
     segmentation_data,
     verification_data,
 )
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 SECONDS = 5.0
 """More than any attack takes, by far."""

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxcv.launch import load_experiment
+from jaxcv.cli.main import load_experiment
 from jaxcv.train import hyperparameters, program, resolve
 from jaxcv.train.evaluate import evaluate
 

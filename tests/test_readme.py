@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxcv.launch import main
+from jaxcv.cli.main import main
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
 

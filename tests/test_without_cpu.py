@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxcv import models, ops
-from jaxcv.launch import load_experiment
+from jaxcv.cli.main import load_experiment
 from jaxcv.train import make_train_step, program, resolve, runtime
 
 assert importlib.util.find_spec("jaxcv.cpu") is None

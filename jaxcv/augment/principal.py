@@ -6,7 +6,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from jaxcv.types import Batch, UserError
+from jaxcv.errors import UserError
+from jaxcv.types import Batch
 
 
 @runtime_checkable

@@ -46,7 +46,7 @@ from jaxcv.data.toy.cartoon_faces import DrawnFaces
 from jaxcv.data.toy.digit_scenes import Scenes
 from jaxcv.data.toy.digit_windows import SceneWindows
 from jaxcv.data.toy.digits import enlarged_digits
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 __all__ = [
     "Dataset", "DatasetBatches", "Source", "classification_data", "detection_data", "embedding_data", "from_records",

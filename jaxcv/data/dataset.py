@@ -26,8 +26,9 @@ from jaxcv.data.digest import digest
 from jaxcv.data.io.images import Progress
 from jaxcv.data.source import BoxedSource, Source, WindowedSource
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
+from jaxcv.errors import UserError
 from jaxcv.ops import kmeans_anchor_boxes
-from jaxcv.types import Batch, Scalar, UserError
+from jaxcv.types import Batch, Scalar
 
 
 @dataclass(frozen=True, eq=False)

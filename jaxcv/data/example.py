@@ -29,7 +29,7 @@ from jaxcv.data.io.images import Progress, check_image
 from jaxcv.data.io.paths import held_out
 from jaxcv.data.io.text import Where, list_names, shown
 from jaxcv.data.outlines import IGNORE, Outline, draw, extent, uncompress
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 Task = Literal["label", "boxes", "mask", "points"]
 Edges = tuple[float, float, float, float]

@@ -9,8 +9,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from jaxcv.errors import UserError
 from jaxcv.metrics.metric import Metric
-from jaxcv.types import Batch, Detections, UserError
+from jaxcv.types import Batch, Detections
 
 _NAMES = ("AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR100")
 IgnoredRule = Literal["crowd", "difficult"]

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from jaxcv.errors import UserError
 from jaxcv.metrics.curves import draw_error_curves
 from jaxcv.metrics.metric import Metric
-from jaxcv.types import Batch, Landmarks, Scalar, UserError
+from jaxcv.types import Batch, Landmarks, Scalar
 
 _NAMES = ("NME", "AUC", "failures", "mean_shape_NME")
 

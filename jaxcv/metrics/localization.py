@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxcv.errors import UserError
 from jaxcv.metrics.metric import Metric
 from jaxcv.ops import largest_box, paired_box_iou
-from jaxcv.types import Batch, Localization, UserError
+from jaxcv.types import Batch, Localization
 
 _NAMES = ("correct", "object", "class", "IoU")
 

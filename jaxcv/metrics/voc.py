@@ -6,9 +6,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from jaxcv.errors import UserError
 from jaxcv.metrics.detection import ImageBoxes, collect_boxes, collect_pixel_boxes
 from jaxcv.metrics.metric import Metric
-from jaxcv.types import Scalar, UserError
+from jaxcv.types import Scalar
 
 
 class Curve(NamedTuple):

@@ -11,8 +11,8 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from jaxcv import ops
-from jaxcv.initializers import VarianceScaling
 from jaxcv.models.layers import IMAGENET_MEAN, IMAGENET_STD, Conv, Dense, Dropout, Flatten, MaxPool, standardize
+from jaxcv.ops.initializers import VarianceScaling
 from jaxcv.types import Scalar
 
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxcv import ops
-from jaxcv.initializers import VarianceScaling
 from jaxcv.models.layers import Conv
 from jaxcv.models.trunk import without_dense_layers
+from jaxcv.ops.initializers import VarianceScaling
 
 
 class Cells(nn.Module):

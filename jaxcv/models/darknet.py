@@ -8,8 +8,8 @@ from functools import partial
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from jaxcv.initializers import lecun_normal
 from jaxcv.models.layers import ConvNormAct, Dense, MaxPool, global_avg_pool, standardize
+from jaxcv.ops.initializers import lecun_normal
 
 # Batch normalisation and a leaky ReLU; running averages keep 0.97, for runs of some 1,000 steps.
 DarknetUnit = partial(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxcv import ops
-from jaxcv.initializers import he_normal, lecun_normal
+from jaxcv.ops.initializers import he_normal, lecun_normal
 from jaxcv.types import Scalar
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxcv import ops
-from jaxcv.initializers import lecun_normal
 from jaxcv.models.layers import AvgPool, Conv, Dense, Flatten, MaxPool, standardize
+from jaxcv.ops.initializers import lecun_normal
 
 CONNECTIONS = (
     *((i, (i + 1) % 6, (i + 2) % 6) for i in range(6)),

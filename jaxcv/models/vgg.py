@@ -10,8 +10,8 @@ from typing import Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from jaxcv.initializers import VarianceScaling
 from jaxcv.models.layers import IMAGENET_MEAN, IMAGENET_STD, ConvNormAct, Dense, Dropout, Flatten, MaxPool, standardize
+from jaxcv.ops.initializers import VarianceScaling
 from jaxcv.types import Scalar
 
 

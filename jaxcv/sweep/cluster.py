@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jaxcv.errors import UserError
 from jaxcv.sweep import owner
 from jaxcv.sweep.command import Sweep, open_work
 from jaxcv.sweep.ledger import Claim
@@ -21,7 +22,6 @@ from jaxcv.sweep.watching import Watching
 from jaxcv.train import runtime
 from jaxcv.train.console import Reporter
 from jaxcv.train.signals import Preempted
-from jaxcv.types import UserError
 
 _POLL = 0.3
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jaxcv.errors import UserError, unknown_name
 from jaxcv.sweep import outcomes, pictures, storages
 from jaxcv.sweep.engine import work_off
 from jaxcv.sweep.lanes import choose_width, work_off_in_lanes
@@ -22,7 +23,6 @@ from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import Experiment, ExperimentFunction
 from jaxcv.train.identity import identify
 from jaxcv.train.run import Run, read_run
-from jaxcv.types import UserError, unknown_name
 
 
 @dataclass(frozen=True)

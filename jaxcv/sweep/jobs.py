@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxcv.errors import UserError
 from jaxcv.sweep.live import SweepReporter
 from jaxcv.sweep.trial import Work
 from jaxcv.sweep.watching import Watching
 from jaxcv.sweep.worker import CORES, PARENT
 from jaxcv.train.loop import Preempted
-from jaxcv.types import UserError
 
 _POLL = 0.3
 _GRACE = 60.0

@@ -23,11 +23,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from jaxcv.errors import UserError
 from jaxcv.sweep import owner, storages
 from jaxcv.sweep.sampling import distributions, draw
 from jaxcv.sweep.search import Search, encode
 from jaxcv.sweep.space import folder_name
-from jaxcv.types import UserError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from jaxcv.errors import UserError
 from jaxcv.sweep.ledger import Ledger
 from jaxcv.sweep.search import encode
 from jaxcv.sweep.space import parse_overrides
 from jaxcv.train.experiment import Hyperparameter
 from jaxcv.train.run import read_records, values_of
-from jaxcv.types import UserError
 
 WORDS = {
     TrialState.COMPLETE: "finished",

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxcv.errors import UserError
 from jaxcv.train import Program, program
 from jaxcv.train.experiment import ExperimentFunction
-from jaxcv.types import UserError
 
 _SHOWN = 12
 

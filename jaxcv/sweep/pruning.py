@@ -13,8 +13,8 @@ from typing import Any
 
 import optuna
 
+from jaxcv.errors import UserError
 from jaxcv.sweep.ledger import Claim, Ledger
-from jaxcv.types import UserError
 
 KINDS = ("median", "asha", "hyperband")
 _FACTOR = 3

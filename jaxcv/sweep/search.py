@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxcv.errors import UserError
 from jaxcv.sweep.space import Range, Space, folder_name, trials
-from jaxcv.types import UserError
 
 KINDS = ("grid", "random", "tpe", "cmaes")
 _DIGITS = 5

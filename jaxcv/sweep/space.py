@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxcv.errors import UserError, unknown_name
 from jaxcv.train.experiment import Hyperparameter, check_value
-from jaxcv.types import UserError, unknown_name
 
 _LONGEST_NAME = 200  # of a folder; file systems allow 255 bytes
 

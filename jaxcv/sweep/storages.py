@@ -9,7 +9,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
 
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 
 def open_study(name: str, url: str, direction: Any, *, ours: bool = False) -> optuna.Study:

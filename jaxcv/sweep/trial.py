@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxcv.errors import UserError
 from jaxcv.sweep.ledger import Claim, Ledger
 from jaxcv.sweep.plan import one_line
 from jaxcv.sweep.pruning import Pruning
@@ -17,7 +18,6 @@ from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.train.lanes import Lanes, LanesBroken
 from jaxcv.train.loop import Preempted
 from jaxcv.train.run import begun
-from jaxcv.types import UserError
 
 _PATIENCE = 86_400.0
 """Seconds to wait for another process in the folder: one that dies, or one that trains the very same values."""

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 
 def updates_made(opt_state: Any, step: jax.Array) -> jax.Array:

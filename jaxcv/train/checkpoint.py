@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 
 def ocp() -> Any:

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcv.errors import UserError
 from jaxcv.train.experiment import Experiment
 from jaxcv.train.state import TrainState
 from jaxcv.train.step import Program
-from jaxcv.types import Batch, UserError
+from jaxcv.types import Batch
 
 
 class NonFinite(UserError):

@@ -16,7 +16,8 @@ from typing import Any, Union
 import numpy as np
 import optax
 
-from jaxcv.types import Batch, Batches, Scalar, UserError, unknown_name
+from jaxcv.errors import UserError, unknown_name
+from jaxcv.types import Batch, Batches, Scalar
 
 
 @dataclass(frozen=True, kw_only=True)

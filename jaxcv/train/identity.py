@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxcv.errors import DataError
 from jaxcv.train import sources
 from jaxcv.train.experiment import Experiment, ExperimentFunction
-from jaxcv.types import DataError
 
 FORMAT = 2
 """Of `run.json`. The first kept neither data nor modules."""

@@ -13,7 +13,8 @@ import flax.linen as nn
 import jax
 import optax
 
-from jaxcv.types import UserError, matches
+from jaxcv.errors import UserError
+from jaxcv.types import matches
 
 EVERYTHING = ".*"
 

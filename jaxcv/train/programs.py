@@ -5,11 +5,12 @@ from typing import Any
 
 import jax
 
+from jaxcv.errors import UserError
 from jaxcv.train import looking, runtime
 from jaxcv.train.experiment import ExperimentFunction, resolve
 from jaxcv.train.state import TrainState
 from jaxcv.train.step import Program
-from jaxcv.types import Batch, UserError
+from jaxcv.types import Batch
 
 # What JAX raises when Python asks a tracer for its value; TypeError is for `hash`, `range` and the like.
 _STEERING_ERRORS = (

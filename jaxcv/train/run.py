@@ -27,9 +27,9 @@ from typing import Any
 
 import jax
 
+from jaxcv.errors import UserError
 from jaxcv.train import sources
 from jaxcv.train.identity import FORMAT, Identity, differences, is_longer
-from jaxcv.types import UserError
 
 _PACKAGES = ("jaxcv-research", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pycocotools")
 

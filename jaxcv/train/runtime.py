@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 try:
     from jaxcv.cpu import compiler_options, machine_name, tune

@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxcv.initializers import initialize
+from jaxcv.errors import UserError
+from jaxcv.ops.initializers import initialize
 from jaxcv.train import accumulation, parts, runtime, sharding
 from jaxcv.train.experiment import Experiment, ExperimentFunction, hyperparameters, resolve
 from jaxcv.train.state import TrainState
-from jaxcv.types import Batch, UserError
+from jaxcv.types import Batch
 
 
 @dataclass

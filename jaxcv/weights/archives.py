@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxcv.types import DataError, UserError
+from jaxcv.errors import DataError, UserError
 
 _ROOM, _RATIO = 2**30, 100
 

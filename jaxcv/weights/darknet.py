@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcv.types import DataError, UserError
+from jaxcv.errors import DataError, UserError
 from jaxcv.weights.names import darknet as names
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcv.types import DataError, UserError
+from jaxcv.errors import DataError, UserError
 from jaxcv.weights import pickles
 from jaxcv.weights.archives import check_total, named_errors, open_zip, read_entry, short
 

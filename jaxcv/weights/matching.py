@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcv.types import UserError, matches
+from jaxcv.errors import UserError
+from jaxcv.types import matches
 from jaxcv.weights import names
 
 IGNORED = r".*num_batches_tracked|(AuxLogits|aux[12])\..*"

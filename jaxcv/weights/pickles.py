@@ -23,7 +23,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 from jaxcv.weights.archives import read_entry, short
 
 _MAGIC = 0x1950A86A20F9469CFC6C

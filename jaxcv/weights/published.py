@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jaxcv.data.io.download import Progress, download
 from jaxcv.data.io.paths import cache_folder
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 SERVER = "https://download.pytorch.org/models/"
 

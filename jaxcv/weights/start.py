@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcv import models
-from jaxcv.initializers import initialize
-from jaxcv.types import UserError, unknown_name
+from jaxcv.errors import UserError, unknown_name
+from jaxcv.ops.initializers import initialize
 from jaxcv.weights import names
 from jaxcv.weights.darknet import is_darknet, read_darknet
 from jaxcv.weights.formats import load

@@ -6,7 +6,7 @@ import pytest
 from jaxcv import ops
 from jaxcv.augment import colors, pca_colors
 from jaxcv.augment.principal import principal_colors
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 B = 64
 

@@ -495,7 +495,7 @@ def experiment(*, task: str = "", data: str = "", on_error: str = "raise") -> Ex
 
 COMMANDS = """
 import contextlib, io, json, sys
-from jaxcv.launch import main
+from jaxcv.cli.main import main
 for arguments in json.loads(sys.argv[1]):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -16,7 +16,8 @@ from small_sets import CocoSet, opened
 
 from jaxcv.data import segmentation_data
 from jaxcv.data.dataset import Dataset, epoch_order
-from jaxcv.types import Batches, BatchIterator, DataError, UserError
+from jaxcv.errors import DataError, UserError
+from jaxcv.types import Batches, BatchIterator
 
 
 class Numbers:

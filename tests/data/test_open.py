@@ -5,7 +5,7 @@ import re
 import pytest
 
 from jaxcv.data import classification_data, detection_data, embedding_data, landmark_data, segmentation_data
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 DETECTION = "detection sets: digits, voc:PATH, coco:PATH, yolo:PATH, voc2007, voc2012, coco2017"
 

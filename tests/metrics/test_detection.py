@@ -3,9 +3,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from jaxcv.errors import UserError
 from jaxcv.metrics import coco_average_precision
 from jaxcv.metrics.detection import IgnoredRule
-from jaxcv.types import Detections, UserError
+from jaxcv.types import Detections
 
 A, B, FAR = [0, 0, 10, 10], [20, 20, 40, 40], [70, 70, 90, 90]
 

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxcv.errors import UserError
 from jaxcv.metrics import landmark_error
 from jaxcv.metrics.curves import draw_error_curves
-from jaxcv.types import Landmarks, UserError
+from jaxcv.types import Landmarks
 
 
 def metric_of(truth, found, visible=None, pick="NME", **options):

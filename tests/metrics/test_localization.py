@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from jaxcv.errors import UserError
 from jaxcv.metrics import localization
-from jaxcv.types import Localization, UserError
+from jaxcv.types import Localization
 
 # Five images: right; wrong class; IoU 1/3; an object missed; none, and none said. In the last, one seen where none is.
 BOX = np.array([0, 0, 10, 10], np.float32)

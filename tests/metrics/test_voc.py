@@ -6,11 +6,12 @@ from detection_boxes import boxes_of
 from PIL import Image
 
 from jaxcv.data import detection_data
+from jaxcv.errors import UserError
 from jaxcv.metrics import voc_average_precision
 from jaxcv.metrics.detection import ImageBoxes
 from jaxcv.metrics.detection_report import detection_report
 from jaxcv.metrics.voc import iou_matrix, precision_recall
-from jaxcv.types import Detections, UserError
+from jaxcv.types import Detections
 
 A, B, FAR = [0, 0, 10, 10], [20, 20, 40, 40], [70, 70, 90, 90]
 EDGES = ("xmin", "ymin", "xmax", "ymax")

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 from jaxcv.weights import load, published
 
 torch = pytest.importorskip("torch")

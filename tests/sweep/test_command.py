@@ -9,7 +9,8 @@ import pytest
 from pretending import QUIET, Pretender, pretended
 from rich.console import Console
 
-from jaxcv.launch import main
+from jaxcv.cli.main import main
+from jaxcv.errors import UserError
 from jaxcv.sweep import command, folder_name, make_search, outcomes, own_trials, parse_overrides, plan, trials
 from jaxcv.sweep.command import Sweep
 from jaxcv.sweep.engine import work_off
@@ -17,7 +18,6 @@ from jaxcv.sweep.live import SweepReporter
 from jaxcv.train import fit, hyperparameters, program
 from jaxcv.train.console import Reporter
 from jaxcv.train.run import read_records
-from jaxcv.types import UserError
 
 SHORT = ["steps=4", "log_every=2", "evaluate_every=2", "checkpoint_every=4"]
 TOKENS = ["lr=1e-3,3e-4,1e-4", "decay=0.0,1e-4", "seed=0,1"]

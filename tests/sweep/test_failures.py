@@ -15,6 +15,7 @@ import pytest
 from pretending import QUIET, Pretender, pretended
 from rich.console import Console
 
+from jaxcv.errors import UserError
 from jaxcv.sweep import command, make_search, outcomes
 from jaxcv.sweep.cluster import _collect
 from jaxcv.sweep.command import Sweep
@@ -23,7 +24,6 @@ from jaxcv.train import Experiment, Result
 from jaxcv.train.console import Reporter
 from jaxcv.train.diagnose import NonFinite
 from jaxcv.train.loop import Preempted
-from jaxcv.types import UserError
 
 
 def experiment(*, fault: str = "none", lr: float = 1e-2, steps: int = 4) -> Experiment:

@@ -7,9 +7,9 @@ import time
 import pytest
 from pretending import QUIET, RANGES, Pretender, pretended, share_twenty, summary
 
+from jaxcv.errors import UserError
 from jaxcv.sweep import owner
 from jaxcv.sweep.engine import work_off
-from jaxcv.types import UserError
 
 
 class Killed(BaseException):

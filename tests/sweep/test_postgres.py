@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pretending import QUIET, Pretender, pretended, share_twenty
 
+from jaxcv.errors import UserError
 from jaxcv.sweep.engine import work_off
-from jaxcv.types import UserError
 
 
 def program(name):

@@ -5,11 +5,11 @@ import pytest
 from optuna.trial import TrialState
 from pretending import QUIET, Pretender, pretended, quality, summary
 
+from jaxcv.errors import UserError
 from jaxcv.sweep import owner
 from jaxcv.sweep.engine import work_off
 from jaxcv.train import fit
 from jaxcv.train.checkpoint import Checkpoints
-from jaxcv.types import UserError
 
 RATES = [0.9, 0.01, 0.5, 0.3, 0.02, 0.7, 0.012, 0.8, 0.011, 0.6, 0.4, 0.2]
 """The best are numbers 1, 8, 6, 4."""

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from jaxcv.errors import UserError
 from jaxcv.sweep import Range, make_search
 from jaxcv.sweep.sampling import distributions
-from jaxcv.types import UserError
 
 SPACE = {"lr": Range(1e-4, 1e-1, log=True), "width": Range(8, 64, integer=True, step=8), "seed": [0, 1]}
 

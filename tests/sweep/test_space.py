@@ -1,9 +1,9 @@
 import pytest
 
+from jaxcv.errors import UserError
 from jaxcv.sweep import Range, folder_name, parse_overrides, trials
 from jaxcv.sweep.space import note_on_commas, split_alternatives
 from jaxcv.train import hyperparameters
-from jaxcv.types import UserError
 
 
 def experiment(

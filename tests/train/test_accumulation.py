@@ -9,8 +9,8 @@ import optax
 import problems
 import pytest
 
+from jaxcv.errors import UserError
 from jaxcv.train import Experiment, fit, parts, program, resolve
-from jaxcv.types import UserError
 
 
 class Linear(nn.Module):

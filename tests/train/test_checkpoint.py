@@ -7,8 +7,8 @@ import problems
 import pytest
 from flax import struct
 
+from jaxcv.errors import UserError
 from jaxcv.train.checkpoint import Checkpoints, DamagedCheckpoint
-from jaxcv.types import UserError
 
 
 @struct.dataclass

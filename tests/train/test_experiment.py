@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
+from jaxcv.errors import UserError
 from jaxcv.train import hyperparameters, resolve
-from jaxcv.types import UserError
 
 
 def experiment(*, lr: float = 1e-3, size: int | None = None, names: tuple[str, ...] = (), mirror: bool = True) -> Any:

@@ -8,10 +8,10 @@ import problems
 import pytest
 
 from jaxcv import weights
+from jaxcv.errors import UserError
 from jaxcv.train import Experiment, fit, program
 from jaxcv.train.checkpoint import Checkpoints, weights_of
 from jaxcv.train.run import read_records
-from jaxcv.types import UserError
 
 TWENTY = {"steps": 20, "evaluate_every": 10, "log_every": 5, "checkpoint_every": 10}
 FORTY = {**TWENTY, "steps": 40}

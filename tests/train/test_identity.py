@@ -14,9 +14,9 @@ from PIL import Image
 
 from jaxcv.data import classification_data
 from jaxcv.data.digest import digest
+from jaxcv.errors import UserError
 from jaxcv.train import fit
 from jaxcv.train.run import read_run
-from jaxcv.types import UserError
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """

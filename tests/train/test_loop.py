@@ -8,13 +8,13 @@ import optax
 import problems
 import pytest
 
+from jaxcv.errors import UserError
 from jaxcv.train import Experiment, fit, program, resolve
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.diagnose import NonFinite
 from jaxcv.train.identity import identify
 from jaxcv.train.loop import Preempted
 from jaxcv.train.run import open_run, read_records
-from jaxcv.types import UserError
 
 
 def without_time(folder):

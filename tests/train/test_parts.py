@@ -11,9 +11,9 @@ import pytest
 
 from jaxcv import models
 from jaxcv.data.dataset import Dataset
+from jaxcv.errors import UserError
 from jaxcv.models.layers import BatchNorm, ConvNormAct, Dropout, global_avg_pool
 from jaxcv.train import Experiment, by_part, fit, parts, program
-from jaxcv.types import UserError
 from jaxcv.weights.matching import Entry, Report
 
 TREE = {"stem": {"kernel": jnp.ones(2)}, "stage1": {"a": {"bias": jnp.zeros(3)}}, "stage10": {"bias": jnp.ones(1)}}

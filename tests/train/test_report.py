@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import precision_recall_fscore_support
 
-from jaxcv import inference
+from jaxcv.cli import inference
 from jaxcv.metrics import accuracy, top_k_accuracy
 from jaxcv.train import confusion, fit
 from jaxcv.train.console import Reporter

@@ -8,8 +8,8 @@ import problems
 import pytest
 from compiled import convolutions_of_the_library
 
+from jaxcv.errors import UserError
 from jaxcv.train import Experiment, make_train_step, program, resolve, runtime, sharding
-from jaxcv.types import UserError
 
 
 def one_step(experiment, values, batch=None):

@@ -7,8 +7,8 @@ import pytest
 from networks import abstract, filled, images
 
 from jaxcv import models, weights
+from jaxcv.errors import DataError, UserError
 from jaxcv.models.yolos import darknet_reorganised
-from jaxcv.types import DataError, UserError
 from jaxcv.weights.names import darknet as names
 
 ANCHORS = ((10.0, 20.0), (30.0, 30.0), (60.0, 40.0), (20.0, 80.0), (90.0, 90.0))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torch_files import as_tensors, legacy_bytes, write_zip
 
-from jaxcv.types import DataError, UserError
+from jaxcv.errors import DataError, UserError
 from jaxcv.weights import load, save
 
 VARIABLES = {

@@ -7,7 +7,7 @@ import pytest
 from torch_tensors import TINY, tensors
 
 from jaxcv import models, weights
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 from jaxcv.weights.start import shapes
 
 

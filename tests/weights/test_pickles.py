@@ -22,7 +22,7 @@ from torch_files import (
     write_zip,
 )
 
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 from jaxcv.weights import load
 
 FLOATS = np.arange(24, dtype=np.float32)

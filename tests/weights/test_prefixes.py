@@ -8,7 +8,7 @@ from torch_files import as_tensors, write_zip
 from torch_tensors import TINY, tensors
 
 from jaxcv import models, weights
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 from jaxcv.weights.matching import common_prefixes
 from jaxcv.weights.start import shapes
 

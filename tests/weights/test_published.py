@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxcv import models
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 from jaxcv.weights import fetch, load, published, save
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxcv import models, weights
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 ANCHORS = ((10.0, 20.0), (30.0, 30.0))
 

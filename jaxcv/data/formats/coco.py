@@ -33,7 +33,7 @@ from jaxcv.data.example import MAX_SIDE, Collector, Object, Raw, Scan, Task, to_
 from jaxcv.data.io.images import check_image
 from jaxcv.data.io.paths import choose_splits, find_folder, holds, join, list_folder, split_word
 from jaxcv.data.io.text import Where, list_names, one_line, read_json, shown, wrong_name
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 _OTHERS = re.compile("(captions|panoptic|stuff|image_info|person_keypoints|instances)_")
 Id = int | str

@@ -23,7 +23,7 @@ from jaxcv.data.example import Collector, LabelledFiles, Scan, check_class
 from jaxcv.data.io.images import open_image
 from jaxcv.data.io.paths import ENDINGS, TEST_NAMES, choose_splits, find_folder, held_out, list_folder
 from jaxcv.data.io.text import Where, list_names, wrong_name
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 
 class _Folder(NamedTuple):

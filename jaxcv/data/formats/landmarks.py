@@ -34,7 +34,7 @@ from jaxcv.data.io.paths import (
     walk,
 )
 from jaxcv.data.io.text import Where, list_names, read_lines, read_number, read_text, shown
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 _GROUPS = 5
 

@@ -29,7 +29,7 @@ from jaxcv.data.io.images import read_mask
 from jaxcv.data.io.paths import choose_splits, find_folder, list_pictures, split_word, walk
 from jaxcv.data.io.text import Where, list_names, read_lines, read_names, read_yaml, shown, wrong_name
 from jaxcv.data.outlines import IGNORE
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 CAMVID = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",

@@ -15,7 +15,7 @@ import numpy as np
 from jaxcv.data.io.paths import find_folder, holds, list_folder
 from jaxcv.data.io.text import one_line, read_names
 from jaxcv.data.sources.in_memory import Labelled, every_fifth
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 
 def _read(file: Path) -> np.ndarray:

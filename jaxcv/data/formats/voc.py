@@ -44,7 +44,7 @@ from jaxcv.data.io.text import (
     shown,
     wrong_name,
 )
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

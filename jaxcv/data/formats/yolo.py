@@ -46,7 +46,7 @@ from jaxcv.data.io.text import (
     shown,
     wrong_name,
 )
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 
 @cache

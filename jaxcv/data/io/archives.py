@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxcv.data.io.paths import join
 from jaxcv.data.io.text import one_line
-from jaxcv.types import DataError, UserError
+from jaxcv.errors import DataError, UserError
 
 _RATIO, _ROOM = 64, 2**27
 _MEMBERS = 2_000_000

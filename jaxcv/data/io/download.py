@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 try:
     import fcntl

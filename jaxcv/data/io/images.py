@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxcv.data.io.text import one_line
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM", "TIFF")
 """What Pillow may take a file for: it knows others whose reading runs programs."""

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from jaxcv.data.io.text import list_names
-from jaxcv.types import DataError, UserError
+from jaxcv.errors import DataError, UserError
 
 ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .pnm .tif .tiff".split())
 """Of image files, in small letters."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxcv.types import UNPRINTABLE, DataError
+from jaxcv.errors import UNPRINTABLE, DataError
 
 MAX_BYTES = 2**31
 """Of an annotation file; the largest of COCO has 2**29."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from jaxcv.data.io.archives import unpack
 from jaxcv.data.io.download import download, locked, progress_bar
 from jaxcv.data.io.paths import cache_folder, fetch_when_missing
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 
 class PublicFile(NamedTuple):

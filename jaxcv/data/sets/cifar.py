@@ -22,7 +22,7 @@ import numpy as np
 from jaxcv.data.io.paths import find_folder, holds
 from jaxcv.data.io.text import one_line, read_bytes, read_lines, shown
 from jaxcv.data.sources.in_memory import Labelled
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 SIDE = 32
 _PIXELS = 3 * SIDE * SIDE

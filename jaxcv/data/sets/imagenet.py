@@ -21,7 +21,8 @@ from jaxcv.data.io.crops import fit_file, middle
 from jaxcv.data.io.images import Progress
 from jaxcv.data.source import LABEL, make_spec
 from jaxcv.data.sources.image_files import TEST_FRACTION
-from jaxcv.types import Batch, UserError
+from jaxcv.errors import UserError
+from jaxcv.types import Batch
 
 
 @cache

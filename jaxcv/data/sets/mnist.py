@@ -22,7 +22,7 @@ from jaxcv.data.io.images import resize_images
 from jaxcv.data.io.paths import find_folder, holds
 from jaxcv.data.io.text import one_line, read_bytes
 from jaxcv.data.sources.in_memory import Labelled
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
          "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}  # fmt: skip

@@ -29,7 +29,8 @@ from jaxcv.data.io.paths import leads_inside
 from jaxcv.data.io.text import Where, read_lines, shown
 from jaxcv.data.sets.people import scan_faces, scan_omniglot
 from jaxcv.data.source import Source
-from jaxcv.types import Batch, DataError
+from jaxcv.errors import DataError
+from jaxcv.types import Batch
 
 MAX_SAME = 3_000
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from jaxcv.data.example import Collector, LabelledFiles, Scan
 from jaxcv.data.io.paths import find_folder, held_out, holds, list_folders, list_pictures, natural
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 
 @cache

@@ -15,7 +15,7 @@ from jaxcv.data.formats.mask_folders import Labels
 from jaxcv.data.io.paths import find_folder, holds, join
 from jaxcv.data.io.text import Where, read_lines, shown
 from jaxcv.data.outlines import IGNORE
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 _TRIMAP = Labels(("background", "pet"), {1: 1, 2: 0, 3: IGNORE})
 _LISTS = {"train": "trainval.txt", "test": "test.txt"}

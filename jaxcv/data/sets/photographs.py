@@ -23,7 +23,8 @@ from jaxcv.data.io.paths import ENDINGS, list_pictures, sklearn_file, walk
 from jaxcv.data.io.text import read_lines
 from jaxcv.data.source import LABEL, Source, make_spec
 from jaxcv.data.sources.windows import cut, read_padded, read_picture
-from jaxcv.types import Batch, DataError
+from jaxcv.errors import DataError
+from jaxcv.types import Batch
 
 TEST_SQUARES = 1_000
 """Of the photographs for testing, beside the array's pictures."""

@@ -13,7 +13,8 @@ from jaxcv.data.io.crops import fit_file, whole
 from jaxcv.data.io.images import Progress, resize_images
 from jaxcv.data.io.text import list_counts
 from jaxcv.data.source import LABEL, make_spec
-from jaxcv.types import Batch, DataError
+from jaxcv.errors import DataError
+from jaxcv.types import Batch
 
 Labelled = tuple[UInt8[np.ndarray, "n h w *c"], Int[np.ndarray, "n"]]
 """Images, grey [n h w] or RGB [n h w 3], and the class index of each."""

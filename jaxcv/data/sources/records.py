@@ -25,7 +25,8 @@ from jaxcv.data.io.text import Where, one_line
 from jaxcv.data.outlines import IGNORE
 from jaxcv.data.source import LABEL, box_fields
 from jaxcv.data.sources.image_files import place
-from jaxcv.types import Batch, DataError
+from jaxcv.errors import DataError
+from jaxcv.types import Batch
 
 _LABELS = ("label", "labels", "fine_label")
 _KEYS = {"image": ("image", "img"), "label": _LABELS, "mask": ("mask", "annotation", "segmentation_mask")}

@@ -14,7 +14,7 @@ from small_sets import CocoSet, examples, findings, opened, picture, refused
 
 from jaxcv.data import detection_data, segmentation_data
 from jaxcv.data.outlines import Outline, extent, fill
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 
 @pytest.fixture

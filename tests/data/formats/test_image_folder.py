@@ -15,8 +15,8 @@ from small_sets import examples
 from jaxcv.data import classification_data
 from jaxcv.data.formats import image_folder
 from jaxcv.data.sources import image_files
+from jaxcv.errors import DataError, UserError
 from jaxcv.train import fit
-from jaxcv.types import DataError, UserError
 
 
 def picture(path, value=0, size=(8, 8), **options):

@@ -13,7 +13,7 @@ from jaxcv.data import landmark_data
 from jaxcv.data.example import check_points
 from jaxcv.data.io.crops import around, square
 from jaxcv.data.io.text import Where
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 
 def open_set(data, **options):

@@ -8,7 +8,7 @@ from small_sets import examples, findings, labels, noise, opened, picture, refus
 from jaxcv.data import segmentation_data
 from jaxcv.data.formats.mask_folders import CAMVID, number_labels
 from jaxcv.data.sources import image_files
-from jaxcv.types import DataError, UserError
+from jaxcv.errors import DataError, UserError
 
 HALVES = np.repeat([0, 1], 20)[None].repeat(20, 0)
 """20x40: left 0, right 1."""

@@ -10,8 +10,9 @@ from PIL import Image
 from jaxcv.data import detection_data
 from jaxcv.data.formats.voc import VOC_CLASSES, scan_voc
 from jaxcv.data.sources import image_files
+from jaxcv.errors import DataError
 from jaxcv.metrics import coco_average_precision
-from jaxcv.types import DataError, Detections
+from jaxcv.types import Detections
 
 OBJECT = """  <object>
     <name>{name}</name>

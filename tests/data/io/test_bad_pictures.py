@@ -16,7 +16,7 @@ from spoilt import SECONDS
 
 from jaxcv.data.io.crops import read_region, square, whole
 from jaxcv.data.io.images import check_image, read_image, read_mask
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 
 def chunk(kind, data):

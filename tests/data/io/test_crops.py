@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxcv.data import classification_data
 from jaxcv.data.io.crops import read_region, resize_region, window
-from jaxcv.types import DataError, UserError
+from jaxcv.errors import DataError, UserError
 
 OPTIONS: dict[str, Any] = {"min_area": 0.08, "max_ratio": 4 / 3}
 NUMBERS = st.floats(0, 1, exclude_max=True)

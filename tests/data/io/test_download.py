@@ -13,7 +13,7 @@ from servers import serving
 
 from jaxcv.data.io import download as module
 from jaxcv.data.io.download import download
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 DATA = np.random.default_rng(0).bytes(300_000)
 OTHER = np.random.default_rng(1).bytes(300_000)

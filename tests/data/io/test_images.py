@@ -8,7 +8,7 @@ from PIL import Image
 
 from jaxcv.data.io import crops, images
 from jaxcv.data.io.images import check_image, read_mask, resize_images
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 
 def read_image(path, *, size=None, channels=3):

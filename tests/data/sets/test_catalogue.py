@@ -19,7 +19,7 @@ from jaxcv.data import classification_data, detection_data, segmentation_data, v
 from jaxcv.data.io import download as download_module
 from jaxcv.data.io.archives import unpack
 from jaxcv.data.sets import catalogue as named
-from jaxcv.types import DataError, UserError
+from jaxcv.errors import DataError, UserError
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from jaxcv.data import classification_data
 from jaxcv.data.sets.mnist import fit_digits, read_idx
 from jaxcv.data.sources.in_memory import InMemory
-from jaxcv.types import DataError
+from jaxcv.errors import DataError
 
 
 def idx(array):

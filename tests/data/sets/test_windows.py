@@ -11,7 +11,7 @@ from jaxcv.data.io.crops import MARGIN
 from jaxcv.data.sets.photographs import list_photographs
 from jaxcv.data.sources.windows import LARGEST_PICTURE, cut
 from jaxcv.data.toy.digit_scenes import Scenes
-from jaxcv.types import DataError, UserError
+from jaxcv.errors import DataError, UserError
 
 
 def array(folder, *, classes=2):

@@ -12,8 +12,8 @@ from PIL import Image
 from small_sets import box_sizes, noise, picture
 
 from jaxcv.data import from_records
+from jaxcv.errors import DataError, UserError
 from jaxcv.train import fit
-from jaxcv.types import DataError, UserError
 
 
 def shade(value, size=(40, 20)):

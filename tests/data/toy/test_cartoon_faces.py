@@ -5,7 +5,7 @@ from jaxcv.augment import FACE_68
 from jaxcv.data import landmark_data, localization_data
 from jaxcv.data.toy.cartoon_faces import face_points
 from jaxcv.data.toy.digit_scenes import EMPTY, SINGLE_HEIGHT
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 
 def test_a_face_in_the_middle_of_everything_is_its_own_mirror_image():

@@ -7,7 +7,7 @@ from jaxcv.data import classification_data, detection_data
 from jaxcv.data.io import paths
 from jaxcv.data.toy.digit_scenes import Scenes, _overlap, backgrounds
 from jaxcv.data.toy.digits import load_digits
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 
 def test_splits_are_disjoint():

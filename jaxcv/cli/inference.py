@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from rich.table import Table
 
-from jaxcv.picture_files import expand, record, write_json, write_yolo
+from jaxcv.cli.picture_files import expand, record, write_json, write_yolo
+from jaxcv.errors import UserError
 from jaxcv.train import Experiment, Program, preview, program, resolve
 from jaxcv.train.checkpoint import Checkpoints, DamagedCheckpoint
 from jaxcv.train.console import Reporter
@@ -20,7 +21,7 @@ from jaxcv.train.detection_report import write_detection_report
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.train.report import Outcomes, Picture, write_report
-from jaxcv.types import Classes, Detections, Landmarks, Localization, UserError
+from jaxcv.types import Classes, Detections, Landmarks, Localization
 from jaxcv.weights import save
 
 _BATCH = 32

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from jaxcv import preview_data
-from jaxcv.launch import load_experiment, main
+from jaxcv.cli import preview_data
+from jaxcv.cli.main import load_experiment, main
 from jaxcv.train import program, resolve, runtime
 from jaxcv.train.preview import draw_truth, truth_sheet
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxcv.types import Classes, Detections, UserError
+from jaxcv.errors import UserError
+from jaxcv.types import Classes, Detections
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _WILD = "*?["

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcv.inference import predict_run
-from jaxcv.launch import load_experiment, main
+from jaxcv.cli.inference import predict_run
+from jaxcv.cli.main import load_experiment, main
 from jaxcv.sweep import plan
 from jaxcv.train import fit
 from jaxcv.train.console import Reporter

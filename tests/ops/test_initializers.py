@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jaxcv import models
-from jaxcv.initializers import VarianceScaling, he_normal, initialize, lecun_normal
 from jaxcv.models.layers import Conv, Dense
+from jaxcv.ops.initializers import VarianceScaling, he_normal, initialize, lecun_normal
 
 IMAGE = jnp.zeros((1, 32, 32, 3))
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxcv.launch import main
+from jaxcv.cli.main import main
 from jaxcv.train.run import read_records
 from jaxcv.weights import load as load_weights
 from jaxcv.weights import save
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LENET, YOLO = str(ROOT / "experiments" / "lenet.py"), str(ROOT / "experiments" / "yolo.py")
 TINY = ["steps=4", "batch_size=8"]
 
@@ -122,7 +122,7 @@ def test_names_with_commas_and_equals_signs(capsys, tmp_path):
 
 
 def test_debug_shows_the_traceback():
-    from jaxcv.types import UserError
+    from jaxcv.errors import UserError
 
     with pytest.raises(UserError):
         main([LENET, "lr=fast", "--debug"])
@@ -337,7 +337,7 @@ LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
-from jaxcv.launch import main
+from jaxcv.cli.main import main
 sys.exit(main())
 """
 

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcv.errors import UserError
 from jaxcv.train import preview, program, resolve, runtime
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
-from jaxcv.types import Batch, UserError
+from jaxcv.types import Batch
 
 
 def augmented(experiment: ExperimentFunction, values: Mapping[str, Any], count: int) -> list[Batch]:

@@ -8,7 +8,7 @@ same command goes on.
 
 import sys
 
-from jaxcv import disk, interrupts
+from jaxcv.cli import disk, interrupts
 
 if __name__ == "__main__":  # a worker of --jobs: from here on, imports take their time
     interrupts.exit_at_once()
@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from jaxcv.types import UserError
+from jaxcv.errors import UserError
 
 _REFUSED, _NOT_FINITE = 2, 3
 
@@ -232,19 +232,19 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     runtime.enable_compile_cache()
     try:
         if options.dry_run:
-            from jaxcv import dry_run
+            from jaxcv.cli import dry_run
 
             dry_run.show(experiment, chosen, reporter, trial_count=search.count if search.learns else None, tuned=tuned)
         elif options.preview_data:
             if len(chosen) > 1:
                 raise UserError("--preview-data takes one run: give one value for each name")
-            from jaxcv import preview_data
+            from jaxcv.cli import preview_data
 
             preview_data.show(experiment, chosen[0], root / f"{sweep.folder_name(chosen[0])}.data.png", reporter)
         elif options.evaluate or options.predict or options.export:
             if len(chosen) > 1:
                 raise UserError("--evaluate, --predict and --export take one run: give one value for each name")
-            from jaxcv import inference
+            from jaxcv.cli import inference
 
             folder = root / sweep.folder_name(chosen[0])
             if options.evaluate:
@@ -292,7 +292,7 @@ def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path
     if options.jobs > 1:
         once = ("--fresh", "--retry-failed")
         words = [word for word in options.arguments if word not in once]
-        start = [sys.executable, "-m", "jaxcv.launch", *words, "--worker"]
+        start = [sys.executable, "-m", "jaxcv.cli.main", *words, "--worker"]
         engine = partial(jobs.run_jobs, count=options.jobs, command=start, fail_fast=options.fail_fast)
     elif options.engine == "ray":
         from jaxcv.sweep import cluster

@@ -1,0 +1,10 @@
+"""The command line, `python launch.py FILE [name=value ...] [--flag ...]`.
+
+main           words to what is to be done, errors to lines and exit codes
+dry_run        all that can be known before the first step
+preview_data   augmented training examples with their truth
+inference      a trained run used again: evaluated, exported, shown pictures
+picture_files  the files of --predict
+interrupts     Ctrl-C and SIGTERM while nothing can be lost
+disk           what the system refuses to read or write, in one line
+"""
