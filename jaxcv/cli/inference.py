@@ -46,7 +46,7 @@ def load_run(
             raise UserError(f"{folder} holds no trained run: train it first, with the same name=value words")
         state, report = shared.first_state(values)
         if unset := report.randomly_initialised:
-            raise UserError(f"{folder} holds no trained run, and its weights leave {unset[0]} randomly initialised: train first")
+            raise UserError(f"{folder} holds no trained run, and its weights lack {unset[0]}: train first")
         reporter.say(f"no trained run in {folder}: taking the weights as they are, {report.summary}")
         return state
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:

@@ -75,8 +75,8 @@ class Report:
         counts = Counter(entry.status for entry in self.entries)
         without = f" without their prefix {self.prefix!r}" if self.prefix else ""
         line = f"{self.scheme} names{without}: " + ", ".join(f"{count} {status}" for status, count in counts.items())
-        chance = sorted({path.split("/")[1] for path in self.randomly_initialised})
-        return line + (f" ({', '.join(chance)})" if chance else "")
+        parts = sorted({path.split("/")[1] for path in self.randomly_initialised})
+        return line + (f" ({', '.join(parts)})" if parts else "")
 
     def lines(self) -> Iterator[str]:
         """The table: path, source, shapes, status."""
@@ -205,7 +205,7 @@ def _refuse_half(report: Report, file: str, network: str) -> None:
     if faults:
         raise UserError(
             f"{file}: does not fit {network} ({report.scheme} names): {'; '.join(faults)}. Nothing was loaded; is it "
-            "the right network, with the right options? `skip` leaves parts to chance"
+            "the right network, with the right options? `skip` leaves parts randomly initialised"
         )
 
 
