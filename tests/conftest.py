@@ -5,6 +5,7 @@ runs in a process of its own that has them.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,8 @@ from pathlib import Path
 
 # Before anything imports jax or jaxcv; test processes started by tests inherit it.
 os.environ.setdefault("JAXCV_CACHE", str(Path(tempfile.gettempdir()) / f"jaxcv-test-cache-{os.getuid()}"))
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so the processes they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from jaxtyping import install_import_hook  # noqa: E402
 

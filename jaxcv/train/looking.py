@@ -196,7 +196,7 @@ class _Table:
         kinds = [_kind(v.aval) for v in equation.outvars]
         inner = next((params[n] for n in ("jaxpr", "call_jaxpr", "fun_jaxpr") if n in params), None)
         if name == "scan":
-            consts, carried = params["num_consts"], params["num_consts"] + params["num_carry"]
+            consts, carried = _scan_counts(params)
             body = self._body(inner, args[:consts])
             return self._several(kinds, "scan", params["length"], params["reverse"], *args[consts:carried], "xs",
                                  *args[carried:], *body)  # fmt: skip
@@ -263,6 +263,16 @@ class _Table:
         if isinstance(value, np.ndarray | jax.Array):
             return self._array(value)
         return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many arguments of a scan are constants, and how many are constants or carried."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_consts"] + params["num_carry"]
+    if "ft_in" in params:  # from JAX 0.12 on
+        consts, carried, _ = params["ft_in"].unpack()
+        return len(consts), len(consts) + len(carried)
+    return 0, 0  # a later form: all count as unknown, so a hyperparameter inside becomes a constant of the program
 
 
 def _close(one: np.ndarray, other: np.ndarray) -> bool:

@@ -84,7 +84,10 @@ def test_a_shared_step_that_fails_breaks_all_lanes_and_no_run(tmp_path, monkeypa
 
 
 def test_eight_lenets_in_lanes_have_the_loss_curves_of_solo_runs(tmp_path, load, monkeypatch):
-    """To 1e-4 over 100 steps, logged one by one; on a CPU they were equal to 1e-5."""
+    """100 steps, logged one by one: their sums are rounded otherwise, which training amplifies step by step.
+
+    Over all steps they were equal to 1e-5 with JAX 0.10 and to 5e-4 with 0.12.
+    """
     monkeypatch.setattr(os, "fsync", lambda file: None)  # sixteen hundred records
     lenet = load("lenet")
 
@@ -102,4 +105,5 @@ def test_eight_lenets_in_lanes_have_the_loss_curves_of_solo_runs(tmp_path, load,
     for number in range(8):
         solo, lane = (losses(tmp_path / kind / str(number)) for kind in ("solo", "lanes"))
         assert len(solo) == len(lane) == 100
-        assert max(abs(a - b) for a, b in zip(solo, lane, strict=True)) <= 1e-4
+        apart = [abs(a - b) for a, b in zip(solo, lane, strict=True)]
+        assert max(apart[:20]) <= 1e-4 and max(apart) <= 2e-3

@@ -3,8 +3,7 @@
 A region is left, top, width and height in pixels of the file; where it reaches beyond the picture it is black. Boxes
 and masks need the `whole` picture, classes its `middle`, points a square, and training on classes may show a `window`.
 
-A JPEG much larger than wanted is decoded at a half, quarter or eighth of its size, which costs a fraction of the time;
-other files are averaged down by whole factors first.
+A JPEG much larger than wanted is decoded at a half, quarter or eighth of its size, which costs a fraction of the time.
 
 References:
   Windows: Szegedy et al., Going deeper with convolutions, https://arxiv.org/abs/1409.4842, section 6.
@@ -79,12 +78,14 @@ def resize_region(image: Any, region: Region, *, size: int, scale: int = 1, gap:
     from PIL import Image
 
     left, top, width, height = region
-    box = (left / scale, top / scale, (left + width) / scale, (top + height) / scale)
-    if scale == 1 and (min(left, top) < 0 or box[2] > image.width or box[3] > image.height):
+    if scale == 1:  # cut out first: the resizing would look beyond the edges of a box
         image, box = image.crop((left, top, left + width, top + height)), (0, 0, width, height)
+    else:
+        box = (left / scale, top / scale, (left + width) / scale, (top + height) / scale)
     if image.size == (size, size) and box == (0, 0, size, size):
         return image
-    return image.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=gap)
+    exact = None if gap >= 2 else gap
+    return image.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=exact)
 
 
 def read_region(
@@ -97,8 +98,8 @@ def read_region(
       region: gives the region for the picture's size.
       size: side of the result, in pixels.
       channels: 3 for RGB, 1 for grey.
-      gap: what is decoded or averaged at less than its size still has so many times the pixels wanted along each side:
-        2 differs little from the resizing of the whole, 1 is faster.
+      gap: what is decoded at less than its size still has so many times the pixels wanted along each side. With less
+        than 2, files that are no JPEGs are first averaged down so far too: faster, and farther from the whole resized.
 
     Returns:
       The pixels, and the file's own width and height.
