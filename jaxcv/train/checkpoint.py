@@ -40,8 +40,13 @@ _WORST = -1e300  # ranks a checkpoint that was not evaluated; JSON has no -inf
 
 
 @functools.cache
+@functools.cache
 def _hear_of_one_failure() -> None:
-    """Not of every other write that fails after it: tensorstore tells a loop of orbax's that is closed by then."""
+    """Not of every other write that fails after it: tensorstore tells a loop of orbax's that is closed by then.
+
+    Nor does asyncio list those that failed in the same moment: the first is raised.
+    """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     before = sys.unraisablehook
 
     def hook(failure: Any) -> None:
