@@ -7,8 +7,8 @@ network, SGD, one step on random numbers. Runs take turns.
     python benchmarks/startup.py [--runs 3] [--no-torch] [--json FILE]
 
 Measured on 2 AMD EPYC (Zen 5) cores, jax 0.10.2, torch 2.14.1, one turn, empty cache / full cache / torch: LeNet 4.3 /
-1.6 / 2.7, ResNet-50 19.8 / 5.9 / 5.8, YOLO 16.4 / 3.1 / 2.7. With executables kept under a hash of our own, which could be
-stale: 13.6 / 1.3 / 2.5, 22.0 / 3.4 / 4.7, 17.1 / 1.9 / 2.4.
+1.6 / 2.7, ResNet-50 19.8 / 5.9 / 5.8, YOLO 16.4 / 3.1 / 2.7. With executables kept under a hash of our own, which could
+be stale: 13.6 / 1.3 / 2.5, 22.0 / 3.4 / 4.7, 17.1 / 1.9 / 2.4.
 """
 
 import argparse
