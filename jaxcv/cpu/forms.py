@@ -117,4 +117,5 @@ FORMS = {
     "products": Form(lambda out, _, a, b: convolution.products(a, b), (None, None)),
     "batch_norm_statistics": Form(_statistics),
     "batch_norm_sums": Form(_sums),
+    "always": Form(lambda out, _, step: step >= 0),  # see `ops.platform.kept_apart`
 }

@@ -1,38 +1,27 @@
 """How fast the steps are, and when a checkpoint is due."""
 
-import contextlib
 import time
-from collections.abc import Iterator
 
 _SECONDS_BETWEEN_CHECKPOINTS = 300.0
 
 
 class Clock:
-    """Time spent in steps, without evaluations and checkpoints."""
+    """Time since the loop began, and since the last record and checkpoint."""
 
     def __init__(self, rows: int, steps: int, start: int):
         self._rows, self._steps = rows, steps
         self._start = self._mark = self._saved = time.monotonic()
-        self._paused, self._marked_step = 0.0, start
+        self._marked_step = start
 
     @property
     def seconds(self) -> float:
         """Since the loop began."""
         return round(time.monotonic() - self._start, 3)
 
-    @contextlib.contextmanager
-    def pause(self) -> Iterator[None]:
-        """What happens in the block is no step."""
-        began = time.monotonic()
-        yield
-        self._paused += time.monotonic() - began
-
-    def speed_and_eta(self, step: int) -> tuple[float, float]:
-        """Images a second since the last call, and the seconds left at that speed."""
-        now = time.monotonic()
-        seconds = max(now - self._mark - self._paused, 1e-9)
-        speed = (step - self._marked_step) * self._rows / seconds
-        self._mark, self._marked_step, self._paused = now, step, 0.0
+    def speed_and_eta(self, step: int, now: float) -> tuple[float, float]:
+        """Images a second since the last call, and the seconds left at that speed; `now` is of `time.monotonic`."""
+        speed = (step - self._marked_step) * self._rows / max(now - self._mark, 1e-9)
+        self._mark, self._marked_step = now, step
         return round(speed, 1), (self._steps - step) * self._rows / max(speed, 1e-9)
 
     def checkpoint_made(self) -> None:

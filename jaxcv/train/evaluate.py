@@ -1,16 +1,16 @@
 """One pass over a data set: loss terms, metrics, and the first predictions for a preview."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxcv.train import sharding
+from jaxcv.train.compiled import Program
 from jaxcv.train.experiment import Experiment
+from jaxcv.train.feed import Resident, Streamed
 from jaxcv.train.report import Outcomes, Picture, outcomes_of
-from jaxcv.train.step import Program
-from jaxcv.types import Batch, Batches
+from jaxcv.types import Batch
 
 
 def evaluate(
@@ -18,35 +18,31 @@ def evaluate(
     experiment: Experiment,
     hyperparameters: Mapping[str, Any],
     variables: Any,
-    data: Batches,
+    feed: Resident | Streamed,
     *,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     outcomes: list[Outcomes | Picture] | None = None,
     reports: list[Any] | None = None,
 ) -> tuple[dict[str, float], list[tuple[Batch, Any]]]:
-    """Loss, terms and metrics over all examples of `data`; and the first batches with their predictions.
+    """Loss, terms and metrics over all examples of the test data; and the first batches with their predictions.
 
     Rows that pad the last batch count nowhere. Metrics that share their work (`measure` and `reduce`) do it once.
 
     Args:
         program: the compiled functions.
-        experiment: its metrics, and how many previews.
+        experiment: its metrics, its test data, and how many previews.
         hyperparameters: inputs of the compiled functions.
         variables: of the model.
-        data: one pass of it is made.
-        on_batch: called after each batch with the number done and the total.
+        feed: of the test data.
+        on_batch: called with the number of batches done and the total.
         outcomes: what `report` needs is put into this list.
         reports: what the metrics have to show beyond their numbers is put into this list.
     """
+    data, total = experiment.test_data, len(experiment.test_data)
     sums: dict[str, np.ndarray] = {}
     measured: dict[Any, list[Any]] = {metric.measure: [] for metric in experiment.metrics.values()}
     shown: list[tuple[Batch, Any]] = []
-    for number, batch in enumerate(data):
-        placed = sharding.put(batch)
-        predictions, terms = program.compile("evaluate", hyperparameters, variables, placed)(
-            hyperparameters, variables, placed
-        )
-        predictions, terms = jax.device_get((predictions, terms))
+    for number, (batch, predictions, terms) in enumerate(_batches(program, hyperparameters, variables, feed, total)):
         for name, pair in terms.items():
             sums[name] = sums.get(name, np.zeros(2)) + np.array(pair, np.float64)
         predictions, batch = _real_rows((predictions, batch), batch.get("example_valid"))
@@ -56,7 +52,7 @@ def evaluate(
             outcomes += outcomes_of(predictions, batch)
         if sum(len(b["image"]) for b, _ in shown) < experiment.previews:
             shown.append((batch, predictions))
-        on_batch(number + 1, len(data))
+        on_batch(number + 1, total)
     values = {name: float(total / max(weight, 1e-8)) for name, (total, weight) in sums.items()}
     values = {"loss": float(sum(values.values())), **values}
     reduced: dict[Any, dict[str, float]] = {}
@@ -76,6 +72,22 @@ def evaluate(
         }
         reports += [m.report(measured[m.measure], data.class_names) for m in makers.values()]
     return values, shown
+
+
+def _batches(
+    program: Program, hyperparameters: Mapping[str, Any], variables: Any, feed: Resident | Streamed, total: int
+) -> Iterator[tuple[Batch, Any, Any]]:
+    """Every batch on the host, its predictions, and sum and weight of its loss terms; several at a time."""
+    spec, indices = feed.spec()
+    args = hyperparameters, variables, spec, indices
+    compiled = program.compile("evaluate_all", *args)
+    for first in range(0, total, feed.length):
+        count = min(feed.length, total - first)
+        data, indices = feed.take(first, count)
+        found = jax.device_get(compiled(hyperparameters, variables, data, indices))
+        for i in range(count):
+            predictions, terms = jax.tree.map(lambda array, i=i: array[i], found)
+            yield feed.batch(first + i), predictions, terms
 
 
 def _real_rows(tree: Any, valid: np.ndarray | None) -> Any:

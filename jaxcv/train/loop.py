@@ -1,16 +1,12 @@
-"""The training loop: it reads from top to bottom, and the order of its side effects is what makes a run restartable.
+"""Training to the last step, from wherever an earlier run stopped: one run, or several side by side as one program.
 
-A checkpoint of step s is begun only after every record up to s is on disk, and records after the restored step are
-dropped before going on. So whenever the process is killed, the next one finds a checkpoint with all of its records,
-and ends with the bytes of a run that was never interrupted.
+The device takes the steps in chunks, as many at once as it can between two moments at which the host must look. What
+the host does then, it does in a thread of its own (`observer`, `watcher`) while the device trains on.
 """
 
 import contextlib
-import gc
-import io
-import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,29 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from jaxcv.train import accumulation, parts, preview, runtime, sharding
-from jaxcv.train.checkpoint import Checkpoints
-from jaxcv.train.clock import Clock
+from jaxcv.train import accumulation, runtime
+from jaxcv.train.compiled import Program
 from jaxcv.train.console import Reporter
-from jaxcv.train.detection_report import write_detection_report
-from jaxcv.train.diagnose import not_finite
-from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
+from jaxcv.train.feed import Choice, open_feed
+from jaxcv.train.group import Group
 from jaxcv.train.identity import identify
-from jaxcv.train.lanes import Lanes, LanesBroken
-from jaxcv.train.log import Records
+from jaxcv.train.observer import NotFinite, Observer, Watch, replay
 from jaxcv.train.programs import LookedAt, confirm, program
-from jaxcv.train.report import Outcomes, Picture, write_report
-from jaxcv.train.run import Run, copy_run, is_finished, open_run, read_records, values_of
-from jaxcv.train.saving import Saver
+from jaxcv.train.run import Run, copy_run, is_finished, open_run, values_of
 from jaxcv.train.signals import Preempted, stop_signals
+from jaxcv.train.watcher import Watcher
 
-Watch = Callable[[int, Mapping[str, Any]], bool]
-"""`(step, test values) -> whether to stop`; a value that was not finite may be None."""
-
-_SHORT_RUNS_SPACING = 5.0
+_SHORTEST_CHUNK, _LONGEST_CHUNK = 0.25, 1.0
+"""Seconds: a chunk that takes less is made longer, one that takes more shorter."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +51,31 @@ class Result:
     """The step at which its watcher stopped it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One of several runs."""
+
+    values: Mapping[str, Any]
+    workdir: Path
+    reporter: Reporter
+    fresh: bool = False
+    watch: Watch | None = None
+    on_end: Callable[["Result | Exception"], None] = lambda result: None
+    """Called when it is over, with its result or its error, from another thread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How runs are trained, whatever they are."""
+
+    accept: bool = False
+    short: bool = False
+    patience: float = 0.0
+    resident: Choice = "auto"
+    chunk: int | None = None
+    """Steps of a chunk at most; None: as many as take about half a second."""
+
+
 def fit(
     experiment: ExperimentFunction,
     values: Mapping[str, Any],
@@ -74,7 +88,8 @@ def fit(
     short: bool = False,
     patience: float = 0.0,
     going_on_from: str | Path | None = None,
-    lanes: Lanes | None = None,
+    resident: Choice = "auto",
+    chunk: int | None = None,
 ) -> Result:
     """Train to the last step, from wherever an earlier run in the same folder stopped.
 
@@ -91,7 +106,8 @@ def fit(
         patience: seconds to wait for another process that trains in the folder.
         going_on_from: the folder of a run to go on from with more `steps`: it is copied, unless `workdir` has a run. In
             its own folder a finished run goes on by itself when `steps` is all that differs, and larger.
-        lanes: of the program, in which the steps are taken together with other runs'; this thread has entered them.
+        resident: whether the data lives on the device: "yes", "no", or "auto", where it fits and is seen in whole.
+        chunk: steps that the device takes at once, at most. The result does not depend on it.
 
     Returns:
         The last records. A finished run is not trained again.
@@ -101,219 +117,234 @@ def fit(
         NonFinite: a loss or gradient was not finite; state, key and batch are in `nonfinite.npz`.
         Preempted: SIGTERM or SIGINT came; calling again goes on.
     """
-    reporter = reporter or Reporter(quiet=True)
-    values = resolve(experiment, values)
+    found: list[Result | Exception] = []
+    trial = Trial(
+        values=values,
+        workdir=Path(workdir),
+        reporter=reporter or Reporter(quiet=True),
+        fresh=fresh,
+        watch=watch,
+        on_end=found.append,
+    )
+    options = Options(accept=accept, short=short, patience=patience, resident=resident, chunk=chunk)
+    fit_many(experiment, [trial], options, going_on_from=going_on_from)
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+def fit_many(
+    experiment: ExperimentFunction,
+    trials: Sequence[Trial],
+    options: Options,
+    *,
+    going_on_from: str | Path | None = None,
+) -> None:
+    """Train several runs of one program side by side; each ends as if it were alone, and says so to its `on_end`.
+
+    Raises:
+        Preempted: SIGTERM or SIGINT came; calling again goes on.
+        Exception: what is not the fault of one run, such as too little memory for all of them.
+    """
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for trial in trials:
+            try:
+                run, setup, values = _open(experiment, trial, options, going_on_from, stack)
+                if run.finished:
+                    replay(run, setup.steps, trial.watch)
+                    trial.reporter.say(f"{run.folder}: finished before, nothing to do (--fresh trains it again)")
+                    trial.on_end(_result(run, setup, skipped=True))
+                else:
+                    opened.append((trial, run, setup, values))
+            except Exception as error:
+                trial.on_end(error)
+        if not opened:
+            return
+        train = partial(_train, experiment, opened, options)
+        try:
+            try:
+                train(checked=len(opened) > 1)
+            except LookedAt:  # nothing has been kept yet
+                train(checked=True)
+        except (Preempted, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if len(opened) > 1 or not isinstance(error, Exception):
+                raise
+            _fail(opened[0][1], opened[0][0], error)
+
+
+def _open(
+    experiment: ExperimentFunction,
+    trial: Trial,
+    options: Options,
+    going_on_from: str | Path | None,
+    stack: contextlib.ExitStack,
+) -> tuple[Run, Experiment, dict[str, Any]]:
+    """The run of a trial, held until `stack` is left; its experiment and all of its values."""
+    values = resolve(experiment, trial.values)
     setup = experiment(**values)
-    over = is_finished(workdir, values) and not fresh
+    over = is_finished(trial.workdir, values) and not trial.fresh
     if not over:
         if (line := accumulation.check(setup.optimizer, setup.steps)) is not None:
-            reporter.say(line)
+            trial.reporter.say(line)
         for data in (setup.train_data, setup.test_data):
             data.check()
     identity = identify(experiment, values, setup, over=over)
     if going_on_from is not None:
-        copy_run(Path(going_on_from), Path(workdir), identity, accept=accept)
-    with open_run(workdir, identity, fresh=fresh, accept=accept, patience=patience) as run:
-        if run.finished:
-            _replay(run, setup.steps, watch)
-            reporter.say(f"{run.folder}: finished before, nothing to do (--fresh trains it again)")
-            return _result(run, setup, skipped=True)
-        train = partial(_train, run, experiment, setup, values, reporter, watch, short, lanes)
-        try:
-            try:
-                train(checked=lanes is not None)
-            except LookedAt:  # nothing has been kept yet
-                train(checked=True)
-        except (Preempted, KeyboardInterrupt, LanesBroken):
-            raise
-        except BaseException as error:
-            run.update(status="failed", error=f"{type(error).__name__}: {error}"[:2000])
-            raise
-        return _result(run, setup)
+        copy_run(Path(going_on_from), trial.workdir, identity, accept=options.accept)
+    how = {"fresh": trial.fresh, "accept": options.accept, "patience": options.patience}
+    return stack.enter_context(open_run(trial.workdir, identity, **how)), setup, values
 
 
-def _train(
-    run: Run,
-    experiment: ExperimentFunction,
-    setup: Experiment,
-    values: Mapping[str, Any],
-    reporter: Reporter,
-    watch: Watch | None,
-    short: bool,
-    lanes: Lanes | None,
-    checked: bool,
-) -> None:
+def _fail(run: Run, trial: Trial, error: Exception) -> None:
+    run.update(status="failed", error=f"{type(error).__name__}: {error}"[:2000])
+    trial.on_end(error)
+
+
+def _train(experiment: ExperimentFunction, opened: Sequence[Any], options: Options, checked: bool) -> None:
+    """Train runs that are open, all of one program, to their ends."""
     runtime.enable_compile_cache()
+    trial, _, setup, values = opened[0]
     shared = program(experiment, values, check=checked)
-    hyperparameters = shared.hyperparameters(values)
     for name, reason in shared.reasons.items():
-        reporter.say(f"{name} is a constant of the compiled step: it {reason}")
-
+        trial.reporter.say(f"{name} is a constant of the compiled step: it {reason}")
     for split, data in (("train", setup.train_data), ("test", setup.test_data)):
-        with reporter.counting(f"preparing {split} data") as count:
+        with trial.reporter.counting(f"preparing {split} data") as count:
             data.prepare(count)
-
     with contextlib.ExitStack() as stack:
-        # The state and the place in the data: from the newest checkpoint, else from the beginning.
-        batches = iter(setup.train_data)
-        checkpoints = stack.enter_context(Checkpoints(run.folder / "checkpoints"))
-        saver = Saver(checkpoints, spacing=_SHORT_RUNS_SPACING if short else 0.0)
-        pending: list[dict[str, Any]] = []  # logs of the steps since the last record
-        if (restored := checkpoints.restore_newest(shared.state_spec(values))) is not None:
-            state, position, warnings = restored
-            for warning in warnings:
-                reporter.warn(warning)
-            batches.set_state(position["data"])
-            pending = position["pending"]
-            reporter.say(f"{run.folder}: going on from step {int(state.step)} of {setup.steps}")
-        else:
-            state, report = shared.first_state(values)
-            if report is not None:
-                reporter.say(f"started from {report.summary}")
-                (run.folder / "initial.txt").write_text("\n".join(report.lines()) + "\n", encoding="utf-8")
-        reporter.say(parts.describe(state.params, setup.trainable))
-        rows = setup.train_data.spec["image"].shape[0]
-        place = sharding.put if lanes is None else lambda batch: batch
-        if lanes is None:
-            state = sharding.replicate(state, rows)
-        start = int(state.step)
-        records = Records(run.folder, step=start)
-        stack.callback(records.close)
-        stopped = _replay(run, start, watch)
-        if start == setup.steps or stopped:  # killed between the last checkpoint and the word
-            run.update(status="finished" if start == setup.steps else "stopped")
-            return
+        runs: dict[Observer, Trial] = {}
+        for trial, run, setup, values in opened:
+            feed = open_feed(setup.train_data, setup.steps, options.resident)
+            how = {"watch": trial.watch, "short": options.short, "resident": options.resident}
+            observer = Observer(run, setup, shared, values, trial.reporter, feed, **how)
+            stack.callback(feed.close)
+            stack.callback(observer.close)
+            runs[observer] = trial
+        group = _make_ready(shared, runs)
+        confirmed = None if checked else partial(confirm, shared, values)
+        _take_steps(group, runs, options, confirmed)
 
-        with ThreadPoolExecutor(1) as pool:  # the first batch is read while the step compiles
-            first = pool.submit(next, batches)
-            if lanes is None:
-                train_steps = {variant: shared.compile_step(values, variant) for variant in setup.variants}
-            else:
-                train_steps = dict.fromkeys(setup.variants, lanes.step)
-            ahead = itertools.chain([first.result()], batches)
-        run.keep_sources()
-        run.update(traces=run.facts["traces"] + shared.report_traces())
-        seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())
-        reporter.say(f"{run.folder}: {rows} examples a step; compiling took: {seconds}")
-        stop = stack.enter_context(stop_signals())
-        stack.enter_context(reporter.training(run.folder.name, setup.steps, start))
-        clock = Clock(rows, setup.steps, start)
-        confirming = None
 
-        for step in range(start + 1, setup.steps + 1):
-            # 1. The update. Nothing is waited for.
-            train_step = train_steps[setup.variant(step - 1)]
-            state, logs = train_step(hyperparameters, state, place(next(ahead)))
-            pending.append(logs)
-            if step == start + 1:
-                jax.block_until_ready(logs)
-                run.facts["time"]["first_step_seconds"] = round(runtime.seconds_since_start(), 3)
-                if start == 0:
-                    records.hyperparameters(values)
-                if not checked:  # the device has work to do meanwhile
-                    confirming = stack.enter_context(ThreadPoolExecutor(1)).submit(confirm, shared, values)
-                if not gc.isenabled():  # launch.py turned it off for the start; what is there now is there to stay
-                    gc.freeze()
-                    gc.enable()
+def _make_ready(shared: Program, runs: Mapping[Observer, Trial]) -> Group:
+    """The runs as they stand; the data is read while the first state is made and the program compiles."""
+    first = next(iter(runs))
+    reporter = runs[first].reporter
+    with reporter.counting("reading the training data") as count, ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(first.feed.load, count)
+        for run in runs:
+            run.begin()
+        group = Group(shared, list(runs))
+        if not all(run.is_over for run in runs):
+            group.compile()
+        loading.result()
+    first.run.update(traces=first.run.facts["traces"] + shared.report_traces())
+    seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())
+    rows = first.setup.train_data.spec["image"].shape[0]
+    reporter.say(f"{first.run.folder}: {rows} examples a step, {first.feed.words}; compiling took: {seconds}")
+    return group
 
-            logs_now = step % setup.interval("log") == 0 or step == setup.steps
-            evaluates_now = step % setup.interval("evaluate") == 0 or step == setup.steps
-            saves_now = evaluates_now or step % setup.interval("checkpoint") == 0 or clock.checkpoint_is_due()
-            stops_now = stop.is_set() and step < setup.steps
-            if not (logs_now or saves_now or stops_now):
-                continue
 
-            # 2. From here on the host looks at numbers. Nothing is kept of a program that computes something else than
-            # the experiment, and nothing after a loss that is not finite.
-            if confirming is not None:
-                confirming = confirming.result()
-            pending = _as_floats(pending)
-            if not all(logs["finite"] for logs in pending):
-                raise not_finite(run.folder, shared, setup, hyperparameters, state)
-
-            # 3. The record of the steps since the last one.
-            if logs_now:
-                means = {n: float(np.mean([logs[n] for logs in pending])) for n in pending[0] if n != "finite"}
-                pending = []
-                speed, eta = clock.speed_and_eta(step)
-                records.write(step, "train", means, time={"seconds": clock.seconds, "images_per_second": speed})
-                reporter.step(step, setup.steps, means, speed, eta)
-
-            # 4. The evaluation, with its pictures; the last one also with its report.
-            rank, ends_now = None, step == setup.steps
-            if evaluates_now:
-                outcomes: list[Outcomes | Picture] | None = [] if step == setup.steps else None
-                reports: list[Any] | None = [] if step == setup.steps else None
-                with clock.pause(), reporter.counting("evaluating") as count:
-                    began = time.monotonic()
-                    test, shown = evaluate(
-                        shared,
-                        setup,
-                        hyperparameters,
-                        state.evaluation_variables,
-                        setup.test_data,
-                        on_batch=count,
-                        outcomes=outcomes,
-                        reports=reports,
-                    )
-                    took = time.monotonic() - began
-                    records.write(step, "test", test, time={"seconds": round(took, 3)})
-                    reporter.evaluated(step, test, took)
-                    ends_now |= watch is not None and watch(step, test)
-                    if ends_now or not short:
-                        _draw_previews(run, setup, step, shown, records)
-                    if outcomes:
-                        write_report(outcomes, setup.test_data.class_names, run.folder, reporter)
-                    for report in reports or ():
-                        write_detection_report(report, setup.test_data, run.folder, reporter)
-                    rank = _rank(setup, test)
-
-            # 5. The checkpoint, now that everything it stands for is on disk.
-            if saves_now or stops_now:
-                with clock.pause():
-                    position = {"data": batches.get_state(), "pending": pending}
-                    saver.save(state, position, rank=rank, must=ends_now or stops_now)
-                    clock.checkpoint_made()
-            if ends_now:
+def _take_steps(
+    group: Group, runs: Mapping[Observer, Trial], options: Options, confirmed: Callable[[], None] | None
+) -> None:
+    """The steps of all runs of a group, to their ends or until a signal asks to stop."""
+    first = group.runs[0]
+    showing = runs[first].reporter.training(first.run.folder.name, first.setup.steps, first.step)
+    with _in_order() as host, stop_signals() as stop, showing:
+        pace, asked, ends = Pace(first.feed.length, options.chunk), False, []
+        while True:
+            # 1. Runs that are over leave; one that failed does not disturb the others.
+            for run in [run for run in group.runs if run.is_over]:
+                if isinstance(run.error, NotFinite):
+                    run.error = run.explain(group.state_of(run))
+                group.leave(run)
+                ends.append(host.submit(_end, run, runs[run]))
+            if not group.runs or asked:
                 break
-            if stops_now:
-                saver.wait()
-                raise Preempted(f"{run.folder}: stopped at step {step} of {setup.steps}; the same command goes on")
-    # The checkpoints are closed by now: the last one is on disk.
-    run.keep_sources()
-    run.update(status="finished" if step == setup.steps else "stopped")
+            # 2. The steps up to the next look. Nothing is waited for but the chunk before.
+            count = min(pace.length, *(run.next_look() - run.step for run in group.runs))
+            logs = group.take(count)
+            if pace.wait(logs, count) and confirmed is not None:  # the first steps: the device has work meanwhile
+                confirmed = host.submit(confirmed).result
+            # 3. What is due, in the order of the steps, while the device goes on. Nothing is kept of a program that
+            # computes something else than the experiment.
+            asked = stop.is_set()
+            for run in group.runs:
+                state = group.state_of(run) if run.needs_state(stops=asked) else None
+                position = run.feed.position(run.step)
+                host.submit(_look, run, confirmed, run.step, count, group.logs_of(run, logs), state, position)
+            if asked:
+                host.submit(int).result()  # all looks have been made
+        for end in ends:
+            end.result()
+    if group.runs:
+        stopped = group.runs[0]
+        raise Preempted(
+            f"{stopped.run.folder}: stopped at step {stopped.step} of {stopped.setup.steps}; the same command goes on"
+        )
 
 
-def _as_floats(logs: list[dict[str, Any]]) -> list[dict[str, float]]:
-    return [{name: float(value) for name, value in entry.items()} for entry in jax.device_get(logs)]
+def _look(run: Observer, confirmed: Callable[[], None] | None, *what: Any) -> None:
+    """A look at a run; what it raises is the run's."""
+    try:
+        if confirmed is not None:
+            confirmed()
+        run.look(*what)
+    except BaseException as error:
+        run.error = run.error or error
 
 
-def _draw_previews(run: Run, setup: Experiment, step: int, shown: list[Any], records: Records) -> None:
-    page = preview.sheet(shown, setup.test_data.class_names, count=setup.previews)
-    if page is not None:
-        png = io.BytesIO()
-        page.save(png, "PNG")
-        folder = run.folder / "previews"
-        folder.mkdir(exist_ok=True)
-        (folder / f"step_{step:07}.png").write_bytes(png.getvalue())
-        records.picture(step, png.getvalue(), page.size)
+def _end(run: Observer, trial: Trial) -> None:
+    """The last words on a run: its checkpoints are on disk by then."""
+    if isinstance(run.error, LookedAt) or (run.error is not None and not isinstance(run.error, Exception)):
+        raise run.error
+    try:
+        run.close()
+        if run.error is not None:
+            raise run.error
+        run.run.keep_sources()
+        run.run.update(status="stopped" if run.stopped else "finished")
+    except Exception as error:
+        _fail(run.run, trial, error)
+    else:
+        trial.on_end(_result(run.run, run.setup))
 
 
-def _replay(run: Run, step: int, watch: Watch | None) -> bool:
-    """Tell the watcher of the evaluations up to a step that are on record; its verdict on the last of them."""
-    stop = False
-    if watch is None:
-        return False
-    for record in read_records(run.folder / "metrics.jsonl"):
-        if record["split"] == "test" and record["step"] <= step:
-            stop = watch(record["step"], values_of(record))
-    return stop
+class Pace:
+    """How many steps the device takes at once: about as many as it takes in half a second."""
+
+    def __init__(self, most: int, chosen: int | None):
+        """`most` that can be; or always as many as `chosen`."""
+        self._most = most if chosen is None else min(most, chosen)
+        self.length = 1 if chosen is None else self._most
+        self._before: tuple[Any, int] | None = None
+        self._mark = time.monotonic()
+
+    def wait(self, logs: Any, count: int) -> bool:
+        """Wait for the chunk before the one that has these logs; for the first one itself, which returns True."""
+        first = self._before is None
+        jax.block_until_ready(logs if first else self._before[0])
+        now = time.monotonic()
+        took, self._mark = now - self._mark, now
+        if not first and self._before[1] == self.length:
+            self.length = min(2 * self.length, self._most) if took < _SHORTEST_CHUNK else self.length
+            self.length = max(1, self.length // 2) if took > _LONGEST_CHUNK else self.length
+        self._before = logs, count
+        return first
 
 
-def _rank(setup: Experiment, test: Mapping[str, float]) -> float | None:
-    """What checkpoints are compared by, turned so that larger is better."""
-    value = test[setup.ranked_by]
-    return (value if setup.larger_is_better(setup.ranked_by) else -value) if np.isfinite(value) else None
+@contextlib.contextmanager
+def _in_order() -> Iterator[ThreadPoolExecutor]:
+    """A thread that makes one call after another; those not begun are dropped when the block raises."""
+    host = ThreadPoolExecutor(1)
+    try:
+        yield host
+    except BaseException:
+        host.shutdown(cancel_futures=True)
+        raise
+    host.shutdown()
 
 
 def _result(run: Run, setup: Experiment, *, skipped: bool = False) -> Result:

@@ -9,11 +9,11 @@ from jaxcv.errors import UserError
 from jaxcv.train import looking, runtime
 from jaxcv.train.experiment import ExperimentFunction, resolve
 from jaxcv.train.state import TrainState
-from jaxcv.train.step import Program
+from jaxcv.train.compiled import Program
 from jaxcv.types import Batch
 
 # What JAX raises when Python asks a tracer for its value; TypeError is for `hash`, `range` and the like.
-_STEERING_ERRORS = (
+_BRANCHING_ERRORS = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
@@ -54,13 +54,13 @@ def program(experiment: ExperimentFunction, values: Mapping[str, Any], *, check:
             if not check or not (looked := _looked_at(known, values)):
                 return known
             members.remove(known)  # it serves the values that it was compared at, and no others
-            new = _build(experiment, values, {**known.reasons, **looked}, known.shapes)
+            new = _build(experiment, values, {**known.reasons, **looked})
     if new is None and members:
-        new = _build(experiment, values, members[0].reasons, members[0].shapes)
+        new = _build(experiment, values, members[0].reasons)
     if new is None:
         new = _first_program(experiment, values, numbers)
     while check and (looked := _looked_at(new, values)):
-        new = _build(experiment, values, {**new.reasons, **looked}, new.shapes)
+        new = _build(experiment, values, {**new.reasons, **looked})
     members.append(new)
     return new
 
@@ -84,13 +84,11 @@ def _numbers(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(n for n, v in values.items() if isinstance(v, float) or (n == "seed" and type(v) is int))
 
 
-def _build(
-    experiment: ExperimentFunction, values: Mapping[str, Any], reasons: dict[str, str], shapes: Any = None
-) -> Program:
-    """The program whose floats are traced but for those in `reasons`; `shapes` are those of one like it."""
+def _build(experiment: ExperimentFunction, values: Mapping[str, Any], reasons: dict[str, str]) -> Program:
+    """The program whose floats are traced but for those in `reasons`."""
     traced = tuple(n for n in _numbers(values) if n not in reasons)
     static = {n: v for n, v in values.items() if n not in traced}
-    return Program(experiment, static, traced, reasons, shapes=dict(shapes or {}))
+    return Program(experiment, static, traced, reasons)
 
 
 def _first_program(experiment: ExperimentFunction, values: Mapping[str, Any], names: tuple[str, ...]) -> Program:
@@ -102,8 +100,8 @@ def _first_program(experiment: ExperimentFunction, values: Mapping[str, Any], na
     def attempt(static: dict[str, str]) -> tuple[Program, Exception | None]:
         trial = _build(experiment, values, static)
         try:
-            trial.trace_step(values, experiment(**values).variants[0])
-        except _STEERING_ERRORS as error:
+            trial.try_step(values)
+        except _BRANCHING_ERRORS as error:
             return trial, error
         return trial, None
 
@@ -127,9 +125,9 @@ def _first_program(experiment: ExperimentFunction, values: Mapping[str, Any], na
 def _looked_at(found: Program, values: Mapping[str, Any]) -> dict[str, str]:
     """As `looking.looked_at`, once for every value of a hyperparameter."""
     new = {(name, values[name]) for name in found.traced} - found.checked
-    if not new or not found.shapes:
+    if not new:
         return {}
-    looked = looking.looked_at(found.at, {name: values[name] for name in found.traced}, found.shapes)
+    looked = looking.looked_at(found.at, {name: values[name] for name in found.traced}, found.shapes(values))
     if not looked:
         found.checked |= new
     return looked
@@ -172,8 +170,17 @@ def make_train_step(
 ) -> Callable[[Mapping[str, Any], TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The jitted training step, `(hyperparameters, state, batch) -> (state, logs)`; the state is donated.
 
-    `program(experiment, values)` has the other functions: `init(hyperparameters)` gives the first state,
-    `hyperparameters(values)` the first argument.
+    Inside somebody's own `jit`, `vmap`, `grad` or `scan` it is a part of that program. `program(experiment, values)`
+    has the other functions: `init(hyperparameters)` gives the first state, `hyperparameters(values)` the first argument.
     """
     shared = program(experiment, values)
-    return jax.jit(shared.step, donate_argnums=1, compiler_options=runtime.compiler_options())
+    alone = jax.jit(shared.step, donate_argnums=1, compiler_options=runtime.compiler_options())
+    within = jax.jit(shared.step)  # which may not have options of its own
+
+    def train_step(
+        hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((hyperparameters, state, batch)))
+        return (within if traced else alone)(hyperparameters, state, batch)
+
+    return train_step

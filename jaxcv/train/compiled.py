@@ -1,0 +1,324 @@
+"""How the pure functions of `step` are compiled: once for each experiment and the values of what is not traced.
+
+The hyperparameters that are numbers enter as traced scalars: `experiment` itself is called inside the trace, so
+schedules, optimizers and losses are rebuilt from them, and one compiled program serves every value.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core as jax_core
+
+from jaxcv.errors import UserError
+from jaxcv.train import runtime, sharding, step
+from jaxcv.train.experiment import Experiment, ExperimentFunction, hyperparameters, resolve
+from jaxcv.train.state import TrainState
+from jaxcv.types import Batch
+
+
+@dataclass
+class Program:
+    """The compiled functions of one experiment at one setting of its static hyperparameters.
+
+    Built by `jaxcv.train.program`, which shares it among runs. Each function is traced and compiled on first use.
+    """
+
+    experiment: ExperimentFunction
+    static: dict[str, Any]
+    """Hyperparameters that are constants of the compiled step."""
+    traced: tuple[str, ...]
+    """Hyperparameters that are inputs of the compiled step."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why a float could not be traced, by name."""
+    traces: int = 0
+    """How often the training step was traced."""
+    traces_reported: int = 0
+    """How many of those some run has put into its run.json."""
+    compile_seconds: dict[str, float] = field(default_factory=dict)
+    """Tracing, lowering and compiling (or loading from the cache), by function."""
+    checked: set[tuple[str, Any]] = field(default_factory=set)
+    """Values of traced hyperparameters of which it is known that Python does not look at their type."""
+    _traced: dict[Any, Any] = field(default_factory=dict)
+    _compiled: dict[Any, Any] = field(default_factory=dict)
+    _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)
+
+    def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs of the compiled functions, out of all values; what is missing is at its default."""
+        values = resolve(self.experiment, values)
+        return {name: values[name] for name in self.traced}
+
+    def at(self, hyperparameters: Mapping[str, Any]) -> Experiment:
+        """The experiment at the given (traced or concrete) hyperparameters."""
+        return self.experiment(**self.static, **hyperparameters)
+
+    @property
+    def variants(self) -> tuple[str | None, ...]:
+        """Names of the augmentations that take turns, each with a step of its own; None alone where there is one."""
+        known = hyperparameters(self.experiment)
+        return self.at({name: known[name].default for name in self.traced}).variants
+
+    # The pure functions, of hyperparameters in place of an experiment.
+
+    def init(self, hyperparameters: Mapping[str, Any], variables: Any = None) -> TrainState:
+        """As `step.init`."""
+        return step.init(self.at(hyperparameters), variables)
+
+    def step(
+        self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch, *, variant: str | None = None
+    ) -> tuple[TrainState, step.Logs]:
+        """As `step.step`."""
+        self.traces += 1
+        return step.step(self.at(hyperparameters), state, batch, variant=variant)
+
+    def chunk(
+        self,
+        hyperparameters: Mapping[str, Any],
+        state: TrainState,
+        data: Batch,
+        indices: jax.Array,
+        count: Any = None,
+        *,
+        variant: str | None = None,
+    ) -> tuple[TrainState, step.Logs]:
+        """As `step.chunk` of steps."""
+        return step.chunk(partial(self._jitted(variant), hyperparameters), state, data, indices, count)
+
+    def one(
+        self,
+        hyperparameters: Mapping[str, Any],
+        state: TrainState,
+        data: Batch,
+        rows: jax.Array,
+        *,
+        variant: str | None = None,
+    ) -> tuple[TrainState, step.Logs]:
+        """One step of a chunk, outside a loop."""
+        return self._jitted(variant)(hyperparameters, state, step.gather(data, rows))
+
+    def evaluate(self, hyperparameters: Mapping[str, Any], variables: Any, batch: Batch) -> tuple[Any, Any]:
+        """As `step.evaluate`."""
+        return step.evaluate(self.at(hyperparameters), variables, batch)
+
+    def evaluate_all(self, hyperparameters: Mapping[str, Any], variables: Any, data: Batch, indices: jax.Array) -> Any:
+        """As `step.evaluate_all`."""
+        return step.evaluate_all(self.at(hyperparameters), variables, data, indices)
+
+    def infer(self, hyperparameters: Mapping[str, Any], variables: Any, *inputs: jax.Array) -> Any:
+        """As `step.infer`."""
+        return step.infer(self.at(hyperparameters), variables, *inputs)
+
+    def _jitted(self, variant: str | None) -> Callable[..., Any]:
+        """The step as an inner function of other programs: traced once for all of them."""
+        if variant not in self._steps:
+            self._steps[variant] = jax.jit(partial(self.step, variant=variant))
+        return self._steps[variant]
+
+    @cached_property
+    def _steps(self) -> dict[str | None, Any]:
+        return {}
+
+    @cached_property
+    def jitted_intermediates(self) -> Callable[..., tuple[Any, ...]]:
+        """`step.intermediates`, compiled once for all runs of a sweep that go wrong."""
+
+        def of(hyperparameters: Any, state: Any, batch: Any, variant: str | None) -> Any:
+            return step.intermediates(self.at(hyperparameters), state, batch, variant=variant)
+
+        return jax.jit(of, static_argnames="variant")
+
+    # Compiled forms.
+
+    def trace(self, name: str, *args: Any, width: int | None = None) -> Any:
+        """A function traced for arguments like `args`, arrays or specs.
+
+        "init", "step", "chunk", "one", "evaluate", "evaluate_all", "infer"; "chunk NAME" (step, one) with the
+        augmentation of that name.
+
+        Args:
+            name: of the function.
+            args: its arguments.
+            width: vmapped over so many runs; all arguments but `data` and `count` then have an axis for them.
+        """
+        key = (name, width, jax.tree.structure(args), *_kinds(args))
+        if key not in self._traced:
+            start = time.perf_counter()
+            _forget_traces_of_others(self)
+            kind, _, variant = name.partition(" ")
+            function = partial(getattr(self, kind), variant=variant) if variant else getattr(self, kind)
+            if width is not None:
+                function = jax.vmap(function, in_axes=_AXES[kind][: len(args)])
+            donate = {"donate_argnums": 1} if kind in ("step", "chunk", "one") else {}
+            options = runtime.compiler_options()
+            shared = {} if width is not None else sharding.of_function(kind, args)
+            self._traced[key] = jax.jit(function, compiler_options=options, **donate, **shared).trace(*args)
+            self._count_time(name, start)
+        return self._traced[key]
+
+    def compile(self, name: str, *args: Any, width: int | None = None) -> Any:
+        """The function `name` compiled, or taken from JAX's compilation cache; arguments as of `trace`."""
+        with self._lock:
+            key = (name, width, jax.tree.structure(args), *_kinds(args))
+            if key not in self._compiled:
+                traced = self.trace(name, *args, width=width)
+                start = time.perf_counter()
+                self._compiled[key] = traced.lower().compile()
+                self._count_time(name, start)
+            return self._compiled[key]
+
+    def compile_step(self, values: Mapping[str, Any], variant: str | None = None) -> Any:
+        """The training step alone, compiled for the batches of the experiment at `values`."""
+        return self.compile(_name("step", variant), *self._step_specs(values))
+
+    def trace_step(self, values: Mapping[str, Any], variant: str | None = None) -> Any:
+        """The training step traced from shapes alone."""
+        return self.trace(_name("step", variant), *self._step_specs(values))
+
+    def try_step(self, values: Mapping[str, Any]) -> None:
+        """Trace the step for the programs that will take it; raises what the experiment raises."""
+        _forget_traces_of_others(self)
+        specs = self._step_specs(values)
+        jax.eval_shape(self._jitted(self.at(specs[0]).variants[0]), *specs)
+
+    def compile_chunk(
+        self,
+        values: Mapping[str, Any],
+        data: Mapping[str, Any],
+        indices: Any,
+        variant: str | None = None,
+        width: int | None = None,
+    ) -> Callable[..., tuple[Any, step.Logs]]:
+        """`(hyperparameters, state, data, indices, count) -> (state, logs)`, compiled; the state is donated.
+
+        On a CPU, XLA makes slow code of the gradients of `lax` convolutions that stand in a loop (a hundred times
+        slower). There a step that has one, such as one with Flax's own `nn.Conv`, is taken outside loops.
+
+        Args:
+            values: of the hyperparameters.
+            data: shapes and dtypes of the fields of all examples.
+            indices: shape and dtype, `[k b]`, or `[width k b]`.
+            variant: of the augmentation.
+            width: of several runs side by side; every argument but `data` and `count` has an axis for them.
+        """
+        known = self.hyperparameters(values), self.state_spec(values)
+        if width is not None:
+            known = jax.tree.map(partial(_widened, width), known)
+        args = (*known, dict(data), indices, np.int32(0))
+        name = _name("chunk", variant)
+        if jax.default_backend() != "cpu" or not _convolves(self.trace(name, *args, width=width).jaxpr.jaxpr):
+            return self.compile(name, *args, width=width)
+        rows = jax.ShapeDtypeStruct((*indices.shape[:-2], indices.shape[-1]), indices.dtype)
+        one = self.compile(_name("one", variant), *args[:3], rows, width=width)
+
+        def outside_loops(hyperparameters: Any, state: Any, data: Any, indices: Any, count: Any) -> Any:
+            logs = []
+            for i in range(count):
+                state, log = one(hyperparameters, state, data, np.ascontiguousarray(indices[..., i, :]))
+                logs.append(log)
+            return state, {name: [log[name] for log in logs] for name in logs[0]}
+
+        return outside_loops
+
+    def takes_steps_outside_loops(self, values: Mapping[str, Any]) -> bool:
+        """Whether `compile_chunk` does without a loop; the step is traced for it."""
+        variant = self.at(self.hyperparameters(values)).variants[0]
+        return jax.default_backend() == "cpu" and _convolves(self.trace_step(values, variant).jaxpr.jaxpr)
+
+    def _step_specs(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        batch = dict(self.experiment(**resolve(self.experiment, values)).train_data.spec)
+        return self.hyperparameters(values), self.state_spec(values), batch
+
+    def state_spec(self, values: Mapping[str, Any]) -> TrainState:
+        """Shapes and dtypes of the state, without computing it."""
+        out = self.trace("init", self.hyperparameters(values)).out_info
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), out)
+
+    def shapes(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As `step.shapes`, of the batches of the experiment at `values`."""
+        hyperparameters, state, batch = self._step_specs(values)
+        setup = self.at(hyperparameters)
+        return step.shapes(setup, state, batch, setup.variants[0])
+
+    def first_state(self, values: Mapping[str, Any]) -> tuple[TrainState, Any]:
+        """The state a run at `values` begins with; and what `Experiment.initial` says of where it came from, or None.
+
+        Raises:
+            UserError: the starting variables do not fit.
+        """
+        hyperparameters = self.hyperparameters(values)
+        state = self.compile("init", hyperparameters)(hyperparameters)
+        initial = self.experiment(**resolve(self.experiment, values)).initial
+        if initial is None:
+            return state, None
+        fresh = {"params": state.params, **state.collections}
+        variables, report = initial(fresh)
+        _refuse_other_shapes(fresh, variables)
+        variables = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), variables, fresh)
+        return self.compile("init", hyperparameters, variables)(hyperparameters, variables), report
+
+    def report_traces(self) -> int:
+        """Traces of the step since the last call: for the run that is about to use it."""
+        new, self.traces_reported = self.traces - self.traces_reported, self.traces
+        return new
+
+    def _count_time(self, name: str, start: float) -> None:
+        self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+_AXES: dict[str, tuple[int | None, ...]] = {
+    "chunk": (0, 0, None, 0, None),
+    "one": (0, 0, None, 0),
+    "evaluate_all": (0, 0, None, None),
+}
+"""Which arguments have an axis for several runs: all but the data, its order in an evaluation, and the count."""
+
+_traced_last: list[Program] = []
+
+
+def _forget_traces_of_others(program: Program) -> None:
+    """Have JAX trace inner jitted functions anew where another program was traced before.
+
+    JAX keeps the trace of a jitted function for as long as the function lives. One of a module, which looks up what the
+    experiment has set there for one program, would bring that into the next.
+    """
+    if _traced_last and _traced_last[0] is not program:
+        jax.clear_caches()
+    _traced_last[:] = [program]
+
+
+def _name(function: str, variant: str | None) -> str:
+    return function if variant is None else f"{function} {variant}"
+
+
+def _widened(width: int, leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((width, *np.shape(leaf)), jnp.asarray(leaf).dtype if np.isscalar(leaf) else leaf.dtype)
+
+
+def _convolves(jaxpr: Any) -> bool:
+    """Whether a convolution of `lax` stands in a jaxpr, or in one within it."""
+    return any(
+        equation.primitive.name == "conv_general_dilated"
+        or any(map(_convolves, jax_core.jaxprs_in_params(equation.params)))
+        for equation in jaxpr.eqns
+    )
+
+
+def _kinds(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple((np.shape(x), str(getattr(x, "dtype", type(x)))) for x in jax.tree.leaves(args))
+
+
+def _refuse_other_shapes(ours: Any, theirs: Any) -> None:
+    shapes = [
+        {jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(leaf) for path, leaf in leaves}
+        for leaves in (jax.tree_util.tree_leaves_with_path(tree) for tree in (ours, theirs))
+    ]
+    for path in sorted({*shapes[0], *shapes[1]}):
+        want, got = (s.get(path) for s in shapes)
+        if want != got:
+            raise UserError(f"initial: the network has {path} of shape {want}, the starting variables {got}")

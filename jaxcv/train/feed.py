@@ -1,0 +1,211 @@
+"""The examples of a split on the device: all of them (resident), or those of one chunk after another (streamed).
+
+Either way a chunk finds its batches by indices into arrays that have the examples first, so one program serves both;
+and batch `n` holds the same examples, since both go by `Batches`.
+"""
+
+import os
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from jaxcv.train import sharding
+from jaxcv.types import Batch, Batches, ResidentBatches
+
+Choice = Literal["auto", "yes", "no"]
+_FRACTION = 0.25
+"""Of the memory of a device, how much a resident split may take."""
+_LONGEST = 512
+"""Steps of a chunk, at most."""
+_BYTES = 1 << 26
+"""About so many bytes of examples make a chunk, at most."""
+_LONGEST_STREAMED = 32
+
+
+def open_feed(data: Batches, steps: int, choice: Choice = "auto") -> "Resident | Streamed":
+    """The examples of a split, for `steps` batches.
+
+    Args:
+        data: the split.
+        steps: batches that will be taken.
+        choice: "yes" or "no" to residence; "auto": where the split fits into a quarter of the device's memory and its
+            examples will be seen at least once.
+    """
+    if is_resident(data, steps, choice):
+        return Resident(data, steps)  # pyright: ignore[reportArgumentType]
+    return Streamed(data, steps)
+
+
+def is_resident(data: Batches, steps: int, choice: Choice = "auto") -> bool:
+    """Whether a split will live on the device: a function of the split, the run and the machine alone."""
+    if choice == "no" or not isinstance(data, ResidentBatches) or (size := data.resident_bytes()) is None:
+        return False
+    return choice == "yes" or (steps >= len(data) and size <= _FRACTION * memory())
+
+
+def memory() -> int:
+    """Bytes of memory that the device has."""
+    stats = jax.devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+class _Arrays(dict):
+    """Arrays on the device, shared by all who ask for the same ones."""
+
+
+_on_device: weakref.WeakValueDictionary[int, _Arrays] = weakref.WeakValueDictionary()
+
+
+class Resident:
+    """All examples of a split, put on the device when the first batch is asked for."""
+
+    words = "resident data"
+
+    def __init__(self, data: ResidentBatches, steps: int):
+        self._data, self._spec = data, dict(data.spec)
+        self._rows = self._spec["image"].shape[0]
+        self.length = _length(self._spec, steps, _LONGEST)
+        """Batches that can be taken at once."""
+        self._arrays: _Arrays | None = None
+
+    def spec(self) -> tuple[Batch, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of what `take` returns."""
+        fields = {
+            n: jax.ShapeDtypeStruct((self._data.num_examples, *s.shape[1:]), s.dtype) for n, s in self._spec.items()
+        }
+        return fields, jax.ShapeDtypeStruct((self.length, self._rows), np.int32)
+
+    def take(self, first: int, count: int) -> tuple[Batch, np.ndarray]:
+        """Fields with the examples first, on the device; and the rows of the batches `first`, ...: `[length b]`."""
+        return self.load(), self.indices(self._data, first, count)
+
+    def indices(self, data: ResidentBatches, first: int, count: int) -> np.ndarray:
+        """The rows of the batches `first`, ... of `data`, an order of the same split: `[length b]`, -1 where unused."""
+        indices = np.full((self.length, self._rows), -1, np.int32)
+        indices[:count] = data.indices(np.arange(first, first + count))
+        return indices
+
+    def load(self, progress: Callable[[int, int], None] | None = None) -> Batch:
+        """Read what has not been read, and put it on the device."""
+        if self._arrays is None:
+            arrays = self._data.resident(progress)
+            key = id(arrays["image"])
+            if (held := _on_device.get(key)) is None:
+                held = _on_device[key] = _Arrays(sharding.replicate(dict(arrays), self._rows))
+                held.host = arrays  # so that the key is nobody else's
+            self._arrays = held
+        return dict(self._arrays)
+
+    def batch(self, number: int) -> Batch:
+        """One batch on the host, of those last taken."""
+        rows = self._data.indices(np.array([number]))[0]
+        batch = {name: array[np.maximum(rows, 0)] for name, array in self._data.resident().items()}
+        return {**batch, "example_valid": batch["example_valid"] & (rows >= 0)}
+
+    def position(self, number: int) -> dict[str, Any]:
+        """Before batch `number`, for `restore`: as the iterator of the split would say it."""
+        return {**iter(self._data).get_state(), "next_batch": number}
+
+    def restore(self, position: Mapping[str, Any]) -> None:
+        """Refuse a position of other data; there is nothing else to do."""
+        iter(self._data).set_state(dict(position))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _length(spec: Mapping[str, Any], steps: int, most: int) -> int:
+    """Batches of one chunk: as many as that many bytes hold; parts of `steps` that are about equally long."""
+    size = sum(int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in spec.values())
+    most = max(1, min(most, _BYTES // max(size, 1)))
+    return -(-steps // -(-steps // most))
+
+
+class Streamed:
+    """Batches read ahead by a thread, and brought to the device chunk by chunk."""
+
+    words = "streamed data"
+
+    def __init__(self, data: Batches, steps: int):
+        self._data, self._batches = data, iter(data)
+        self._spec = dict(data.spec)
+        self._rows = self._spec["image"].shape[0]
+        self.length = _length(self._spec, steps, _LONGEST_STREAMED)
+        """Batches that can be taken at once."""
+        self._ahead: queue.Queue[Any] = queue.Queue(max(2, self.length))
+        self._position = self._batches.get_state()
+        self._reader: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._taken: dict[int, Batch] = {}
+
+    def spec(self) -> tuple[Batch, jax.ShapeDtypeStruct]:
+        """As of `Resident`."""
+        fields = {
+            n: jax.ShapeDtypeStruct((self.length * self._rows, *s.shape[1:]), s.dtype) for n, s in self._spec.items()
+        }
+        return fields, jax.ShapeDtypeStruct((self.length, self._rows), np.int32)
+
+    def take(self, first: int, count: int) -> tuple[Batch, np.ndarray]:
+        """Fields with the examples of the next batches first, on the host; and their rows, `[length b]`."""
+        self.load()
+        self._taken = {}
+        for number in range(first, first + count):
+            self._taken[number], self._position = self._next()
+        whole = {}
+        for name, spec in self._spec.items():
+            whole[name] = np.zeros((self.length * self._rows, *spec.shape[1:]), spec.dtype)
+            for i, batch in enumerate(self._taken.values()):
+                whole[name][i * self._rows : (i + 1) * self._rows] = batch[name]
+        indices = np.arange(self.length * self._rows, dtype=np.int32).reshape(self.length, self._rows)
+        return whole, indices
+
+    def load(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Begin to read ahead."""
+        del progress
+        if self._reader is None:
+            self._reader = threading.Thread(target=self._read, daemon=True)
+            self._reader.start()
+
+    def batch(self, number: int) -> Batch:
+        """One batch on the host, of those last taken."""
+        return self._taken[number]
+
+    def position(self, number: int) -> dict[str, Any]:
+        """Before the batch that the next `take` begins with."""
+        del number
+        return self._position
+
+    def restore(self, position: Mapping[str, Any]) -> None:
+        """Go to what `position` gave."""
+        self._batches.set_state(dict(position))
+        self._position = dict(position)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stop.set()
+        while self._reader is not None and self._reader.is_alive():
+            try:
+                self._ahead.get(timeout=0.05)  # the reader may wait for room
+            except queue.Empty:
+                continue
+        if hasattr(self._batches, "close"):
+            self._batches.close()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _next(self) -> tuple[Batch, dict[str, Any]]:
+        item = self._ahead.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def _read(self) -> None:
+        try:
+            while not self._stop.is_set():
+                batch = next(self._batches)
+                self._ahead.put((batch, self._batches.get_state()))
+        except BaseException as error:  # whatever it is, the one who waits for the batch must hear of it
+            self._ahead.put(error)

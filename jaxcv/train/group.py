@@ -1,0 +1,102 @@
+"""The states of runs that train side by side, and the steps that they take together.
+
+A single run has its state as it is. Several have theirs stacked, and one program that is vmapped over hyperparameters,
+states and batches, but not over the data. When runs leave, the rest moves to a program half as wide.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcv.train import sharding
+from jaxcv.train.compiled import Program
+from jaxcv.train.feed import Resident
+from jaxcv.train.observer import Observer
+
+
+class Group:
+    """Runs of one program. `runs` are those that still train."""
+
+    def __init__(self, shared: Program, runs: Sequence[Observer]):
+        self._shared, self.runs, self._feed = shared, list(runs), runs[0].feed
+        self._rows = runs[0].setup.train_data.spec["image"].shape[0]
+        self._stack([run.state for run in runs])
+        for run in runs:
+            run.state = None  # the first chunk donates it
+
+    def compile(self) -> None:
+        """Have the programs of all augmentations at hand."""
+        for variant in self.runs[0].setup.variants:
+            self._program(variant)
+
+    def take(self, count: int) -> dict[str, Any]:
+        """Take `count` steps with every run; returns their logs, each `[width k]`, or `[k]` of a single run.
+
+        Nothing is waited for.
+        """
+        if len(self.runs) <= self._width // 2:
+            states = [self.state_of(run) for run in self.runs]
+            self._stack(states)
+        data, indices = self._batches(count)
+        program = self._program(self.runs[0].setup.variant(self.runs[0].step))
+        self._state, logs = program(self._hyperparameters, self._state, data, indices, np.int32(count))
+        for run in self.runs:
+            run.step += count
+        return logs
+
+    def state_of(self, run: Observer) -> Any:
+        """A copy of one run's state, on the device."""
+        return _copy(self._state) if self._width == 1 else _slice(self._state, self._lane(run))
+
+    def logs_of(self, run: Observer, logs: dict[str, Any]) -> dict[str, Any]:
+        """One run's part of what `take` gave."""
+        if self._width == 1:
+            return logs
+        lane = self._lane(run)
+        return {n: [x[lane] for x in v] if isinstance(v, list) else v[lane] for n, v in logs.items()}
+
+    def leave(self, run: Observer) -> None:
+        """A run has ended. Its lane goes on unseen until the others move."""
+        self.runs.remove(run)
+
+    def _lane(self, run: Observer) -> int:
+        return self._lanes.index(run)
+
+    def _stack(self, states: Sequence[Any]) -> None:
+        self._lanes, self._width = list(self.runs), len(self.runs)
+        inputs = [run.hyperparameters for run in self.runs]
+        if self._width == 1:
+            self._hyperparameters, self._state = inputs[0], sharding.replicate(states[0], self._rows)
+        else:  # weakly typed, as the scalars of a single run
+            self._hyperparameters = {n: jnp.stack([jnp.asarray(x[n]) for x in inputs]) for n in inputs[0]}
+            self._state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+    def _batches(self, count: int) -> tuple[Any, np.ndarray]:
+        """The examples, and the indices of each lane's batches into them."""
+        if isinstance(self._feed, Resident):
+            data = self._feed.load()
+            indices = [self._feed.indices(run.setup.train_data, run.step, count) for run in self._lanes]
+        else:
+            taken = [run.feed.take(run.step, count) for run in self._lanes]
+            size = self._feed.length * self._rows
+            data = {name: np.concatenate([fields[name] for fields, _ in taken]) for name in taken[0][0]}
+            data = sharding.replicate(data, self._rows)
+            indices = [rows + np.int32(size * lane) for lane, (_, rows) in enumerate(taken)]
+        return data, indices[0] if self._width == 1 else np.stack(indices)
+
+    def _program(self, variant: str | None) -> Any:
+        data, indices = self._feed.spec()
+        width = None if self._width == 1 else self._width
+        if width is not None:
+            indices = jax.ShapeDtypeStruct((width, *indices.shape), indices.dtype)
+            if not isinstance(self._feed, Resident):
+                data = {n: jax.ShapeDtypeStruct((width * s.shape[0], *s.shape[1:]), s.dtype) for n, s in data.items()}
+        return self._shared.compile_chunk(self.runs[0].values, data, indices, variant, width)
+
+
+_copy = jax.jit(partial(jax.tree.map, jnp.copy))
+_slice = jax.jit(lambda tree, lane: jax.tree.map(lambda leaf: leaf[lane], tree))

@@ -1,0 +1,249 @@
+"""The host's side of one run: what is kept of it and shown of it while the device trains.
+
+The order of the side effects is what makes a run restartable. A checkpoint of step s is begun only after every record
+up to s is on disk, and records after the restored step are dropped before going on. So whenever the process is killed,
+the next one finds a checkpoint with all of its records, and ends with the bytes of a run that was never interrupted.
+"""
+
+import contextlib
+import gc
+import io
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcv.train import parts, preview, runtime
+from jaxcv.train.checkpoint import Checkpoints
+from jaxcv.train.clock import Clock
+from jaxcv.train.compiled import Program
+from jaxcv.train.console import Reporter
+from jaxcv.train.detection_report import write_detection_report
+from jaxcv.train.diagnose import not_finite
+from jaxcv.train.evaluate import evaluate
+from jaxcv.train.experiment import Experiment
+from jaxcv.train.feed import Choice, Resident, Streamed, open_feed
+from jaxcv.train.log import Records
+from jaxcv.train.report import Outcomes, Picture, write_report
+from jaxcv.train.run import Run, read_records, values_of
+from jaxcv.train.saving import Saver
+
+Watch = Callable[[int, Mapping[str, Any]], bool]
+"""`(step, test values) -> whether to stop`; a value that was not finite may be None."""
+
+_SHORT_RUNS_SPACING = 5.0
+
+
+class Observer:
+    """Looks at one run at the steps at which something is due, one look after another."""
+
+    def __init__(
+        self,
+        run: Run,
+        setup: Experiment,
+        shared: Program,
+        values: Mapping[str, Any],
+        reporter: Reporter,
+        feed: Resident | Streamed,
+        *,
+        watch: Watch | None = None,
+        short: bool = False,
+        resident: Choice = "auto",
+    ):
+        self.run, self.setup, self.shared, self.values = run, setup, shared, values
+        self.hyperparameters = shared.hyperparameters(values)
+        self.feed = feed
+        self.state: Any = None
+        """To begin with; from the first step on, the one who trains has it."""
+        self.start = self.step = 0
+        """Where this process began; and up to where the device has been told to train."""
+        self.stopped = False
+        """Its watcher has ended it."""
+        self.error: BaseException | None = None
+        self._reporter, self._watch, self._short, self._resident = reporter, watch, short, resident
+        self._stack = contextlib.ExitStack()
+        self._pending: list[dict[str, Any]] = []  # logs of the steps since the last record
+        self._clock: Any = None
+        self._test: Resident | Streamed | None = None
+
+    def begin(self) -> None:
+        """State, position in the data and records: from the newest checkpoint, else from the beginning."""
+        run, reporter = self.run, self._reporter
+        checkpoints = self._stack.enter_context(Checkpoints(run.folder / "checkpoints"))
+        self._saver = Saver(checkpoints, spacing=_SHORT_RUNS_SPACING if self._short else 0.0)
+        if (restored := checkpoints.restore_newest(self.shared.state_spec(self.values))) is not None:
+            self.state, position, warnings = restored
+            for warning in warnings:
+                reporter.warn(warning)
+            self.feed.restore(position["data"])
+            self._pending = position["pending"]
+            reporter.say(f"{run.folder}: going on from step {int(self.state.step)} of {self.setup.steps}")
+        else:
+            self.state, report = self.shared.first_state(self.values)
+            if report is not None:
+                reporter.say(f"started from {report.summary}")
+                (run.folder / "initial.txt").write_text("\n".join(report.lines()) + "\n", encoding="utf-8")
+        reporter.say(parts.describe(self.state.params, self.setup.trainable))
+        self.start = self.step = int(self.state.step)
+        self._records = Records(run.folder, step=self.start)
+        self._stack.callback(self._records.close)
+        self.stopped = replay(run, self.start, self._watch)
+        self._clock = Clock(self.setup.train_data.spec["image"].shape[0], self.setup.steps, self.start)
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is left to train."""
+        return self.stopped or self.error is not None or self.step == self.setup.steps
+
+    def next_look(self) -> int:
+        """The next step at which something is due, or another augmentation has its turn."""
+        setup, step = self.setup, self.step
+        every = [setup.interval(what) for what in ("log", "evaluate", "checkpoint")]
+        if len(setup.variants) > 1:
+            every.append(setup.turn)
+        return min(setup.steps, *(step - step % n + n for n in every))
+
+    def needs_state(self, *, stops: bool = False) -> bool:
+        """Whether the look at the step that was reached needs a copy of the state: to be evaluated or saved."""
+        step = self.step
+        saves = stops or self._due("evaluate", step) or step % self.setup.interval("checkpoint") == 0
+        return saves or self._clock.checkpoint_is_due()
+
+    def _due(self, what: str, step: int) -> bool:
+        return step % self.setup.interval(what) == 0 or step == self.setup.steps
+
+    def look(self, step: int, count: int, logs: Any, state: Any, data: dict[str, Any]) -> None:
+        """Take in `count` steps up to `step`, and do what is due.
+
+        Args:
+            step: the last one.
+            count: of the steps.
+            logs: theirs, as `Program.chunk` gives them.
+            state: after the last step, where `needs_state` says so; else None.
+            data: position in the data.
+
+        Raises:
+            NotFinite: a loss or gradient was not finite; NonFinite, where there is a state to tell why.
+        """
+        if self.stopped or self.error is not None:  # and the device has gone on meanwhile
+            return
+        setup, records, reporter = self.setup, self._records, self._reporter
+        if step - count == self.start:
+            self.run.facts["time"]["first_step_seconds"] = round(runtime.seconds_since_start(), 3)
+            self.run.keep_sources()
+            if self.start == 0:
+                records.hyperparameters(self.values)
+            if not gc.isenabled():  # launch.py turned it off for the start; what is there now is there to stay
+                gc.freeze()
+                gc.enable()
+        self._pending += _as_floats(logs, count)
+        if not all(entry["finite"] for entry in self._pending):
+            raise NotFinite if state is None else self.explain(state)
+        moment = time.monotonic()
+
+        # 1. The record of the steps since the last one.
+        if self._due("log", step):
+            means = {n: float(np.mean([e[n] for e in self._pending])) for n in self._pending[0] if n != "finite"}
+            self._pending = []
+            speed, eta = self._clock.speed_and_eta(step, moment)
+            records.write(step, "train", means, time={"seconds": self._clock.seconds, "images_per_second": speed})
+            reporter.step(step, setup.steps, means, speed, eta)
+
+        # 2. The evaluation, with its pictures; the last one also with its report.
+        score, ends = None, step == setup.steps
+        if state is not None and self._due("evaluate", step):
+            test, ends = self._evaluate(step, state.evaluation_variables)
+            score = self._score(test)
+
+        # 3. The checkpoint, now that everything it stands for is on disk.
+        if state is not None:
+            position = {"data": data, "pending": self._pending}
+            due = self._due("evaluate", step) or step % setup.interval("checkpoint") == 0
+            self._saver.save(state, position, rank=score, must=ends or not due)
+            self._clock.checkpoint_made()
+        self.stopped = ends and step < setup.steps
+
+    def _evaluate(self, step: int, variables: Any) -> tuple[dict[str, float], bool]:
+        """Evaluate and write it down; the values, and whether the run ends here."""
+        setup, folder, last = self.setup, self.run.folder, step == self.setup.steps
+        outcomes: list[Outcomes | Picture] | None = [] if last else None
+        reports: list[Any] | None = [] if last else None
+        with self._reporter.counting("evaluating") as count:
+            began = time.monotonic()
+            test, shown = evaluate(
+                self.shared,
+                setup,
+                self.hyperparameters,
+                variables,
+                self._test_feed(),
+                on_batch=count,
+                outcomes=outcomes,
+                reports=reports,
+            )
+            took = time.monotonic() - began
+        self._records.write(step, "test", test, time={"seconds": round(took, 3)})
+        self._reporter.evaluated(step, test, took)
+        ends = last or (self._watch is not None and self._watch(step, test))
+        if ends or not self._short:
+            self._draw_previews(step, shown)
+        if outcomes:
+            write_report(outcomes, setup.test_data.class_names, folder, self._reporter)
+        for report in reports or ():
+            write_detection_report(report, setup.test_data, folder, self._reporter)
+        return test, ends
+
+    def _test_feed(self) -> Resident | Streamed:
+        """Of one pass over the test data, which lives on the device from the first evaluation on, if it does."""
+        if not isinstance(self._test, Resident):
+            if self._test is not None:
+                self._test.close()
+            self._test = open_feed(self.setup.test_data, len(self.setup.test_data), self._resident)
+        return self._test
+
+    def _draw_previews(self, step: int, shown: list[Any]) -> None:
+        page = preview.sheet(shown, self.setup.test_data.class_names, count=self.setup.previews)
+        if page is not None:
+            png = io.BytesIO()
+            page.save(png, "PNG")
+            folder = self.run.folder / "previews"
+            folder.mkdir(exist_ok=True)
+            (folder / f"step_{step:07}.png").write_bytes(png.getvalue())
+            self._records.picture(step, png.getvalue(), page.size)
+
+    def _score(self, test: Mapping[str, float]) -> float | None:
+        """What checkpoints are compared by, turned so that larger is better."""
+        value = test[self.setup.ranked_by]
+        return (value if self.setup.larger_is_better(self.setup.ranked_by) else -value) if np.isfinite(value) else None
+
+    def explain(self, state: Any) -> Exception:
+        """The error of a run whose steps were not finite from `state` on."""
+        return not_finite(self.run.folder, self.shared, self.setup, self.hyperparameters, state)
+
+    def close(self) -> None:
+        """Wait until all that was written is on disk."""
+        self._stack.close()
+        if self._test is not None:
+            self._test.close()
+
+
+class NotFinite(Exception):
+    """A loss or gradient was not finite; the state is as it was before that step."""
+
+
+def replay(run: Run, step: int, watch: Watch | None) -> bool:
+    """Tell the watcher of the evaluations up to a step that are on record; its verdict on the last of them."""
+    stop = False
+    if watch is None:
+        return False
+    for record in read_records(run.folder / "metrics.jsonl"):
+        if record["split"] == "test" and record["step"] <= step:
+            stop = watch(record["step"], values_of(record))
+    return stop
+
+
+def _as_floats(logs: Mapping[str, Any], count: int) -> list[dict[str, float]]:
+    """The logs of each of the first `count` steps; waits for them."""
+    found = {name: np.asarray(jax.device_get(values))[:count].tolist() for name, values in logs.items()}
+    return [{name: float(values[i]) for name, values in found.items()} for i in range(count)]
