@@ -26,6 +26,7 @@ from jaxcv.data.digest import digest
 from jaxcv.data.io.images import Progress
 from jaxcv.data.source import BoxedSource, Source, WindowedSource
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
+from jaxcv.data.sources.resident import resident
 from jaxcv.errors import UserError
 from jaxcv.ops import kmeans_anchor_boxes
 from jaxcv.types import Batch, Scalar
@@ -155,7 +156,22 @@ class DatasetBatches:
 
     def batch(self, index: int) -> Batch:
         """Batch number `index` alone, equal to what iteration gives."""
-        return self._map_dataset[index]
+        return self._read(index)
+
+    def indices(self, number: int) -> Int[np.ndarray, "b"]:
+        """This process's rows of batch `number`; see `jaxcv.types.ResidentBatches.indices`."""
+        return self._rows(number)[1]
+
+    def resident_bytes(self) -> int | None:
+        """Bytes of all examples; None where each epoch shows another window of a picture."""
+        if self.min_area is not None:
+            return None
+        fields = self.spec.values()
+        return len(self.source) * sum(math.prod(v.shape[1:]) * np.dtype(v.dtype).itemsize for v in fields)
+
+    def resident(self, progress: Progress | None = None) -> Batch:
+        """All examples as arrays, read once; see `jaxcv.types.ResidentBatches.resident`."""
+        return resident(self.source, progress or (lambda done, total: None))
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """Look for faults before the first step; see `jaxcv.types.Batches.check`."""
@@ -182,29 +198,33 @@ class DatasetBatches:
         """The batches as a grain MapDataset, endless when there is a seed."""
         import grain  # 0.7 s: not before a batch is wanted
 
+        return grain.MapDataset.range(len(self) if self.seed is None else sys.maxsize).map(self._read)
+
+    def _rows(self, number: int) -> tuple[Int[np.ndarray, "b"], Int[np.ndarray, "b"]]:
+        """Epoch and example of each of this process's rows of a batch, -1 beyond the end."""
         hosts, host = jax.process_count(), jax.process_index()
         if self.batch_size % hosts:
             raise UserError(f"batch_size={self.batch_size} cannot be divided among {hosts} processes")
-        rows = slice(self.batch_size // hosts * host, self.batch_size // hosts * (host + 1))
-        size, seed = len(self.source), None if self.seed is None else int(self.seed)
-        windows = {} if self.min_area is None else _window_options(float(self.min_area), float(self.max_ratio))
+        count, size = self.batch_size // hosts, len(self.source)
+        positions = number * self.batch_size + host * count + np.arange(count)
+        if self.seed is None:
+            return np.zeros_like(positions), np.where(positions < size, positions, -1)
+        epochs, positions = np.divmod(positions, size)
+        indices = np.empty_like(positions)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            indices[here] = epoch_order(size, seed=int(self.seed), epoch=epoch)[positions[here]]
+        return epochs, indices
 
-        def fetch(number: int) -> Batch:
-            positions = np.arange(number * self.batch_size, (number + 1) * self.batch_size)[rows]
-            if seed is None:
-                return _pad(self.source.read(positions[positions < size]), len(positions))
-            epochs, positions = np.divmod(positions, size)
-            indices, uniform = np.empty_like(positions), np.empty((len(positions), 4))
-            for epoch in range(epochs[0], epochs[-1] + 1):
-                here = epochs == epoch
-                indices[here] = epoch_order(size, seed=seed, epoch=epoch)[positions[here]]
-                if windows:
-                    uniform[here] = epoch_uniform(size, seed=seed, epoch=epoch)[indices[here]]
-            if windows and isinstance(self.source, WindowedSource):
-                return _pad(self.source.read_windows(indices, uniform, **windows), len(indices))
-            return _pad(self.source.read(indices), len(indices))
-
-        return grain.MapDataset.range(len(self) if seed is None else sys.maxsize).map(fetch)
+    def _read(self, number: int) -> Batch:
+        epochs, indices = self._rows(number)
+        if self.min_area is None or self.seed is None or not isinstance(self.source, WindowedSource):
+            return _pad(self.source.read(indices[indices >= 0]), len(indices))
+        options, uniform = _window_options(float(self.min_area), float(self.max_ratio)), np.empty((len(indices), 4))
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            uniform[here] = epoch_uniform(len(self.source), seed=int(self.seed), epoch=epoch)[indices[here]]
+        return _pad(self.source.read_windows(indices, uniform, **options), len(indices))
 
 
 def _pad(batch: Batch, rows: int) -> Batch:
