@@ -150,3 +150,30 @@ class Batches(Protocol):
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
         """One file as the model is fed it: uint8 [h w c], and the factors (x, y) from its pixels to the file's."""
         ...
+
+
+@runtime_checkable
+class ResidentBatches(Batches, Protocol):
+    """Batches whose examples can also be had as whole arrays, to live on the device. Without this, data is streamed."""
+
+    def indices(self, number: int) -> Int[np.ndarray, "b"]:
+        """The examples that are this process's rows of batch `number`; -1 for rows that pad a short last batch.
+
+        `batch(number)` holds these examples; rows of -1 are zeros, `example_valid` among them.
+        """
+        ...
+
+    def resident_bytes(self) -> int | None:
+        """Bytes of all examples as `resident` gives them; None where an example is not the same in every epoch."""
+        ...
+
+    def resident(self, progress: Callable[[int, int], None] | None = None) -> Mapping[str, np.ndarray]:
+        """Every field of `spec` for all examples of the split, first axis the examples; to be read, not written.
+
+        `example_valid` [n] is False for an example that could not be read. The same arrays for every batch size, seed
+        and call. `progress` is called with the number of examples done and the total.
+
+        Raises:
+          DataError: an example that cannot be read.
+        """
+        ...

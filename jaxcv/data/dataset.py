@@ -26,9 +26,13 @@ from jaxcv.data.digest import digest
 from jaxcv.data.io.images import Progress
 from jaxcv.data.source import BoxedSource, Source, WindowedSource
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
+from jaxcv.data.sources.resident import cores, read, resident
 from jaxcv.errors import UserError
 from jaxcv.ops import kmeans_anchor_boxes
 from jaxcv.types import Batch, Scalar
+
+_SMALL_BATCH = 2**20
+"""Bytes up to which a batch is read at once: to put together what each thread read would take longer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +71,7 @@ class Dataset:
         seed: Scalar | None = None,
         min_area: Scalar | None = None,
         max_ratio: Scalar = 4 / 3,
-        num_threads: int = 2,
+        num_threads: int | None = None,
     ) -> "DatasetBatches":
         """Batches of `batch_size` examples.
 
@@ -78,7 +82,8 @@ class Dataset:
             out of the file at full resolution. It has between this fraction of the picture's area and all of it; in
             (0, 1], 0.08 in most papers. None: the whole picture, fitted once and kept in memory.
           max_ratio: the window's width by height is between 1 / max_ratio and this; at least 1.
-          num_threads: threads that read ahead; 0 reads when asked. Batches are the same for any number.
+          num_threads: threads that read ahead; 0 reads when asked, None is one for each core. Batches are the same for
+            any number.
 
         Raises:
           UserError: batch_size below 1; windows of a set that has none, or without a seed.
@@ -89,6 +94,7 @@ class Dataset:
             raise UserError(f"min_area={min_area}: windows are cut out of class folders only; use augment.warp")
         if min_area is not None and seed is None:
             raise UserError(f"min_area={min_area}: windows are for training, and need a seed")
+        num_threads = cores() if num_threads is None else num_threads
         return DatasetBatches(self.source, batch_size, seed, num_threads, min_area, max_ratio, self.path)
 
     def anchor_boxes(self, *, k: int) -> Float[np.ndarray, "k 2"]:
@@ -155,7 +161,21 @@ class DatasetBatches:
 
     def batch(self, index: int) -> Batch:
         """Batch number `index` alone, equal to what iteration gives."""
-        return self._map_dataset[index]
+        return self._read(index)
+
+    def indices(self, number: int) -> Int[np.ndarray, "b"]:
+        """This process's rows of batch `number`; see `jaxcv.types.ResidentBatches.indices`."""
+        return self._rows(number)[1]
+
+    def resident_bytes(self) -> int | None:
+        """Bytes of all examples; None where each epoch shows another window of a picture."""
+        if self.min_area is not None:
+            return None
+        return len(self.source) * self._example_bytes
+
+    def resident(self, progress: Progress | None = None) -> Batch:
+        """All examples as arrays, read once; see `jaxcv.types.ResidentBatches.resident`."""
+        return resident(self.source, progress)
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """Look for faults before the first step; see `jaxcv.types.Batches.check`."""
@@ -177,42 +197,61 @@ class DatasetBatches:
         """One file as the model is fed it, and the factors (x, y) from its pixels to the file's."""
         return self.source.read_image(path)
 
+    @property
+    def _example_bytes(self) -> int:
+        return sum(math.prod(v.shape[1:]) * np.dtype(v.dtype).itemsize for v in self.spec.values())
+
+    @cached_property
+    def _parts(self) -> int:
+        """Parts of a batch that are read each on its own: for all threads to work on the next one, if it is large."""
+        rows = self.batch_size // jax.process_count()
+        return max(1, min(self.num_threads, rows)) if rows * self._example_bytes > _SMALL_BATCH else 1
+
     @cached_property
     def _map_dataset(self) -> Any:
-        """The batches as a grain MapDataset, endless when there is a seed."""
+        """The parts of the batches as a grain MapDataset, endless when there is a seed."""
         import grain  # 0.7 s: not before a batch is wanted
 
+        numbers = grain.MapDataset.range(len(self) * self._parts if self.seed is None else sys.maxsize)
+        return numbers.map(lambda number: self._read(*divmod(number, self._parts), self._parts))
+
+    def _rows(self, number: int) -> tuple[Int[np.ndarray, "b"], Int[np.ndarray, "b"]]:
+        """Epoch and example of each of this process's rows of a batch, -1 beyond the end."""
         hosts, host = jax.process_count(), jax.process_index()
         if self.batch_size % hosts:
             raise UserError(f"batch_size={self.batch_size} cannot be divided among {hosts} processes")
-        rows = slice(self.batch_size // hosts * host, self.batch_size // hosts * (host + 1))
-        size, seed = len(self.source), None if self.seed is None else int(self.seed)
-        windows = {} if self.min_area is None else _window_options(float(self.min_area), float(self.max_ratio))
+        count, size = self.batch_size // hosts, len(self.source)
+        positions = number * self.batch_size + host * count + np.arange(count)
+        if self.seed is None:
+            return np.zeros_like(positions), np.where(positions < size, positions, -1)
+        epochs, positions = np.divmod(positions, size)
+        indices = np.empty_like(positions)
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            indices[here] = epoch_order(size, seed=int(self.seed), epoch=epoch)[positions[here]]
+        return epochs, indices
 
-        def fetch(number: int) -> Batch:
-            positions = np.arange(number * self.batch_size, (number + 1) * self.batch_size)[rows]
-            if seed is None:
-                return _pad(self.source.read(positions[positions < size]), len(positions))
-            epochs, positions = np.divmod(positions, size)
-            indices, uniform = np.empty_like(positions), np.empty((len(positions), 4))
-            for epoch in range(epochs[0], epochs[-1] + 1):
-                here = epochs == epoch
-                indices[here] = epoch_order(size, seed=seed, epoch=epoch)[positions[here]]
-                if windows:
-                    uniform[here] = epoch_uniform(size, seed=seed, epoch=epoch)[indices[here]]
-            if windows and isinstance(self.source, WindowedSource):
-                return _pad(self.source.read_windows(indices, uniform, **windows), len(indices))
-            return _pad(self.source.read(indices), len(indices))
+    def _read(self, number: int, part: int = 0, parts: int = 1) -> Batch:
+        """One of the equal parts of a batch."""
+        epochs, indices = (np.array_split(rows, parts)[part] for rows in self._rows(number))
+        if self.min_area is None or self.seed is None or not isinstance(self.source, WindowedSource):
+            return self._pad(read(self.source, indices[indices >= 0]) if (indices >= 0).any() else {}, len(indices))
+        options, uniform = _window_options(float(self.min_area), float(self.max_ratio)), np.empty((len(indices), 4))
+        for epoch in np.unique(epochs).tolist():
+            here = epochs == epoch
+            uniform[here] = epoch_uniform(len(self.source), seed=int(self.seed), epoch=epoch)[indices[here]]
+        return self._pad(self.source.read_windows(indices, uniform, **options), len(indices))
 
-        return grain.MapDataset.range(len(self) if seed is None else sys.maxsize).map(fetch)
-
-
-def _pad(batch: Batch, rows: int) -> Batch:
-    """The batch filled with zeros up to `rows`, and `example_valid`."""
-    count = len(next(iter(batch.values())))
-    if count < rows:
-        batch = {k: np.concatenate([v, np.zeros((rows - count, *v.shape[1:]), v.dtype)]) for k, v in batch.items()}
-    return {**batch, "example_valid": np.arange(rows) < count}
+    def _pad(self, batch: Batch, rows: int) -> Batch:
+        """The batch filled with zeros up to `rows`, and `example_valid`."""
+        count = len(next(iter(batch.values()), ()))
+        batch = {"example_valid": np.ones(count, np.bool_), **batch}
+        if count == rows:
+            return batch
+        padded = {name: np.zeros((rows, *field.shape[1:]), field.dtype) for name, field in self.spec.items()}
+        for name, values in batch.items():
+            padded[name][:count] = values
+        return padded
 
 
 def _window_options(min_area: float, max_ratio: float) -> dict[str, float]:
@@ -260,14 +299,14 @@ class PositionedIterator:
             threads = self._batches.num_threads
             options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
             self._reader = iter(self._batches._map_dataset.to_iter_dataset(options))
-            self._reader.set_state({"next_index": self._position})
+            self._reader.set_state({"next_index": self._position * self._batches._parts})
         try:
-            batch = next(self._reader)
+            parts = [next(self._reader) for _ in range(self._batches._parts)]
         except BaseException:  # the end, a DataError, Ctrl-C: stay at this batch, leave no thread behind
             self.close()
             raise
         self._position += 1
-        return batch
+        return parts[0] if len(parts) == 1 else {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
     def get_state(self) -> dict[str, Any]:
         """The position: JSON-serialisable."""

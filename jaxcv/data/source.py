@@ -29,7 +29,10 @@ class Source(Protocol):
         ...
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
-        """The examples at `indices`, stacked. Called from several threads. Raises DataError."""
+        """The examples at `indices`, stacked. Called from several threads. Raises DataError.
+
+        May hold `example_valid` [b] besides the fields of `spec`: False, and zeros, where an example could not be read.
+        """
         ...
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
@@ -47,6 +50,15 @@ class BoxedSource(Source, Protocol):
 
     def box_sizes(self) -> Float[np.ndarray, "n 2"]:
         """Width and height of the boxes to make anchor boxes from, in pixels of the network's input image."""
+        ...
+
+
+@runtime_checkable
+class ArraySource(Source, Protocol):
+    """A source that has better means to give all its examples than to read one after the other."""
+
+    def arrays(self, progress: Progress) -> Batch:
+        """Every field for all examples, first axis the examples. Called once, see `sources.resident`."""
         ...
 
 

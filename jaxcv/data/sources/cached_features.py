@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from jaxcv.data.io.images import Progress
 from jaxcv.data.source import BoxedSource, Source
+from jaxcv.data.sources.resident import read, resident
 from jaxcv.types import Batch
 
 _CHUNK = 32
@@ -60,7 +61,11 @@ class CachedFeatures:
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The examples at `indices`; the first call computes the features of all."""
-        return {**self.source.read(indices), "features": self.features()[indices]}
+        return {**read(self.source, indices), "features": self.features()[indices]}
+
+    def arrays(self, progress: Progress) -> Batch:
+        """All examples: the source's arrays, and the features."""
+        return {**resident(self.source), "features": self.features(progress)}
 
     def features(self, progress: Progress | None = None) -> np.ndarray:
         """Features of every example, in order [n ...]."""
@@ -75,7 +80,7 @@ class CachedFeatures:
         for start in range(0, size, _CHUNK):
             # The last chunk goes back a little, so that all have one shape and compile once.
             chunk = np.arange(max(0, min(start, size - _CHUNK)), min(start + _CHUNK, size))
-            kept[chunk] = np.asarray(self.extract(self.source.read(chunk)["image"]))
+            kept[chunk] = np.asarray(self.extract(read(self.source, chunk)["image"]))
             progress(int(chunk[-1]) + 1, size)
         return kept
 

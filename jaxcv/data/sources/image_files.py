@@ -5,9 +5,11 @@ images by mixing pixels, masks by taking the nearest. With a label, its middle: 
 for training, of 0.875 of it for testing. With points, the square around their object, black beyond the picture.
 Points are continuous, like the edges of boxes: the middle of the first pixel is (0.5, 0.5).
 
-What was read is kept, of as many examples as fit in `CACHE_BYTES`, those that come first in the split.
+What was read is kept, of as many examples as fit in `CACHE_BYTES`, those that come first in the split; of all once the
+set is to live on the device.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from jaxcv.data.io.crops import Region, Size, fit_file, middle, read_region, squ
 from jaxcv.data.io.images import Progress, to_array, to_image
 from jaxcv.data.io.text import list_counts, list_names
 from jaxcv.data.source import LABEL, box_fields, make_spec
+from jaxcv.data.sources.resident import in_parts
 from jaxcv.types import Batch
 
 CACHE_BYTES = 2**30
@@ -37,9 +40,24 @@ class Kept:
 
     def __init__(self, count: int, shape: tuple[int, ...], *, limit: int):
         """`count` examples of `shape` bytes each; `limit`: most bytes kept."""
-        count = min(count, limit // int(np.prod(shape)))
+        self._total, count = count, min(count, limit // math.prod(shape))
         self._kept = np.zeros((count, *shape), np.uint8)  # memory is taken as pages are filled
         self._there = np.zeros(count, np.bool_)
+
+    def with_room_for_all(self) -> "Kept":
+        """One that keeps every example, with what is there; itself if it does so already."""
+        if (count := len(self._kept)) == self._total:
+            return self
+        shape = self._kept.shape[1:]
+        every = Kept(self._total, shape, limit=self._total * math.prod(shape))
+        every._there[:count] = self._there  # before the pixels: another thread may be reading
+        every._kept[:count] = self._kept
+        return every
+
+    def all(self, make: Callable[[int], np.ndarray], progress: Progress) -> UInt8[np.ndarray, "n ..."]:
+        """The arrays of all examples, made by all cores: itself, not a copy. There must be room for all."""
+        in_parts(self._total, lambda part: self.read(part, make), progress)
+        return self._kept
 
     def read(self, indices: Int[np.ndarray, "b"], make: Callable[[int], np.ndarray]) -> UInt8[np.ndarray, "b ..."]:
         """The arrays at `indices`, made by `make` where they are not there yet; may be called by several threads."""
@@ -151,6 +169,11 @@ class ImageFiles:
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The examples at `indices`."""
         return self._fill(indices, self._kept.read(indices, self._decode))
+
+    def arrays(self, progress: Progress) -> Batch:
+        """All examples; what was kept is a part of them."""
+        self.__dict__["_kept"] = kept = self._kept.with_room_for_all()
+        return self._fill(np.arange(len(self)), kept.all(self._decode, progress))
 
     def has_windows(self) -> bool:
         """Whether a part of a picture still says what its annotation says."""

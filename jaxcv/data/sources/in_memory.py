@@ -13,6 +13,7 @@ from jaxcv.data.io.crops import fit_file, whole
 from jaxcv.data.io.images import Progress, resize_images
 from jaxcv.data.io.text import list_counts
 from jaxcv.data.source import LABEL, make_spec
+from jaxcv.data.sources.resident import read_all
 from jaxcv.errors import DataError
 from jaxcv.types import Batch
 
@@ -70,10 +71,17 @@ class InMemory:
         images, labels = self.load()
         return {"image": self._fit(images[indices]), "label": labels[indices].astype(np.int32)}
 
+    def arrays(self, progress: Progress) -> Batch:
+        """All examples: the images that are there, where they need no fitting."""
+        images, labels = self.load()
+        if not np.shares_memory(self._fit(images[:1]), images):
+            return read_all(self, progress)
+        return {"image": self._fit(images), "label": labels.astype(np.int32, copy=False)}
+
     def _fit(self, images: UInt8[np.ndarray, "b h w *c"]) -> UInt8[np.ndarray, "b s s c"]:
         images = self.fit(images, size=self.image_size)
         if images.ndim == 3:
-            return np.repeat(images[..., None], self.channels, axis=-1)
+            return images[..., None] if self.channels == 1 else np.repeat(images[..., None], self.channels, axis=-1)
         if self.channels == 1:  # ITU-R 601, as Pillow rounds it
             luma = images.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
             return ((luma + 0x8000) >> 16).astype(np.uint8)[..., None]
