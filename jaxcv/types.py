@@ -156,10 +156,15 @@ class Batches(Protocol):
 class ResidentBatches(Batches, Protocol):
     """Batches whose examples can also be had as whole arrays, to live on the device. Without this, data is streamed."""
 
-    def indices(self, number: int) -> Int[np.ndarray, "b"]:
-        """The examples that are this process's rows of batch `number`; -1 for rows that pad a short last batch.
+    @property
+    def num_examples(self) -> int:
+        """Examples of the split."""
+        ...
 
-        `batch(number)` holds these examples; rows of -1 are zeros, `example_valid` among them.
+    def indices(self, numbers: Int[np.ndarray, "k"]) -> Int[np.ndarray, "k b"]:
+        """The examples that are this process's rows of batches by number; -1 for rows that pad a short last batch.
+
+        `batch(number)` holds those of its number; rows of -1 are zeros, `example_valid` among them.
         """
         ...
 

@@ -12,6 +12,7 @@ from jaxcv.sweep import plan
 from jaxcv.train import Program, accumulation, parts, resolve, runtime
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
+from jaxcv.train.feed import open_feed
 
 
 def show(
@@ -82,7 +83,7 @@ def show(
     rows = setup.train_data.spec["image"].shape[0]
     flops = float(costs.get("flops", 0.0))
     reporter.say(f"one step: {flops / 1e9:,.2f} GFLOP for {rows} examples ({flops / rows / 1e6:,.1f} MFLOP each)")
-    memory = compiled.memory_analysis()
+    memory = compiled.memory_analysis() if hasattr(compiled, "memory_analysis") else None
     if memory is not None:
         need = memory.temp_size_in_bytes + memory.argument_size_in_bytes
         reporter.say(f"memory of a step: {need / 1e6:,.0f} MB; devices: {', '.join(map(str, jax.devices()))}")
@@ -101,12 +102,13 @@ def show(
 
 
 def _compile(program: Program, values: Mapping[str, Any]) -> Any:
-    """Have every function of a program compiled; its first step."""
-    hyperparameters = program.hyperparameters(values)
+    """Have every function of a program compiled, as a run will need it; its first step."""
+    hyperparameters, setup = program.hyperparameters(values), program.experiment(**values)
     program.compile("init", hyperparameters)
-    test = dict(program.experiment(**values).test_data.spec)
-    program.compile("evaluate", hyperparameters, program.state_spec(values).evaluation_variables, test)
-    return [program.compile_step(values, variant) for variant in program.variants][0]
+    test = open_feed(setup.test_data, len(setup.test_data)).spec()
+    program.compile("evaluate_all", hyperparameters, program.state_spec(values).evaluation_variables, *test)
+    train = open_feed(setup.train_data, setup.steps).spec()
+    return [program.compile_chunk(values, *train, variant) for variant in program.variants][0]
 
 
 def _bytes(leaf: Any) -> int:

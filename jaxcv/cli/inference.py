@@ -20,6 +20,7 @@ from jaxcv.train.console import Reporter
 from jaxcv.train.detection_report import write_detection_report
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import ExperimentFunction
+from jaxcv.train.feed import open_feed
 from jaxcv.train.report import Outcomes, Picture, write_report
 from jaxcv.types import Classes, Detections, Landmarks, Localization
 from jaxcv.weights import save
@@ -104,7 +105,9 @@ def evaluate_run(
     with reporter.counting("evaluating") as count:
         hyperparameters, variables, data = shared.hyperparameters(values), state.evaluation_variables, setup.test_data
         kept = {"outcomes": outcomes, "reports": reports}
-        found, _ = evaluate(shared, setup, hyperparameters, variables, data, on_batch=count, **kept)
+        found, _ = evaluate(
+            shared, setup, hyperparameters, variables, open_feed(data, len(data)), on_batch=count, **kept
+        )
     step = int(state.step)
     trained = folder if (folder / "run.json").exists() else None  # weights as they are have no folder
     suffix = "" if step == setup.steps else f"_step_{step:07}"

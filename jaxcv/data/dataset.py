@@ -163,9 +163,14 @@ class DatasetBatches:
         """Batch number `index` alone, equal to what iteration gives."""
         return self._read(index)
 
-    def indices(self, number: int) -> Int[np.ndarray, "b"]:
-        """This process's rows of batch `number`; see `jaxcv.types.ResidentBatches.indices`."""
-        return self._rows(number)[1]
+    @property
+    def num_examples(self) -> int:
+        """Examples of the split."""
+        return len(self.source)
+
+    def indices(self, numbers: Int[np.ndarray, "k"]) -> Int[np.ndarray, "k b"]:
+        """This process's rows of batches by their numbers; see `jaxcv.types.ResidentBatches.indices`."""
+        return self._rows(numbers)[1]
 
     def resident_bytes(self) -> int | None:
         """Bytes of all examples; None where each epoch shows another window of a picture."""
@@ -215,13 +220,13 @@ class DatasetBatches:
         numbers = grain.MapDataset.range(len(self) * self._parts if self.seed is None else sys.maxsize)
         return numbers.map(lambda number: self._read(*divmod(number, self._parts), self._parts))
 
-    def _rows(self, number: int) -> tuple[Int[np.ndarray, "b"], Int[np.ndarray, "b"]]:
-        """Epoch and example of each of this process's rows of a batch, -1 beyond the end."""
+    def _rows(self, numbers: Int[np.ndarray, "k"]) -> tuple[Int[np.ndarray, "k b"], Int[np.ndarray, "k b"]]:
+        """Epoch and example of each of this process's rows of batches, -1 beyond the end."""
         hosts, host = jax.process_count(), jax.process_index()
         if self.batch_size % hosts:
             raise UserError(f"batch_size={self.batch_size} cannot be divided among {hosts} processes")
         count, size = self.batch_size // hosts, len(self.source)
-        positions = number * self.batch_size + host * count + np.arange(count)
+        positions = numbers[:, None] * self.batch_size + host * count + np.arange(count)
         if self.seed is None:
             return np.zeros_like(positions), np.where(positions < size, positions, -1)
         epochs, positions = np.divmod(positions, size)
@@ -233,7 +238,7 @@ class DatasetBatches:
 
     def _read(self, number: int, part: int = 0, parts: int = 1) -> Batch:
         """One of the equal parts of a batch."""
-        epochs, indices = (np.array_split(rows, parts)[part] for rows in self._rows(number))
+        epochs, indices = (np.array_split(rows[0], parts)[part] for rows in self._rows(np.array([number])))
         if self.min_area is None or self.seed is None or not isinstance(self.source, WindowedSource):
             return self._pad(read(self.source, indices[indices >= 0]) if (indices >= 0).any() else {}, len(indices))
         options, uniform = _window_options(float(self.min_area), float(self.max_ratio)), np.empty((len(indices), 4))

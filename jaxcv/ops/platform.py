@@ -21,7 +21,7 @@ __all__ = ["kept_apart", "on_cpu"]
 
 
 def kept_apart(function: Callable[..., Any], step: jax.Array) -> Callable[..., Any]:
-    """The function, compiled on a CPU by itself: it is not computed anew in each of the operations that use its results.
+    """The function, computed once on a CPU, not anew in each of the operations that use its results.
 
     XLA fuses a function such as an augmentation into all of its consumers, there into the gradient of the first layer,
     and drops `optimization_barrier` before that. So it becomes a branch whose condition XLA cannot know to be true.

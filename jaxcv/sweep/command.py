@@ -76,7 +76,7 @@ def open_work(sweep: Sweep, *, fresh: bool = False) -> Work:
     pruning = Pruning(sweep.prune, ledger, first=interval, steps=setup.steps) if sweep.prune else None
     fresh_since = ledger.study.user_attrs.get("fresh_since")
     train = partial(sweep.train, accept=True) if sweep.accept else sweep.train
-    return Work(sweep.experiment, ledger, metric, pruning, fresh_since, train=train)
+    return Work(sweep.experiment, ledger, metric, pruning, fresh_since, train=train, accept=sweep.accept)
 
 
 def run(

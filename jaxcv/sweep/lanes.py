@@ -1,12 +1,10 @@
-"""Trials of one group side by side, as lanes of one vmapped program.
+"""Trials of one program side by side, as one that is vmapped over them.
 
 Worth it where one trial cannot fill the machine: on GPUs and TPUs, and on a CPU for small dense networks. Where it is
 not asked for, a probe measures both ways first, if the sweep is long enough for that to pay.
 """
 
-import importlib
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,22 +17,10 @@ import numpy as np
 from jaxcv.sweep.engine import work_off
 from jaxcv.sweep.ledger import Claim
 from jaxcv.sweep.live import SweepReporter
-from jaxcv.sweep.trial import Work, run_trial
+from jaxcv.sweep.trial import TooMany, Work, run_trials
 from jaxcv.train import Program, program, resolve
-from jaxcv.train.lanes import Lanes, LanesBroken, compile_lanes
-from jaxcv.train.signals import ask_to_stop, stop_signals
+from jaxcv.train.feed import Resident, is_resident
 
-_LATE = (
-    "grain",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.figure",
-    "orbax.checkpoint.checkpoint_managers",
-    "PIL.Image",
-    "PIL.ImageDraw",
-    "pycocotools.mask",
-    "tensorboardX.summary",
-)
-"""Modules that data, reports, checkpoints and events load late."""
 _WIDEST = 8
 """Lanes of which a probe is made."""
 _WORTH_A_PROBE = 120.0
@@ -50,92 +36,48 @@ def work_off_in_lanes(
     on_begin: Callable[[Claim], None] = lambda claim: None,
     on_end: Callable[[Claim, Exception | None], None] = lambda claim, error: None,
 ) -> None:
-    """As `engine.work_off`, `width` trials at a time; those of a group together.
+    """As `engine.work_off`, `width` trials at a time; those of one program together.
 
-    Where the vmapped step fails (it needs `width` times the memory), the trials go on one after another.
+    Where they cannot be trained together (that needs `width` times the memory), they are one after another.
     """
-    rooms: dict[int, Lanes] = {}  # by program
-    lock, errors, broken = threading.Lock(), [], []
-    start = threading.Barrier(width)
+    errors: list[Exception] = []
 
-    def room(claim: Claim) -> Lanes:
-        with lock:
-            needed = program(work.experiment, claim.overrides)
-            return rooms.setdefault(id(needed), Lanes(needed, width))
-
-    def lane() -> None:
-        mine: Lanes | None = None
-        waited = False
-        try:
-            while not (errors or broken):
-                claim = work.ledger.claim(where=work.where, prefer=partial(_fits, work, mine))
-                if claim is None:
-                    return
-                theirs = room(claim)
-                if theirs is not mine:
-                    if mine is not None:
-                        mine.leave()
-                    theirs.enter()
-                    mine = theirs
-                if not waited:  # nobody takes a step before all are there
-                    waited = True
-                    start.wait()
-                on_begin(claim)
-                error = run_trial(work, claim, show, lanes=theirs)
-                on_end(claim, error)
-                if error is not None and fail_fast:
-                    raise error
-        except LanesBroken as error:
-            broken.append(error)
-        except BaseException as error:
+    def over(claim: Claim, error: Exception | None) -> None:
+        on_end(claim, error)
+        if error is not None:
             errors.append(error)
-            ask_to_stop()
-        finally:
-            if not waited:
-                start.abort() if errors else _arrive(start)
-            if mine is not None:
-                mine.leave()
 
-    import_what_runs_import()
-    with stop_signals() as asked:
-        threads = [threading.Thread(target=lane) for _ in range(width)]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            if asked.wait(0.2):
-                ask_to_stop()
-                break
-        for thread in threads:
-            thread.join()
-    if errors:
-        raise errors[0]
-    if broken:
-        show.announce(f"lanes: the step of {width} at once failed ({broken[0]}); one after another instead")
+    try:
+        while claims := _claim(work, width):
+            for claim in claims:
+                on_begin(claim)
+            run_trials(work, claims, [show.of(claim) for claim in claims], over)
+            if errors and fail_fast:
+                raise errors[0]
+    except TooMany as error:
+        show.announce(f"lanes: {width} at once failed ({error}); one after another instead")
     work_off(work, show, fail_fast=fail_fast, on_begin=on_begin, on_end=on_end)
 
 
-def import_what_runs_import() -> None:
-    """Load what a run loads when it needs it, before several do so at once in threads.
+def _claim(work: Work, width: int) -> list[Claim]:
+    """Up to `width` trials that nobody has, all of one program."""
+    claims: list[Claim] = []
+    while len(claims) < width and (claim := work.ledger.claim(where=work.where, prefer=partial(_fits, work, claims))):
+        if claims and not _fits(work, claims, claim.overrides):
+            work.ledger.give_back(claim)
+            break
+        claims.append(claim)
+    return claims
 
-    Where an import fails in one thread, another finds half a module and says that it lacks an attribute; here, the
-    error is the module's own.
-    """
-    for name in _LATE:
-        importlib.import_module(name)
 
-
-def _fits(work: Work, lanes: Lanes | None, overrides: Mapping[str, Any]) -> bool:
+def _fits(work: Work, claims: Sequence[Claim], overrides: Mapping[str, Any]) -> bool:
+    """Whether a trial has the program of those that are claimed."""
+    if not claims:
+        return False
     try:
-        return lanes is not None and program(work.experiment, overrides) is lanes.program
+        return program(work.experiment, overrides) is program(work.experiment, claims[0].overrides)
     except Exception:  # the trial will say so itself
         return False
-
-
-def _arrive(start: threading.Barrier) -> None:
-    try:
-        start.wait()
-    except threading.BrokenBarrierError:
-        return
 
 
 def choose_width(
@@ -159,12 +101,16 @@ def choose_width(
     if width < 2:
         return 1
     values = resolve(work.experiment, work.ledger.search.listed[places[0]])
-    alone = _time_alone(shared, values)
-    seconds = alone * work.experiment(**values).steps * count
+    setup = work.experiment(**values)
+    if not is_resident(setup.train_data, setup.steps):
+        say("lanes: none, the data does not live on the device")
+        return 1
+    alone = _time_steps(shared, values, 1)
+    seconds = alone * setup.steps * count
     if seconds < _WORTH_A_PROBE:
         say(f"lanes: no probe, the whole sweep is about {seconds:.0f} s of steps")
         return 1
-    together = _time_lanes(shared, values, width)
+    together = _time_together(shared, values, width)
     better = together < 0.9 * alone
     say(
         f"lanes: a step of a trial takes {alone * 1e3:.2f} ms alone, {together * 1e3:.2f} ms as one of {width} lanes: "
@@ -173,40 +119,35 @@ def choose_width(
     return width if better else 1
 
 
-def _time_alone(shared: Program, values: Mapping[str, Any]) -> float:
-    """Seconds of a step of one trial."""
-    hyperparameters, batch = shared.hyperparameters(values), _batch(shared, values)
-    state = shared.compile("init", hyperparameters)(hyperparameters)
-    return _time(shared.compile_step(values), hyperparameters, state, batch)
-
-
-def _time_lanes(shared: Program, values: Mapping[str, Any], width: int) -> float:
-    """Seconds of a step of one trial among `width` in lanes."""
-    hyperparameters, batch = shared.hyperparameters(values), _batch(shared, values)
-    state = shared.compile("init", hyperparameters)(hyperparameters)
-    states = jax.tree.map(lambda leaf: jnp.stack([leaf] * width), state)
-    stacked = {name: jnp.stack([jnp.asarray(value)] * width) for name, value in hyperparameters.items()}
-    batches = {name: np.stack([np.asarray(array)] * width) for name, array in batch.items()}
+def _time_together(shared: Program, values: Mapping[str, Any], width: int) -> float:
+    """Seconds of a step of one trial among `width`."""
     try:
-        return _time(compile_lanes(shared, stacked, states, batches), stacked, states, batches) / width
+        return _time_steps(shared, values, width) / width
     except Exception:  # too wide for the memory, or a part that cannot be vmapped
         return math.inf
 
 
-def _batch(shared: Program, values: Mapping[str, Any]) -> Any:
-    return shared.experiment(**resolve(shared.experiment, values)).train_data.batch(0)
-
-
-def _time(step: Any, hyperparameters: Any, state: Any, batch: Any, *, seconds: float = 0.3) -> float:
-    """The median of single steps, for about so many seconds."""
-    took = []
-    for _ in range(3):  # the first ones find cold caches
-        state, logs = step(hyperparameters, state, batch)
-    jax.block_until_ready(logs)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(took) < 5:
+def _time_steps(shared: Program, values: Mapping[str, Any], width: int, *, seconds: float = 0.3) -> float:
+    """Seconds of a step of `width` trials together: the median of chunks that take about so long."""
+    setup = shared.experiment(**resolve(shared.experiment, values))
+    feed = Resident(setup.train_data, setup.steps)  # pyright: ignore[reportArgumentType]
+    hyperparameters, data, (spec, indices) = shared.hyperparameters(values), feed.load(), feed.spec()
+    state = shared.compile("init", hyperparameters)(hyperparameters)
+    rows: Any = feed.indices(setup.train_data, 0, feed.length)  # pyright: ignore[reportArgumentType]
+    if width > 1:
+        hyperparameters = {name: jnp.stack([jnp.asarray(value)] * width) for name, value in hyperparameters.items()}
+        state = jax.tree.map(lambda leaf: jnp.stack([leaf] * width), state)
+        rows = np.stack([rows] * width)
+        indices = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
+    chunk = shared.compile_chunk(values, spec, indices, setup.variants[0], None if width == 1 else width)
+    count, took = 1, []
+    while sum(took) < seconds or len(took) < 3:
         before = time.perf_counter()
-        state, logs = step(hyperparameters, state, batch)
+        state, logs = chunk(hyperparameters, state, data, rows, np.int32(count))
         jax.block_until_ready(logs)
-        took.append(time.perf_counter() - before)
-    return float(np.median(took))
+        last = time.perf_counter() - before
+        if last < seconds / 6 and count < feed.length:
+            count, took = min(2 * count, feed.length), []  # the first ones find cold caches
+        else:
+            took.append(last)
+    return float(np.median(took)) / count

@@ -1,7 +1,7 @@
 """What a person sees of a sweep: a table that lives on a terminal, a line a trial elsewhere."""
 
 import contextlib
-import threading
+import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -26,7 +26,7 @@ class SweepReporter(Reporter):
         self.metric, self.count = metric, count
         self._began, self._live, self._rows = time.monotonic(), None, []
         self._now: dict[int, str] = {}
-        self._current = threading.local()  # the trial of a thread
+        self._number: int | None = None  # of the trial that this process trains
         self._said: set[str] = set()
 
     def say(self, text: str, *, style: str | None = None) -> None:
@@ -61,7 +61,13 @@ class SweepReporter(Reporter):
 
     def begin(self, claim: Claim) -> None:
         """A trial of this process begins."""
-        self._current.number = claim.number
+        self._number = claim.number
+
+    def of(self, claim: Claim) -> "SweepReporter":
+        """The reporter of one of several trials that this process trains."""
+        single = copy.copy(self)  # it shares the table
+        single._number = claim.number
+        return single
 
     def end(self, row: Row, done: int) -> None:
         """A trial is over: a line where there is no table; a failure is shown in any case."""
@@ -75,8 +81,8 @@ class SweepReporter(Reporter):
 
     def step(self, step: int, steps: int, values: Mapping[str, float], speed: float, eta: float) -> None:
         """Where the trial of this process is."""
-        if (number := getattr(self._current, "number", None)) is not None:
-            self._now[number] = f"{step}/{steps}  loss {values['loss']:.4f}  ETA {clock(eta)}"
+        if self._number is not None:
+            self._now[self._number] = f"{step}/{steps}  loss {values['loss']:.4f}  ETA {clock(eta)}"
 
     def _table(self) -> Table:
         over = sum(row.ended for row in self._rows)

@@ -1,10 +1,12 @@
 """One claimed trial: trained in its folder, its values told to the ledger, its end written down."""
 
+import contextlib
 import gc
 import socket
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,9 @@ from jaxcv.errors import UserError
 from jaxcv.sweep.ledger import Claim, Ledger
 from jaxcv.sweep.plan import one_line
 from jaxcv.sweep.pruning import Pruning
-from jaxcv.train import Result, fit
+from jaxcv.train import Options, Result, Trial, fit, fit_many
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
-from jaxcv.train.lanes import Lanes, LanesBroken
 from jaxcv.train.loop import Preempted
 from jaxcv.train.run import begun
 
@@ -39,6 +40,8 @@ class Work:
     where: str = socket.gethostname()
     """This machine, as a person calls it."""
     train: Callable[..., Result] = fit
+    accept: bool = False
+    """Whether runs go on whose source or data were others."""
     announce: Callable[[str], None] = lambda text: None
     """Says what a person should know, in a line."""
 
@@ -47,62 +50,112 @@ class Died(UserError):
     """Process after process ended over the same trial."""
 
 
-def run_trial(work: Work, claim: Claim, reporter: Reporter, *, lanes: Lanes | None = None) -> Exception | None:
+class TooMany(Exception):
+    """Trials could not be trained side by side, by no fault of one of them; those that are not over are given back."""
+
+
+def run_trial(work: Work, claim: Claim, reporter: Reporter) -> Exception | None:
     """Train a claimed trial to its end, whatever that is; returns the error that ended it, or None.
 
-    Args:
-        work: what is to be done.
-        claim: the trial.
-        reporter: of its run.
-        lanes: to take the steps in.
-
     Raises:
-        LanesBroken: the lanes cannot go on; the trial is given back.
         KeyboardInterrupt: as Preempted, comes through; the trial is given back.
         Preempted: a signal asked to stop.
     """
-    ledger = work.ledger
-
-    def watch(step: int, values: Mapping[str, Any]) -> bool:
-        value = values.get(work.metric)
-        if value is None:
-            return False
-        ledger.report(claim, step, value)
-        return work.pruning is not None and work.pruning.verdict(claim, step)
-
     try:
         if claim.before is not None:
             _take_up(work, claim)
-        with ledger.heartbeat(claim):
+        with work.ledger.heartbeat(claim):
             result = work.train(
                 work.experiment,
                 claim.overrides,
                 claim.folder,
                 fresh=_is_older(claim.folder, work.fresh_since),
                 reporter=reporter,
-                watch=watch,
+                watch=partial(_watch, work, claim),
                 short=True,
                 patience=_PATIENCE,
-                **({} if lanes is None else {"lanes": lanes}),
             )
+        return _settle(work, claim, result)
+    except (KeyboardInterrupt, Preempted):
+        work.ledger.give_back(claim)
+        raise
+    except Exception as error:
+        return _settle(work, claim, error)
+
+
+def run_trials(
+    work: Work,
+    claims: Sequence[Claim],
+    reporters: Sequence[Reporter],
+    on_end: Callable[[Claim, Exception | None], None] = lambda claim, error: None,
+) -> None:
+    """Train claimed trials of one program side by side to their ends; `on_end` hears of each.
+
+    Raises:
+        TooMany: they cannot be trained together.
+        KeyboardInterrupt: as Preempted, comes through; what is not over is given back.
+        Preempted: a signal asked to stop.
+    """
+    left = list(claims)
+
+    def over(claim: Claim, result: Result | Exception) -> None:
+        error = _settle(work, claim, result)
+        left.remove(claim)
+        on_end(claim, error)
+
+    try:
+        with contextlib.ExitStack() as stack:
+            trials = []
+            for claim, reporter in zip(claims, reporters, strict=True):
+                if claim.before is not None:
+                    _take_up(work, claim)
+                stack.enter_context(work.ledger.heartbeat(claim))
+                trials.append(
+                    Trial(
+                        values=claim.overrides,
+                        workdir=claim.folder,
+                        reporter=reporter,
+                        fresh=_is_older(claim.folder, work.fresh_since),
+                        watch=partial(_watch, work, claim),
+                        on_end=partial(over, claim),
+                    )
+                )
+            fit_many(work.experiment, trials, Options(accept=work.accept, short=True, patience=_PATIENCE))
+    except BaseException as error:
+        for claim in left:
+            work.ledger.give_back(claim)
+        if isinstance(error, Preempted | KeyboardInterrupt) or not left:
+            raise
+        raise TooMany(f"{type(error).__name__}: {error}") from error
+
+
+def _watch(work: Work, claim: Claim, step: int, values: Mapping[str, Any]) -> bool:
+    """Tell the ledger; whether the trial ends early."""
+    value = values.get(work.metric)
+    if value is None:
+        return False
+    work.ledger.report(claim, step, value)
+    return work.pruning is not None and work.pruning.verdict(claim, step)
+
+
+def _settle(work: Work, claim: Claim, result: Result | Exception) -> Exception | None:
+    """Write down how a trial ended; the error that ended it, or None."""
+    ledger = work.ledger
+    if not isinstance(result, Exception):
         value = result.test.get(work.metric)
         if result.stopped_at is not None:
             ledger.prune(claim, result.stopped_at, value)
-        elif value is None:
-            raise UserError(f"no value: its last evaluation gave no finite {work.metric}")
-        else:
+            return None
+        if value is not None:
             ledger.finish(claim, value)
-    except (KeyboardInterrupt, Preempted, LanesBroken):
-        ledger.give_back(claim)
-        raise
-    except Exception as error:
-        if not isinstance(error, UserError):
-            _write_traceback(claim.folder)
-        ledger.fail(claim, one_line(error))
-        error.__traceback__ = None  # it holds on to the arrays of the run
-        gc.collect()
-        return error
-    return None
+            return None
+        result = UserError(f"no value: its last evaluation gave no finite {work.metric}")
+    if not isinstance(result, UserError):
+        _write_traceback(claim.folder, result)
+    ledger.fail(claim, one_line(result))
+    result.__traceback__ = None  # it holds on to the arrays of the run
+    gc.collect()
+    return result
 
 
 def _is_older(folder: Path, moment: str | None) -> bool:
@@ -130,6 +183,6 @@ def newest_step(folder: Path) -> int:
         return 0
 
 
-def _write_traceback(folder: Path) -> None:
+def _write_traceback(folder: Path, error: Exception) -> None:
     if folder.is_dir():
-        (folder / "traceback.txt").write_text(traceback.format_exc())
+        (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))

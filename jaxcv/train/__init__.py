@@ -6,21 +6,24 @@ values)` gives the pure step alone.
 """
 
 from jaxcv.train import schedules
+from jaxcv.train.compiled import Program
 from jaxcv.train.experiment import Experiment, Hyperparameter, hyperparameters, resolve
-from jaxcv.train.loop import Result, fit
+from jaxcv.train.loop import Options, Result, Trial, fit, fit_many
 from jaxcv.train.parts import by_part, kernels
 from jaxcv.train.programs import make_train_step, program
 from jaxcv.train.state import TrainState
-from jaxcv.train.step import Program
 
 __all__ = [
     "Experiment",
     "Hyperparameter",
+    "Options",
     "Program",
     "Result",
     "TrainState",
+    "Trial",
     "by_part",
     "fit",
+    "fit_many",
     "hyperparameters",
     "kernels",
     "make_train_step",

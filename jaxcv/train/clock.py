@@ -18,8 +18,9 @@ class Clock:
         """Since the loop began."""
         return round(time.monotonic() - self._start, 3)
 
-    def speed_and_eta(self, step: int, now: float) -> tuple[float, float]:
-        """Images a second since the last call, and the seconds left at that speed; `now` is of `time.monotonic`."""
+    def speed_and_eta(self, step: int) -> tuple[float, float]:
+        """Images a second since the last call, and the seconds left at that speed."""
+        now = time.monotonic()
         speed = (step - self._marked_step) * self._rows / max(now - self._mark, 1e-9)
         self._mark, self._marked_step = now, step
         return round(speed, 1), (self._steps - step) * self._rows / max(speed, 1e-9)

@@ -17,7 +17,8 @@ import numpy as np
 from jax.extend import core as jax_core
 
 from jaxcv.errors import UserError
-from jaxcv.train import runtime, sharding, step
+from jaxcv.train import runtime, sharding
+from jaxcv.train import step as pure
 from jaxcv.train.experiment import Experiment, ExperimentFunction, hyperparameters, resolve
 from jaxcv.train.state import TrainState
 from jaxcv.types import Batch
@@ -68,14 +69,14 @@ class Program:
 
     def init(self, hyperparameters: Mapping[str, Any], variables: Any = None) -> TrainState:
         """As `step.init`."""
-        return step.init(self.at(hyperparameters), variables)
+        return pure.init(self.at(hyperparameters), variables)
 
     def step(
         self, hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch, *, variant: str | None = None
-    ) -> tuple[TrainState, step.Logs]:
+    ) -> tuple[TrainState, pure.Logs]:
         """As `step.step`."""
         self.traces += 1
-        return step.step(self.at(hyperparameters), state, batch, variant=variant)
+        return pure.step(self.at(hyperparameters), state, batch, variant=variant)
 
     def chunk(
         self,
@@ -86,9 +87,9 @@ class Program:
         count: Any = None,
         *,
         variant: str | None = None,
-    ) -> tuple[TrainState, step.Logs]:
+    ) -> tuple[TrainState, pure.Logs]:
         """As `step.chunk` of steps."""
-        return step.chunk(partial(self._jitted(variant), hyperparameters), state, data, indices, count)
+        return pure.chunk(partial(self._jitted(variant), hyperparameters), state, data, indices, count)
 
     def one(
         self,
@@ -98,21 +99,21 @@ class Program:
         rows: jax.Array,
         *,
         variant: str | None = None,
-    ) -> tuple[TrainState, step.Logs]:
+    ) -> tuple[TrainState, pure.Logs]:
         """One step of a chunk, outside a loop."""
-        return self._jitted(variant)(hyperparameters, state, step.gather(data, rows))
+        return self._jitted(variant)(hyperparameters, state, pure.gather(data, rows))
 
     def evaluate(self, hyperparameters: Mapping[str, Any], variables: Any, batch: Batch) -> tuple[Any, Any]:
         """As `step.evaluate`."""
-        return step.evaluate(self.at(hyperparameters), variables, batch)
+        return pure.evaluate(self.at(hyperparameters), variables, batch)
 
     def evaluate_all(self, hyperparameters: Mapping[str, Any], variables: Any, data: Batch, indices: jax.Array) -> Any:
         """As `step.evaluate_all`."""
-        return step.evaluate_all(self.at(hyperparameters), variables, data, indices)
+        return pure.evaluate_all(self.at(hyperparameters), variables, data, indices)
 
     def infer(self, hyperparameters: Mapping[str, Any], variables: Any, *inputs: jax.Array) -> Any:
         """As `step.infer`."""
-        return step.infer(self.at(hyperparameters), variables, *inputs)
+        return pure.infer(self.at(hyperparameters), variables, *inputs)
 
     def _jitted(self, variant: str | None) -> Callable[..., Any]:
         """The step as an inner function of other programs: traced once for all of them."""
@@ -129,7 +130,7 @@ class Program:
         """`step.intermediates`, compiled once for all runs of a sweep that go wrong."""
 
         def of(hyperparameters: Any, state: Any, batch: Any, variant: str | None) -> Any:
-            return step.intermediates(self.at(hyperparameters), state, batch, variant=variant)
+            return pure.intermediates(self.at(hyperparameters), state, batch, variant=variant)
 
         return jax.jit(of, static_argnames="variant")
 
@@ -193,7 +194,7 @@ class Program:
         indices: Any,
         variant: str | None = None,
         width: int | None = None,
-    ) -> Callable[..., tuple[Any, step.Logs]]:
+    ) -> Callable[..., tuple[Any, pure.Logs]]:
         """`(hyperparameters, state, data, indices, count) -> (state, logs)`, compiled; the state is donated.
 
         On a CPU, XLA makes slow code of the gradients of `lax` convolutions that stand in a loop (a hundred times
@@ -243,7 +244,7 @@ class Program:
         """As `step.shapes`, of the batches of the experiment at `values`."""
         hyperparameters, state, batch = self._step_specs(values)
         setup = self.at(hyperparameters)
-        return step.shapes(setup, state, batch, setup.variants[0])
+        return pure.shapes(setup, state, batch, setup.variants[0])
 
     def first_state(self, values: Mapping[str, Any]) -> tuple[TrainState, Any]:
         """The state a run at `values` begins with; and what `Experiment.initial` says of where it came from, or None.

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcv.errors import UserError
+from jaxcv.train.compiled import Program
 from jaxcv.train.experiment import Experiment
 from jaxcv.train.state import TrainState
-from jaxcv.train.step import Program
 from jaxcv.types import Batch
 
 

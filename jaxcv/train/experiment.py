@@ -66,7 +66,8 @@ class Experiment:
     evaluate_every: int | None = None
     """Steps between evaluations; None: a fifth of the run. The last step is always evaluated."""
     checkpoint_every: int | None = None
-    """Steps between checkpoints; None: a twentieth of the run. Five minutes without one make one in any case."""
+    """Steps between checkpoints; None: a twentieth of the run, and at least a second. Five minutes without one make one
+    in any case."""
     previews: int = 8
     """Test images drawn with predictions beside the truth at every evaluation."""
 

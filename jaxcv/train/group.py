@@ -6,7 +6,7 @@ states and batches, but not over the data. When runs leave, the rest moves to a 
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxcv.train import sharding
 from jaxcv.train.compiled import Program
 from jaxcv.train.feed import Resident
 from jaxcv.train.observer import Observer
+from jaxcv.types import ResidentBatches
 
 
 class Group:
@@ -79,7 +80,8 @@ class Group:
         """The examples, and the indices of each lane's batches into them."""
         if isinstance(self._feed, Resident):
             data = self._feed.load()
-            indices = [self._feed.indices(run.setup.train_data, run.step, count) for run in self._lanes]
+            orders = [cast(ResidentBatches, run.setup.train_data) for run in self._lanes]
+            indices = [self._feed.indices(d, run.step, count) for d, run in zip(orders, self._lanes, strict=True)]
         else:
             taken = [run.feed.take(run.step, count) for run in self._lanes]
             size = self._feed.length * self._rows

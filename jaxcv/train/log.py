@@ -27,11 +27,14 @@ class Records:
         self._events = Events(folder / "events", step=step)
 
     def write(self, step: int, split: str, values: dict[str, float], *, time: dict[str, float]) -> None:
-        """One record, on disk when this returns: a checkpoint made later never stands without it."""
+        """One record, safe from the end of this process; `sync` makes it safe from that of the machine."""
         self._file.write(_line({"step": step, "split": split, **values, "time": time}))
         self._file.flush()
-        os.fsync(self._file.fileno())
         self._events.scalars(step, split, values)
+
+    def sync(self) -> None:
+        """Have all records on disk: a checkpoint made later never stands without them."""
+        os.fsync(self._file.fileno())
 
     def picture(self, step: int, png: bytes, size: tuple[int, int]) -> None:
         """A preview for TensorBoard, width and height in pixels."""
@@ -77,8 +80,11 @@ class Events:
 
     def scalars(self, step: int, split: str, values: dict[str, float]) -> None:
         """One point on the curve `split/name` of each value."""
-        for name, value in values.items():
-            self._open().add_scalar(f"{split}/{name}", value, step)
+        writer = self._open().file_writer
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+        points = [Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in values.items()]
+        writer.add_summary(Summary(value=points), step)
 
     def picture(self, step: int, png: bytes, size: tuple[int, int]) -> None:
         """The preview sheet of this step."""

@@ -5,6 +5,7 @@ the host does then, it does in a thread of its own (`observer`, `watcher`) while
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,6 @@ from jaxcv.train.observer import NotFinite, Observer, Watch, replay
 from jaxcv.train.programs import LookedAt, confirm, program
 from jaxcv.train.run import Run, copy_run, is_finished, open_run, values_of
 from jaxcv.train.signals import Preempted, stop_signals
-from jaxcv.train.watcher import Watcher
 
 _SHORTEST_CHUNK, _LONGEST_CHUNK = 0.25, 1.0
 """Seconds: a chunk that takes less is made longer, one that takes more shorter."""
@@ -254,6 +254,7 @@ def _take_steps(
     showing = runs[first].reporter.training(first.run.folder.name, first.setup.steps, first.step)
     with _in_order() as host, stop_signals() as stop, showing:
         pace, asked, ends = Pace(first.feed.length, options.chunk), False, []
+        room = threading.Semaphore(max(2, len(group.runs)))  # for copies of states that wait to be looked at
         while True:
             # 1. Runs that are over leave; one that failed does not disturb the others.
             for run in [run for run in group.runs if run.is_over]:
@@ -272,9 +273,14 @@ def _take_steps(
             # computes something else than the experiment.
             asked = stop.is_set()
             for run in group.runs:
-                state = group.state_of(run) if run.needs_state(stops=asked) else None
-                position = run.feed.position(run.step)
-                host.submit(_look, run, confirmed, run.step, count, group.logs_of(run, logs), state, position)
+                state = None
+                if run.needs_state(stops=asked):
+                    room.acquire()
+                    state = group.state_of(run)
+                what = run.step, count, group.logs_of(run, logs), state, run.feed.position(run.step)
+                looking = host.submit(_look, run, confirmed, *what)
+                if state is not None:
+                    looking.add_done_callback(lambda _: room.release())
             if asked:
                 host.submit(int).result()  # all looks have been made
         for end in ends:
@@ -324,11 +330,11 @@ class Pace:
 
     def wait(self, logs: Any, count: int) -> bool:
         """Wait for the chunk before the one that has these logs; for the first one itself, which returns True."""
-        first = self._before is None
-        jax.block_until_ready(logs if first else self._before[0])
+        first, before = self._before is None, self._before or (logs, 0)
+        jax.block_until_ready(before[0])
         now = time.monotonic()
         took, self._mark = now - self._mark, now
-        if not first and self._before[1] == self.length:
+        if before[1] == self.length:
             self.length = min(2 * self.length, self._most) if took < _SHORTEST_CHUNK else self.length
             self.length = max(1, self.length // 2) if took > _LONGEST_CHUNK else self.length
         self._before = logs, count

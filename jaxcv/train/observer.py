@@ -33,7 +33,8 @@ from jaxcv.train.saving import Saver
 Watch = Callable[[int, Mapping[str, Any]], bool]
 """`(step, test values) -> whether to stop`; a value that was not finite may be None."""
 
-_SHORT_RUNS_SPACING = 5.0
+_SPACING, _SHORT_RUNS_SPACING = 1.0, 5.0
+"""Seconds between two checkpoints, at least, where the experiment does not say how many steps."""
 
 
 class Observer:
@@ -62,7 +63,8 @@ class Observer:
         self.stopped = False
         """Its watcher has ended it."""
         self.error: BaseException | None = None
-        self._reporter, self._watch, self._short, self._resident = reporter, watch, short, resident
+        self._reporter, self._watch, self._short = reporter, watch, short
+        self._resident: Choice = resident
         self._stack = contextlib.ExitStack()
         self._pending: list[dict[str, Any]] = []  # logs of the steps since the last record
         self._clock: Any = None
@@ -72,7 +74,8 @@ class Observer:
         """State, position in the data and records: from the newest checkpoint, else from the beginning."""
         run, reporter = self.run, self._reporter
         checkpoints = self._stack.enter_context(Checkpoints(run.folder / "checkpoints"))
-        self._saver = Saver(checkpoints, spacing=_SHORT_RUNS_SPACING if self._short else 0.0)
+        chosen = self.setup.checkpoint_every is not None
+        self._saver = Saver(checkpoints, spacing=_SHORT_RUNS_SPACING if self._short else 0.0 if chosen else _SPACING)
         if (restored := checkpoints.restore_newest(self.shared.state_spec(self.values))) is not None:
             self.state, position, warnings = restored
             for warning in warnings:
@@ -98,9 +101,9 @@ class Observer:
         return self.stopped or self.error is not None or self.step == self.setup.steps
 
     def next_look(self) -> int:
-        """The next step at which something is due, or another augmentation has its turn."""
+        """The next step at which the state is needed, or another augmentation has its turn."""
         setup, step = self.setup, self.step
-        every = [setup.interval(what) for what in ("log", "evaluate", "checkpoint")]
+        every = [setup.interval(what) for what in ("evaluate", "checkpoint")]
         if len(setup.variants) > 1:
             every.append(setup.turn)
         return min(setup.steps, *(step - step % n + n for n in every))
@@ -138,18 +141,19 @@ class Observer:
             if not gc.isenabled():  # launch.py turned it off for the start; what is there now is there to stay
                 gc.freeze()
                 gc.enable()
-        self._pending += _as_floats(logs, count)
-        if not all(entry["finite"] for entry in self._pending):
+        found = _as_floats(logs, count)
+        if not all(entry["finite"] for entry in found):
             raise NotFinite if state is None else self.explain(state)
-        moment = time.monotonic()
 
-        # 1. The record of the steps since the last one.
-        if self._due("log", step):
-            means = {n: float(np.mean([e[n] for e in self._pending])) for n in self._pending[0] if n != "finite"}
-            self._pending = []
-            speed, eta = self._clock.speed_and_eta(step, moment)
-            records.write(step, "train", means, time={"seconds": self._clock.seconds, "images_per_second": speed})
-            reporter.step(step, setup.steps, means, speed, eta)
+        # 1. The records of the steps since the last one.
+        speed, eta = self._clock.speed_and_eta(step)
+        for number, entry in enumerate(found, start=step - count + 1):
+            self._pending.append(entry)
+            if self._due("log", number):
+                means = {n: float(np.mean([e[n] for e in self._pending])) for n in entry if n != "finite"}
+                self._pending = []
+                records.write(number, "train", means, time={"seconds": self._clock.seconds, "images_per_second": speed})
+                reporter.step(number, setup.steps, means, speed, eta)
 
         # 2. The evaluation, with its pictures; the last one also with its report.
         score, ends = None, step == setup.steps
@@ -161,6 +165,7 @@ class Observer:
         if state is not None:
             position = {"data": data, "pending": self._pending}
             due = self._due("evaluate", step) or step % setup.interval("checkpoint") == 0
+            records.sync()
             self._saver.save(state, position, rank=score, must=ends or not due)
             self._clock.checkpoint_made()
         self.stopped = ends and step < setup.steps

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from jaxcv.errors import UserError
 from jaxcv.train import looking, runtime
+from jaxcv.train.compiled import Program
 from jaxcv.train.experiment import ExperimentFunction, resolve
 from jaxcv.train.state import TrainState
-from jaxcv.train.compiled import Program
 from jaxcv.types import Batch
 
 # What JAX raises when Python asks a tracer for its value; TypeError is for `hash`, `range` and the like.
@@ -170,8 +171,9 @@ def make_train_step(
 ) -> Callable[[Mapping[str, Any], TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The jitted training step, `(hyperparameters, state, batch) -> (state, logs)`; the state is donated.
 
-    Inside somebody's own `jit`, `vmap`, `grad` or `scan` it is a part of that program. `program(experiment, values)`
-    has the other functions: `init(hyperparameters)` gives the first state, `hyperparameters(values)` the first argument.
+    Inside somebody's own `jit`, `vmap`, `grad` or `scan` it is a part of that program. The other functions are in
+    `program(experiment, values)`: `init(hyperparameters)` gives the first state, `hyperparameters(values)` the first
+    argument, `chunk` takes several steps.
     """
     shared = program(experiment, values)
     alone = jax.jit(shared.step, donate_argnums=1, compiler_options=runtime.compiler_options())
@@ -180,7 +182,7 @@ def make_train_step(
     def train_step(
         hyperparameters: Mapping[str, Any], state: TrainState, batch: Batch
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((hyperparameters, state, batch)))
+        traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((hyperparameters, state, batch)))
         return (within if traced else alone)(hyperparameters, state, batch)
 
     return train_step

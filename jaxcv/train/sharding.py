@@ -17,12 +17,19 @@ def mesh(batch_size: int) -> Mesh:
 
 
 def of_function(name: str, args: tuple[Any, ...]) -> dict[str, Any]:
-    """Arguments of `jax.jit` for a function that ends in a batch; none on a single device."""
-    if name not in ("step", "evaluate") or len(jax.devices()) == 1:
+    """Arguments of `jax.jit` for a function of batches, or of indices of their examples; none on a single device."""
+    if name not in _SPLIT or len(jax.devices()) == 1:
         return {}
-    over = mesh(jax.tree.leaves(args[-1])[0].shape[0])
-    replicated, split = NamedSharding(over, PartitionSpec()), NamedSharding(over, PartitionSpec("data"))
-    return {"in_shardings": (replicated, replicated, split), "out_shardings": replicated}
+    which, axis = _SPLIT[name]
+    over = mesh(jax.tree.leaves(args[which])[0].shape[axis])
+    replicated = NamedSharding(over, PartitionSpec())
+    shardings: list[Any] = [replicated] * len(args)
+    shardings[which] = NamedSharding(over, PartitionSpec(*[None] * axis, "data"))
+    return {"in_shardings": tuple(shardings), "out_shardings": replicated}
+
+
+_SPLIT = {"step": (2, 0), "evaluate": (2, 0), "one": (3, 0), "chunk": (3, 1), "evaluate_all": (3, 1)}
+"""The argument that is split over the devices, and the axis of it."""
 
 
 def put(batch: Batch) -> Batch:
@@ -37,5 +44,5 @@ def put(batch: Batch) -> Batch:
 def replicate(tree: Any, batch_size: int) -> Any:
     """The same values on every device of the batch's mesh."""
     if len(jax.devices()) == 1:
-        return tree
+        return jax.device_put(tree)
     return jax.device_put(tree, NamedSharding(mesh(batch_size), PartitionSpec()))

@@ -4,7 +4,7 @@ Each is a function of an `Experiment` (whose hyperparameters may be traced) and 
 jit, vmap, differentiate and scan them, inside any other trace. Nothing is kept here between two calls.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -95,7 +95,7 @@ def gather(data: Batch, indices: jax.Array) -> Batch:
         indices: int32.
     """
     rows = jnp.maximum(indices, 0)
-    batch = {name: array.at[rows].get(mode="promise_in_bounds") for name, array in data.items()}
+    batch = {name: jnp.asarray(array).at[rows].get(mode="promise_in_bounds") for name, array in data.items()}
     return {**batch, "example_valid": batch["example_valid"] & (indices >= 0)}
 
 
@@ -172,7 +172,8 @@ def shapes(experiment: Experiment, state: TrainState, batch: Batch, variant: str
     def on_the_way(state: TrainState, batch: Batch) -> dict[str, Any]:
         batch = _floats(batch)
         augmented = _augmented(experiment, state, batch, variant)
-        _, (_, _, (outputs, _)) = _loss(experiment, state, augmented)(parts.split(state.params, experiment.trainable)[0])
+        trained, _ = parts.split(state.params, experiment.trainable)
+        _, (_, _, (outputs, _)) = _loss(experiment, state, augmented)(trained)
         given = {"params": state.params, "collections": state.collections, "batch": batch}
         return {**given, "augmented": augmented, "outputs": outputs}
 

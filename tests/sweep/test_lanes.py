@@ -11,7 +11,7 @@ from jaxcv.sweep.engine import work_off
 from jaxcv.sweep.lanes import choose_width, work_off_in_lanes
 from jaxcv.sweep.live import SweepReporter
 from jaxcv.train.console import Reporter
-from jaxcv.train.lanes import Lanes
+from jaxcv.train.group import Group
 from jaxcv.train.run import read_records
 
 WORDS = ["steps=8", "log_every=1", "evaluate_every=4", "checkpoint_every=8"]
@@ -45,23 +45,26 @@ def test_a_sweep_in_lanes_has_the_curves_of_one_trial_after_another(tmp_path):
 
 
 def test_a_step_that_is_too_wide_is_taken_one_by_one(tmp_path, monkeypatch):
-    def fails(*_):
-        raise MemoryError("out of it")
+    program = Group._program
 
-    monkeypatch.setattr(Lanes, "_program", fails)
+    def fails(self, variant):
+        if self._width > 1:
+            raise MemoryError("out of it")
+        return program(self, variant)
+
+    monkeypatch.setattr(Group, "_program", fails)
     asked, work, show = sweep(tmp_path, "lr=1e-1,1e-2,1e-3")
     said = []
     monkeypatch.setattr(show, "announce", said.append)
     work_off_in_lanes(work, show, width=3)
     assert [row.state for row in outcomes.rows(work.ledger)] == ["finished"] * 3
-    assert any("lanes: the step of 3 at once failed (MemoryError: out of it)" in line for line in said)
+    assert any("lanes: 3 at once failed (MemoryError: out of it)" in line for line in said)
 
 
 @pytest.mark.parametrize(("together", "width", "part"), [(0.5, 6, "6 at a time"), (1.6, 1, "one after another")])
 def test_the_probe_decides_and_prints_its_figures(tmp_path, monkeypatch, together, width, part):
     monkeypatch.setattr(lanes.jax, "devices", lambda: ["one"])
-    monkeypatch.setattr(lanes, "_time_alone", lambda shared, values: 1.0)
-    monkeypatch.setattr(lanes, "_time_lanes", lambda shared, values, width: together)
+    monkeypatch.setattr(lanes, "_time_steps", lambda shared, values, width: 1.0 if width == 1 else width * together)
     asked, work, _ = sweep(tmp_path, "lr=1e-1,1e-2,1e-3", "seed=0,1")
     groups, said = command.make_plan(asked).groups, []
     assert choose_width(work, groups, 2, said.append) == 1 and "no probe" in said[-1], "not worth it"

@@ -16,7 +16,7 @@ from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.run import read_records
 
 ROOT = Path(__file__).parent.parent.parent
-STEPS = 120
+STEPS = 2000  # checkpoints keep a second's distance
 KILLS = 10
 
 

@@ -1,37 +1,40 @@
 """Runs in lanes of one vmapped program: each as if it were alone."""
 
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import jax
 import numpy as np
 import problems
 import pytest
 
-from jaxcv.train import fit, program
+from jaxcv.errors import UserError
+from jaxcv.train import Options, Result, Trial, fit, fit_many, program
 from jaxcv.train.checkpoint import Checkpoints
-from jaxcv.train.lanes import Lanes, LanesBroken
+from jaxcv.train.console import Reporter
+from jaxcv.train.diagnose import NonFinite
+from jaxcv.train.group import Group
 from jaxcv.train.run import read_records
 
 
-def train_in_lanes(experiment, trials, folder, *, width=None, lanes=None, **options):
-    """Each run in a thread of its own; their results."""
-    lanes = lanes or Lanes(program(experiment, trials[0]), width or len(trials))
-    barrier = threading.Barrier(len(trials))
-
-    def run(number):
-        lanes.enter()
-        barrier.wait()  # all are in before anybody takes a step
-        try:
-            watch = options.get("watches", {}).get(number)
-            return fit(experiment, trials[number], folder / str(number), lanes=lanes, watch=watch)
-        finally:
-            lanes.leave()
-
-    with ThreadPoolExecutor(len(trials)) as pool:
-        futures = [pool.submit(run, number) for number in range(len(trials))]
-        return [future.result() for future in futures]
+def train_in_lanes(experiment, trials, folder, *, watches=None, **options):
+    """The runs side by side; their results in the order of the trials."""
+    results = {}
+    fit_many(
+        experiment,
+        [
+            Trial(
+                values=trial,
+                workdir=folder / str(number),
+                reporter=Reporter(quiet=True),
+                watch=(watches or {}).get(number),
+                on_end=partial(results.__setitem__, number),
+            )
+            for number, trial in enumerate(trials)
+        ],
+        Options(**options),
+    )
+    return [results[number] for number in range(len(trials))]
 
 
 def losses(folder, split="train"):
@@ -69,18 +72,36 @@ def test_lanes_equal_solo_runs_also_where_some_end_early(tmp_path):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4), *(s.params for s in states))
 
 
-def test_a_shared_step_that_fails_breaks_all_lanes_and_no_run(tmp_path, monkeypatch):
+def test_steps_that_fail_together_break_no_run(tmp_path, monkeypatch):
     trials = [{**SHORT, "lr": lr} for lr in (1e-2, 1e-3)]
-    lanes = Lanes(program(problems.experiment, trials[0]), 2)
 
     def fails(*_):
         raise MemoryError("too wide")
 
-    monkeypatch.setattr(lanes, "_program", fails)
-    with pytest.raises(LanesBroken, match="MemoryError: too wide"):
-        train_in_lanes(problems.experiment, trials, tmp_path, lanes=lanes)
+    with monkeypatch.context() as patch:
+        patch.setattr(Group, "take", fails)
+        with pytest.raises(MemoryError, match="too wide"):
+            train_in_lanes(problems.experiment, trials, tmp_path)
     results = train_in_lanes(problems.experiment, trials, tmp_path)
     assert [result.steps for result in results] == [24, 24]
+
+
+def test_a_run_that_fails_disturbs_no_other(tmp_path):
+    """One rate is so large that the loss becomes infinite; the folder of another holds somebody's thesis."""
+    trials = [{**SHORT, "lr": lr} for lr in (1e-2, 1e38, 1e-3, 1e-4)]
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "thesis.tex").touch()
+    results = train_in_lanes(problems.experiment, trials, tmp_path)
+    assert [type(result) for result in results] == [Result, NonFinite, UserError, Result]
+    assert "not finite at step" in str(results[1]) and (tmp_path / "1" / "nonfinite.npz").exists()
+
+
+def test_streamed_data_gives_lanes_their_own_order(tmp_path):
+    trials = [{**SHORT, "seed": seed} for seed in (0, 1, 2)]
+    train_in_lanes(problems.experiment, trials, tmp_path / "resident", resident="yes")
+    train_in_lanes(problems.experiment, trials, tmp_path / "streamed", resident="no", chunk=7)
+    for number in range(3):
+        np.testing.assert_allclose(*(losses(tmp_path / kind / str(number)) for kind in ("resident", "streamed")), 1e-5)
 
 
 def test_eight_lenets_in_lanes_have_the_loss_curves_of_solo_runs(tmp_path, load, monkeypatch):
