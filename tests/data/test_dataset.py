@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_sets import CocoSet, opened
 
+from jaxcv.data import dataset as dataset_module
 from jaxcv.data import segmentation_data
 from jaxcv.data.dataset import Dataset, epoch_order
 from jaxcv.errors import DataError, UserError
-from jaxcv.types import Batches, BatchIterator
+from jaxcv.types import Batches, BatchIterator, ResidentBatches
 
 
 class Numbers:
@@ -77,6 +78,7 @@ def test_protocols():
     batches = numbers(5, 2, seed=0)
     iterator = iter(batches)
     assert isinstance(batches, Batches) and isinstance(iterator, BatchIterator)
+    assert isinstance(batches, ResidentBatches)
     assert batches.class_names == ("zero", "one") and Dataset(Numbers(5), 2).num_classes == 2
     assert batches.check(thorough=True) == ["5 numbers"] == Dataset(Numbers(5), 2).describe()
 
@@ -175,11 +177,73 @@ def test_the_same_whatever_the_number_of_threads(seed):
         iterator.close()
 
 
+def gathered(batches, number):
+    """A batch out of the arrays of all examples, as a program on the device makes it."""
+    indices, arrays = batches.indices(number), batches.resident()
+    return {
+        k: np.where((indices >= 0).reshape(-1, *[1] * (v.ndim - 1)), v[indices], v.dtype.type(0))
+        for k, v in arrays.items()
+    }
+
+
+@pytest.mark.parametrize("seed", [None, 0, 7])
+@pytest.mark.parametrize("threads", [0, 1, 2, 16])
+@pytest.mark.parametrize("small", [0, 2**20])
+def test_the_same_examples_by_number_in_turn_and_resident(seed, threads, small, monkeypatch):
+    """Over the end of an epoch and to the padding at the end, with large batches that are read in parts and small."""
+    monkeypatch.setattr(dataset_module, "_SMALL_BATCH", small)
+    streamed, other = (numbers(23, 10, seed=seed, num_threads=threads) for _ in range(2))
+    passed = take(iter(streamed), 3 if seed is None else 7)
+    if seed is not None:
+        order = np.concatenate([epoch_order(23, seed=seed, epoch=epoch) for epoch in range(4)])
+        assert np.concatenate(labels(passed)).tolist() == order[:70].tolist()
+    for number, batch in enumerate(passed):
+        assert_same(batch, numbers(23, 10, seed=seed).batch(number))
+        assert_same(batch, gathered(other, number))
+        assert_same(batch, other.batch(number))  # now out of the arrays
+        indices = streamed.indices(number)
+        assert indices[batch["example_valid"]].tolist() == batch["label"][batch["example_valid"]].tolist()
+        assert (indices[~batch["example_valid"]] == -1).all() and indices.shape == (10,)
+
+
+def test_resident_arrays_are_shared():
+    """By all that is made of one source, which reads each example once; their bytes are known before."""
+    dataset, steps = Dataset(Numbers(500), 2), []
+    train, test = dataset.batches(4, seed=1), dataset.batches(7)
+    arrays = train.resident(lambda *step: steps.append(step))
+    reads = dataset.source.reads  # pyright: ignore[reportAttributeAccessIssue]
+    assert test.resident() is arrays and steps[-1] == (500, 500)
+    next(iter(test))
+    assert dataset.source.reads == reads  # pyright: ignore[reportAttributeAccessIssue]
+    assert train.resident_bytes() == 500 * (4 + 4 + 1) == sum(array.nbytes for array in arrays.values())
+
+
+@pytest.mark.parametrize("small", [0, 2**20])
+def test_an_example_that_could_not_be_read_is_not_valid(small, monkeypatch):
+    class Holes(Numbers):
+        def read(self, indices):
+            return {**super().read(indices), "example_valid": indices % 5 != 3}
+
+    monkeypatch.setattr(dataset_module, "_SMALL_BATCH", small)
+    batches = Dataset(Holes(9), 2).batches(4, num_threads=2)
+    expected = [[True, True, True, False], [True] * 4, [False] * 4]
+    assert [batch["example_valid"].tolist() for batch in batches] == expected
+    assert batches.resident()["example_valid"].tolist() == [True] * 3 + [False] + [True] * 4 + [False]
+    assert [batch["example_valid"].tolist() for batch in batches] == expected
+
+
+def test_a_fault_among_all_examples_is_raised():
+    for _ in range(2):
+        with pytest.raises(DataError, match="cells/7.jpg:3: image is truncated"):
+            numbers(20, 2, fault=7).resident()
+
+
 @pytest.mark.parametrize("seed", [None, 4])
 @pytest.mark.parametrize("hosts", [1, 2, 4])
-@pytest.mark.parametrize("threads", [0, 3])
-def test_hosts_read_the_rows_of_the_same_batch(seed, hosts, threads, monkeypatch):
+@pytest.mark.parametrize(("threads", "small"), [(0, 2**20), (3, 2**20), (3, 0)])
+def test_hosts_read_the_rows_of_the_same_batch(seed, hosts, threads, small, monkeypatch):
     """Whatever their number, that of their threads, and wherever they went on: together the bytes of one host alone."""
+    monkeypatch.setattr(dataset_module, "_SMALL_BATCH", small)
     whole = take(iter(numbers(10, 4, seed=seed, num_threads=0)), 3)
     monkeypatch.setattr(jax, "process_count", lambda: hosts)
     parts = []
@@ -195,6 +259,8 @@ def test_hosts_read_the_rows_of_the_same_batch(seed, hosts, threads, monkeypatch
         begun.close()
         resumed.close()
         assert all(len(batch["label"]) == 4 // hosts for batch in parts[-1])
+        for number, batch in enumerate(parts[-1]):
+            assert_same(batch, gathered(batches, number))
     for expected, *rows in zip(whole, *parts, strict=True):
         assert_same(expected, {key: np.concatenate([part[key] for part in rows]) for key in rows[0]})
     if hosts > 1:
@@ -202,8 +268,10 @@ def test_hosts_read_the_rows_of_the_same_batch(seed, hosts, threads, monkeypatch
             numbers(10, 3).batch(0)
 
 
+@pytest.mark.parametrize("small", [0, 2**20])
 @pytest.mark.parametrize("threads", [0, 2])
-def test_a_fault_in_a_reading_thread_arrives_unchanged(threads):
+def test_a_fault_in_a_reading_thread_arrives_unchanged(threads, small, monkeypatch):
+    monkeypatch.setattr(dataset_module, "_SMALL_BATCH", small)
     iterator = iter(numbers(20, 2, fault=7, num_threads=threads))
     assert labels(take(iterator, 3)) == [[0, 1], [2, 3], [4, 5]]
     for _ in range(2):  # it stays at the faulty batch

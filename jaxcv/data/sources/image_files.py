@@ -153,18 +153,19 @@ class ImageFiles:
 
     @cached_property
     def _kept(self) -> Kept:
-        shape = (self.image_size, self.image_size, self.channels + (self.task == "mask"))
-        return Kept(len(self), shape, limit=CACHE_BYTES)
+        pixels = self.image_size**2 * (self.channels + (self.task == "mask"))
+        return Kept(len(self), (pixels,), limit=CACHE_BYTES)
 
-    def _decode(self, index: int) -> UInt8[np.ndarray, "s s c"]:
-        """The image, and behind its channels the mask."""
+    def _decode(self, index: int) -> UInt8[np.ndarray, "p"]:
+        """The pixels of the image, and behind them those of the mask."""
         example, side = self._examples[index], self.image_size
         pixels, size = read_region(example.image, self._region(example), size=side, channels=self.channels)
         check_size(example, size)
-        if self.task == "mask":
-            mask = to_image(read_labels(example, size)).resize((side, side), 0)  # the nearest
-            pixels = np.concatenate([pixels, to_array(mask)], axis=-1)
-        return 255 - pixels if self.inverted else pixels
+        pixels = (255 - pixels if self.inverted else pixels).reshape(-1)
+        if self.task != "mask":
+            return pixels
+        mask = to_image(read_labels(example, size)).resize((side, side), 0)  # the nearest
+        return np.concatenate([pixels, to_array(mask).reshape(-1)])
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The examples at `indices`."""
@@ -188,14 +189,14 @@ class ImageFiles:
             region = partial(window, uniform=uniform[row], min_area=min_area, max_ratio=max_ratio)
             options = {"size": self.image_size, "channels": self.channels, "gap": 1.0}
             pixels[row], _ = read_region(self._examples[i].image, region, **options)
-        return self._fill(indices, 255 - pixels if self.inverted else pixels)
+        return self._fill(indices, (255 - pixels if self.inverted else pixels).reshape(len(indices), -1))
 
-    def _fill(self, indices: Int[np.ndarray, "b"], pixels: UInt8[np.ndarray, "b s s c"]) -> Batch:
-        spec = self.spec()
+    def _fill(self, indices: Int[np.ndarray, "b"], pixels: UInt8[np.ndarray, "b p"]) -> Batch:
+        spec, end = self.spec(), self.image_size**2 * self.channels
         batch: Batch = {k: np.zeros((len(indices), *v.shape), v.dtype) for k, v in spec.items() if k != "image"}
-        batch["image"] = pixels[..., : self.channels]
+        batch["image"] = pixels[:, :end].reshape(len(pixels), *spec["image"].shape)
         if self.task == "mask":
-            batch["mask"] = pixels[..., -1]
+            batch["mask"] = pixels[:, end:].reshape(len(pixels), *spec["mask"].shape)
             return batch
         if isinstance(self._examples, LabelledFiles):
             batch["label"] = self._examples.labels[indices]

@@ -18,6 +18,7 @@ from jaxcv.data.io.crops import fit_file, whole
 from jaxcv.data.io.images import Progress
 from jaxcv.data.source import make_spec
 from jaxcv.data.toy.digit_scenes import backgrounds
+from jaxcv.data.toy.rendered import rendered
 from jaxcv.types import Batch
 
 FACES = {"train": 2_000, "test": 200}
@@ -136,6 +137,10 @@ class DrawnFaces:
             batch["points"][row] = np.where(inside[:, None], points, 0)
             batch["visible"][row] = inside
         return batch
+
+    def arrays(self, progress: Progress) -> Batch:
+        """All faces, drawn once."""
+        return rendered(self, progress)
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """There is nothing to be wrong but a missing package."""

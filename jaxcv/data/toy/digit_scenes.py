@@ -7,7 +7,7 @@ the ink that can be seen; boxes overlap by a twentieth of the smaller one at mos
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from jaxcv.data.io.images import Progress, read_image, resize_images
 from jaxcv.data.io.paths import sklearn_file
 from jaxcv.data.source import box_fields, make_spec
 from jaxcv.data.toy.digits import NAMES, load_digits
+from jaxcv.data.toy.rendered import kept_array, rendered
 from jaxcv.data.toy.variation import BACKGROUND_UNIFORMS, GLYPH_UNIFORMS, varied_background, varied_glyph
 from jaxcv.types import Batch
 
@@ -40,8 +41,6 @@ _GLYPH = 64
 PAPER, PAPERS = 72, (56, 72, 88)
 """What counts as paper in the digits' 256 shades; and where scenes are varied."""
 _ANCHOR_SCENES = 2_000
-_KEPT = 600_000_000
-"""Bytes of varied scenes that are kept once they are rendered: it takes a sixth of a small network's step."""
 
 
 @cache
@@ -89,7 +88,6 @@ class Scenes:
     image_size: int
     single: bool = False
     """One large digit, or none in a fifth of the scenes, instead of one to six: for localization."""
-    _kept: dict[int, Any] = field(default_factory=dict, repr=False)
 
     @property
     def varied(self) -> bool:
@@ -147,15 +145,6 @@ class Scenes:
                     break
         return placed, random[start + 2 * TRIES * MAX_DIGITS :]
 
-    def _scene(self, index: int) -> tuple[UInt8[np.ndarray, "s s 3"], list[tuple[int, Box]]]:
-        """`_render`, or what it gave before."""
-        if not self.varied:
-            return self._render(index)
-        scene = self._kept.get(index) or self._render(index)
-        if len(self._kept) * scene[0].nbytes < _KEPT:
-            self._kept[index] = scene
-        return scene
-
     def _render(self, index: int) -> tuple[UInt8[np.ndarray, "s s 3"], list[tuple[int, Box]]]:
         """The picture of one scene, and what stands where."""
         from PIL import Image
@@ -186,7 +175,7 @@ class Scenes:
         batch = {k: np.zeros((b, *v.shape), v.dtype) for k, v in self.spec().items()}
         glyphs = _glyphs(self.split)
         for row, index in enumerate(indices.tolist()):
-            batch["image"][row], placed = self._scene(index)
+            batch["image"][row], placed = self._render(index)
             if not placed:
                 continue
             batch["boxes"][row, : len(placed)] = [box for _, box in placed]
@@ -194,16 +183,30 @@ class Scenes:
             batch["valid"][row, : len(placed)] = True
         return batch
 
+    def arrays(self, progress: Progress) -> Batch:
+        """All scenes, rendered once."""
+        return rendered(self, progress)
+
     def box_sizes(self) -> Float[np.ndarray, "n 2"]:
         """Sizes of the digits in the first 2,000 scenes."""
-        scenes = range(min(len(self), _ANCHOR_SCENES))
-        boxes = np.array([box for i in scenes for _, box in self._layout(i)[0]], np.float32)
-        return boxes[:, 2:] - boxes[:, :2]
+        count = min(len(self), _ANCHOR_SCENES)
+
+        def make() -> Float[np.ndarray, "s m 2"]:
+            sizes = np.zeros((count, self._most, 2), np.float32)
+            for i in range(count):
+                for d, (_, (x0, y0, x1, y1)) in enumerate(self._layout(i)[0]):
+                    sizes[i, d] = x1 - x0, y1 - y0
+            return sizes
+
+        sizes = kept_array(self, "sizes", (count, self._most, 2), make)
+        return sizes[sizes[..., 0] > 0]
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """There is nothing to be wrong but a missing package."""
         backgrounds(self.split, self.image_size)
-        digits = f"{'0 or 1' if self.single else f'1 to {MAX_DIGITS}'} out of {len(_glyphs(self.split)):,} digits"
+        digits = (
+            f"{'0 or 1' if self.single else f'1 to {MAX_DIGITS}'} out of {len(load_digits(self.split)[1]):,} digits"
+        )
         return [f"{self.split}: {len(self):,} rendered scenes of {digits}"]
 
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:

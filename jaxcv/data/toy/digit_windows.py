@@ -3,7 +3,7 @@
 Of each scene a digit, of any size, in a square a quarter larger than it; or another square that hardly overlaps one.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from jaxcv.data.io.images import Progress, convert_image, to_array, to_image
 from jaxcv.data.source import LABEL, make_spec
 from jaxcv.data.sources.windows import cut, read_padded
 from jaxcv.data.toy.digit_scenes import Scenes
+from jaxcv.data.toy.rendered import rendered
 from jaxcv.types import Batch
 
 _SCENE, _TRIES = 128, 20
@@ -23,12 +24,11 @@ _SCENE, _TRIES = 128, 20
 
 @dataclass(frozen=True, eq=False)
 class SceneWindows:
-    """Windows of the embedded scenes, one of each scene: every other one holds a digit. Each is rendered once."""
+    """Windows of the embedded scenes, one of each scene: every other one holds a digit."""
 
     split: str
     image_size: int
     channels: int
-    _kept: dict[int, np.ndarray] = field(default_factory=dict, repr=False, init=False)
 
     @property
     def _scenes(self) -> Scenes:
@@ -51,24 +51,22 @@ class SceneWindows:
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The windows at `indices`."""
-        label = (indices // len(self._scenes) + indices) % 2
-        new = np.array([i for i in np.unique(indices).tolist() if i not in self._kept], int)
-        if new.size:
-            self._render(new)
-        image = np.stack([self._kept[i] for i in indices.tolist()])
-        return {"image": image, "label": label.astype(np.int32)}
-
-    def _render(self, indices: Int[np.ndarray, "b"]) -> None:
-        scenes = self._scenes
-        batch = scenes.read(indices % len(scenes))
+        scenes, label = self._scenes, (indices // len(self._scenes) + indices) % 2
+        batch, image = (
+            scenes.read(indices % len(scenes)),
+            np.zeros((len(indices), *self.spec()["image"].shape), np.uint8),
+        )
         for row, index in enumerate(indices.tolist()):
             boxes = batch["boxes"][row][batch["valid"][row]]
             random = np.random.default_rng([int(self.split == "test"), 1, index]).random(1 + 3 * _TRIES).tolist()
-            window = _around(boxes[int(random[0] * len(boxes))])
-            if (index // len(scenes) + index) % 2 == 0:
-                window = _elsewhere(boxes, random[1:])
+            window = _around(boxes[int(random[0] * len(boxes))]) if label[row] else _elsewhere(boxes, random[1:])
             pixels = to_array(convert_image(to_image(batch["image"][row]), self.channels))
-            self._kept[index] = cut(pixels, window, self.image_size)
+            image[row] = cut(pixels, window, self.image_size)
+        return {"image": image, "label": label.astype(np.int32)}
+
+    def arrays(self, progress: Progress) -> Batch:
+        """All windows, rendered once."""
+        return rendered(self, progress)
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """There is nothing to be wrong but a missing package."""

@@ -1,10 +1,8 @@
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxcv.data import detection_data, localization_data
-from jaxcv.data.toy import digit_scenes as scenes
 from jaxcv.data.toy.digit_scenes import Scenes
 from jaxcv.data.toy.variation import BACKGROUND_UNIFORMS, varied_background, varied_glyph
 
@@ -47,15 +45,3 @@ def test_only_training_scenes_of_one_digit_vary():
         again = Scenes("train", 64, varied).read(np.arange(40))["image"]
         np.testing.assert_array_equal(read[0], again)
         assert (train.source.varied, test.source.varied) == (varied, False)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def test_scenes_are_kept_as_they_were_rendered(monkeypatch):
-    indices, kept = np.array([3, 1, 4, 1]), Scenes("train", 48, single=True)
-    expected = Scenes("train", 48, single=True).read(indices)
-    kept.read(indices)["image"][:] = 0  # the reader's own
-    jax.tree.map(np.testing.assert_array_equal, kept.read(indices), expected)
-    assert sorted(kept._kept) == [1, 3, 4]
-    monkeypatch.setattr(scenes, "_KEPT", 2 * 48 * 48 * 3)
-    few = Scenes("train", 48, single=True)
-    jax.tree.map(np.testing.assert_array_equal, few.read(indices), expected)
-    assert len(few._kept) == 2
