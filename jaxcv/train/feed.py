@@ -9,6 +9,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
@@ -54,8 +55,12 @@ def memory() -> int:
     return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-class _Arrays(dict):
-    """Arrays on the device, shared by all who ask for the same ones."""
+@dataclass(eq=False)
+class _Arrays:
+    """Arrays on the device, shared by all who ask for the same ones of the host, whose place in memory is their key."""
+
+    host: Mapping[str, np.ndarray]
+    there: Batch
 
 
 _on_device: weakref.WeakValueDictionary[int, _Arrays] = weakref.WeakValueDictionary()
@@ -96,10 +101,9 @@ class Resident:
             arrays = self._data.resident(progress)
             key = id(arrays["image"])
             if (held := _on_device.get(key)) is None:
-                held = _on_device[key] = _Arrays(sharding.replicate(dict(arrays), self._rows))
-                held.host = arrays  # so that the key is nobody else's
+                held = _on_device[key] = _Arrays(arrays, sharding.replicate(dict(arrays), self._rows))
             self._arrays = held
-        return dict(self._arrays)
+        return self._arrays.there
 
     def batch(self, number: int) -> Batch:
         """One batch on the host, of those last taken."""

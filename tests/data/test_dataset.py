@@ -179,7 +179,7 @@ def test_the_same_whatever_the_number_of_threads(seed):
 
 def gathered(batches, number):
     """A batch out of the arrays of all examples, as a program on the device makes it."""
-    indices, arrays = batches.indices(number), batches.resident()
+    indices, arrays = batches.indices(np.array([number]))[0], batches.resident()
     return {
         k: np.where((indices >= 0).reshape(-1, *[1] * (v.ndim - 1)), v[indices], v.dtype.type(0))
         for k, v in arrays.items()
@@ -201,7 +201,7 @@ def test_the_same_examples_by_number_in_turn_and_resident(seed, threads, small, 
         assert_same(batch, numbers(23, 10, seed=seed).batch(number))
         assert_same(batch, gathered(other, number))
         assert_same(batch, other.batch(number))  # now out of the arrays
-        indices = streamed.indices(number)
+        indices = streamed.indices(np.array([number]))[0]
         assert indices[batch["example_valid"]].tolist() == batch["label"][batch["example_valid"]].tolist()
         assert (indices[~batch["example_valid"]] == -1).all() and indices.shape == (10,)
 
