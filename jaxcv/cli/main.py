@@ -103,6 +103,9 @@ def _parser() -> _Parser:
     add("--num-gpus", type=float, default=0, metavar="N", help="GPUs that a trial takes of a Ray cluster (default: 0)")
     add("--retry-failed", action="store_true", help="run the failed trials of a sweep once more")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
+    add("--resident", choices=["auto", "yes", "no"], default="auto", help="data on the device (default: where it fits)")
+    add("--deterministic", action="store_true", help="the same bits from run to run on a GPU too, where it costs speed")
+    add("--profile", action="store_true", help="write a trace of twenty steps to the run's folder")
     add("--no-tune", action="store_true", help="leave XLA's flags and malloc as they are")
     add("--quiet", action="store_true", help="say only what went wrong")
     add("--worker", action="store_true", help=argparse.SUPPRESS)  # one of --jobs
@@ -211,6 +214,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         worker.become_worker()
     from jaxcv.train import runtime
 
+    if options.deterministic:
+        runtime.make_deterministic()
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
     module = _load(options.file)
     experiment = module.experiment
@@ -258,10 +263,13 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         elif search.kind == "grid" and len(chosen) == 1 and not options.sweep:
             folder = root / sweep.folder_name(chosen[0])
             how = {"fresh": options.fresh, "accept": options.accept, "reporter": reporter}
+            how |= {"resident": options.resident, "profile": options.profile}
             result = fit(experiment, chosen[0], folder, going_on_from=options.resume, **how)
             reporter.table(f"{result.folder} after {result.steps} steps", {"train": result.train, "test": result.test})
         elif options.resume:
             raise UserError("--resume takes one run: give one value for each name")
+        elif options.profile:
+            raise UserError("--profile takes one run: give one value for each name")
         else:
             _sweep(options, experiment, search, root, reporter)
     except Preempted as stop:
@@ -272,6 +280,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
 
 def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path, reporter: Any) -> None:
     from jaxcv.sweep import command, jobs
+    from jaxcv.train import Options
 
     asked = command.Sweep(
         experiment,
@@ -282,7 +291,7 @@ def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path
         storage=options.storage,
         prune=options.prune,
         fail_fast=options.fail_fast,
-        accept=options.accept,
+        options=Options(accept=options.accept, resident=options.resident),
     )
     if options.worker:
         interrupts.raise_instead()

@@ -4,7 +4,6 @@ import datetime
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from jaxcv.sweep.plan import Plan, plan
 from jaxcv.sweep.pruning import Pruning
 from jaxcv.sweep.search import Search
 from jaxcv.sweep.trial import Work
-from jaxcv.train import Result, fit, hyperparameters, resolve
+from jaxcv.train import Options, Result, fit, hyperparameters, resolve
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import Experiment, ExperimentFunction
 from jaxcv.train.identity import identify
@@ -42,8 +41,8 @@ class Sweep:
     prune: str | None = None
     """One of `jaxcv.sweep.pruning.KINDS`."""
     fail_fast: bool = False
-    accept: bool = False
-    """Whether runs go on whose source or data were others."""
+    options: Options = Options()
+    """How each run is trained."""
     train: Callable[..., Result] = fit
 
 
@@ -75,8 +74,8 @@ def open_work(sweep: Sweep, *, fresh: bool = False) -> Work:
     interval = setup.interval("evaluate")
     pruning = Pruning(sweep.prune, ledger, first=interval, steps=setup.steps) if sweep.prune else None
     fresh_since = ledger.study.user_attrs.get("fresh_since")
-    train = partial(sweep.train, accept=True) if sweep.accept else sweep.train
-    return Work(sweep.experiment, ledger, metric, pruning, fresh_since, train=train, accept=sweep.accept)
+    how = {"train": sweep.train, "options": sweep.options}
+    return Work(sweep.experiment, ledger, metric, pruning, fresh_since, **how)
 
 
 def run(
@@ -242,7 +241,7 @@ def _compare_ended(sweep: Sweep, ledger: Ledger) -> None:
             continue  # it is begun anew when its turn comes
         values = resolve(sweep.experiment, row.overrides)
         now = identify(sweep.experiment, values, sweep.experiment(**values), over=True)
-        Run(row.folder, facts).compare(now, accept=sweep.accept)
+        Run(row.folder, facts).compare(now, accept=sweep.options.accept)
 
 
 def _tell_what_is_there(ledger: Ledger, show: SweepReporter) -> None:

@@ -5,7 +5,7 @@ import gc
 import socket
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ class Work:
     where: str = socket.gethostname()
     """This machine, as a person calls it."""
     train: Callable[..., Result] = fit
-    accept: bool = False
-    """Whether runs go on whose source or data were others."""
+    options: Options = Options()
+    """How each run is trained."""
     announce: Callable[[str], None] = lambda text: None
     """Says what a person should know, in a line."""
 
@@ -72,8 +72,7 @@ def run_trial(work: Work, claim: Claim, reporter: Reporter) -> Exception | None:
                 fresh=_is_older(claim.folder, work.fresh_since),
                 reporter=reporter,
                 watch=partial(_watch, work, claim),
-                short=True,
-                patience=_PATIENCE,
+                **vars(_options(work)),
             )
         return _settle(work, claim, result)
     except (KeyboardInterrupt, Preempted):
@@ -120,13 +119,17 @@ def run_trials(
                         on_end=partial(over, claim),
                     )
                 )
-            fit_many(work.experiment, trials, Options(accept=work.accept, short=True, patience=_PATIENCE))
+            fit_many(work.experiment, trials, _options(work))
     except BaseException as error:
         for claim in left:
             work.ledger.give_back(claim)
         if isinstance(error, Preempted | KeyboardInterrupt) or not left:
             raise
         raise TooMany(f"{type(error).__name__}: {error}") from error
+
+
+def _options(work: Work) -> Options:
+    return replace(work.options, short=True, patience=_PATIENCE)
 
 
 def _watch(work: Work, claim: Claim, step: int, values: Mapping[str, Any]) -> bool:

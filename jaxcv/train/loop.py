@@ -24,6 +24,7 @@ from jaxcv.train.feed import Choice, open_feed
 from jaxcv.train.group import Group
 from jaxcv.train.identity import identify
 from jaxcv.train.observer import NotFinite, Observer, Watch, replay
+from jaxcv.train.profile import Profile
 from jaxcv.train.programs import LookedAt, confirm, program
 from jaxcv.train.run import Run, copy_run, is_finished, open_run, values_of
 from jaxcv.train.signals import Preempted, stop_signals
@@ -74,6 +75,7 @@ class Options:
     resident: Choice = "auto"
     chunk: int | None = None
     """Steps of a chunk at most; None: as many as take about half a second."""
+    profile: bool = False
 
 
 def fit(
@@ -90,6 +92,7 @@ def fit(
     going_on_from: str | Path | None = None,
     resident: Choice = "auto",
     chunk: int | None = None,
+    profile: bool = False,
 ) -> Result:
     """Train to the last step, from wherever an earlier run in the same folder stopped.
 
@@ -108,6 +111,7 @@ def fit(
             its own folder a finished run goes on by itself when `steps` is all that differs, and larger.
         resident: whether the data lives on the device: "yes", "no", or "auto", where it fits and is seen in whole.
         chunk: steps that the device takes at once, at most. The result does not depend on it.
+        profile: whether to write a trace of twenty steps to `profile/` in the run's folder.
 
     Returns:
         The last records. A finished run is not trained again.
@@ -126,7 +130,8 @@ def fit(
         watch=watch,
         on_end=found.append,
     )
-    options = Options(accept=accept, short=short, patience=patience, resident=resident, chunk=chunk)
+    how = {"accept": accept, "short": short, "patience": patience, "resident": resident}
+    options = Options(**how, chunk=chunk, profile=profile)
     fit_many(experiment, [trial], options, going_on_from=going_on_from)
     if isinstance(found[0], Exception):
         raise found[0]
@@ -254,6 +259,7 @@ def _take_steps(
     showing = runs[first].reporter.training(first.run.folder.name, first.setup.steps, first.step)
     with _in_order() as host, stop_signals() as stop, showing:
         pace, asked, ends = Pace(first.feed.length, options.chunk), False, []
+        profile = Profile(first.run.folder / "profile" if options.profile else None)
         room = threading.Semaphore(max(2, len(group.runs)))  # for copies of states that wait to be looked at
         while True:
             # 1. Runs that are over leave; one that failed does not disturb the others.
@@ -266,6 +272,7 @@ def _take_steps(
                 break
             # 2. The steps up to the next look. Nothing is waited for but the chunk before.
             count = min(pace.length, *(run.next_look() - run.step for run in group.runs))
+            profile.before(first.step - first.start)
             logs = group.take(count)
             if pace.wait(logs, count) and confirmed is not None:  # the first steps: the device has work meanwhile
                 confirmed = host.submit(confirmed).result
@@ -283,6 +290,7 @@ def _take_steps(
                     looking.add_done_callback(lambda _: room.release())
             if asked:
                 host.submit(int).result()  # all looks have been made
+        profile.end()
         for end in ends:
             end.result()
     if group.runs:

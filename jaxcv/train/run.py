@@ -28,7 +28,7 @@ from typing import Any
 import jax
 
 from jaxcv.errors import UserError
-from jaxcv.train import sources
+from jaxcv.train import runtime, sources
 from jaxcv.train.identity import FORMAT, Identity, differences, is_longer
 
 _PACKAGES = ("jaxcv-research", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pycocotools")
@@ -119,7 +119,8 @@ def open_run(
             run.compare(identity, accept=accept)
         if not run.finished:
             devices = [f"{d.platform}:{d.device_kind}" for d in jax.devices()]
-            run.update(status="running", versions=versions(), devices=devices)
+            deterministic = runtime.is_deterministic()
+            run.update(status="running", versions=versions(), devices=devices, deterministic=deterministic)
         yield run
 
 

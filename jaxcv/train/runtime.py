@@ -42,6 +42,19 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxcv"
 
 
+def make_deterministic() -> None:
+    """Have programs of this process compute the same bits each time, on a GPU too; to be called before JAX starts."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC}".strip()
+
+
+def is_deterministic() -> bool:
+    """Whether a program computes the same bits each time: on a CPU it does, on a GPU where it is told to."""
+    return jax.default_backend() != "gpu" or _DETERMINISTIC in os.environ.get("XLA_FLAGS", "")
+
+
+_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
+
 def enable_compile_cache() -> Path:
     """Keep every compiled program on disk; returns the folder. A folder that the user set for JAX is left as it is.
 
