@@ -94,8 +94,8 @@ class Dataset:
             raise UserError(f"min_area={min_area}: windows are cut out of class folders only; use augment.warp")
         if min_area is not None and seed is None:
             raise UserError(f"min_area={min_area}: windows are for training, and need a seed")
-        num_threads = cores() if num_threads is None else num_threads
-        return DatasetBatches(self.source, batch_size, seed, num_threads, min_area, max_ratio, self.path)
+        threads = cores() if num_threads is None else num_threads
+        return DatasetBatches(self.source, batch_size, seed, threads, min_area, max_ratio, self.path)
 
     def anchor_boxes(self, *, k: int) -> Float[np.ndarray, "k 2"]:
         """Width and height of the `k` boxes that stand best for this split's boxes, in pixels.

@@ -203,11 +203,8 @@ class Scenes:
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """There is nothing to be wrong but a missing package."""
-        backgrounds(self.split, self.image_size)
-        digits = (
-            f"{'0 or 1' if self.single else f'1 to {MAX_DIGITS}'} out of {len(load_digits(self.split)[1]):,} digits"
-        )
-        return [f"{self.split}: {len(self):,} rendered scenes of {digits}"]
+        count, known = "0 or 1" if self.single else f"1 to {MAX_DIGITS}", len(load_digits(self.split)[1])
+        return [f"{self.split}: {len(self):,} rendered scenes of {count} out of {known:,} digits"]
 
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
         """One file, RGB, squashed to the scenes' size, and the factors (x, y) from its pixels to the file's."""

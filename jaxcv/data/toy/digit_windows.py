@@ -52,10 +52,8 @@ class SceneWindows:
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The windows at `indices`."""
         scenes, label = self._scenes, (indices // len(self._scenes) + indices) % 2
-        batch, image = (
-            scenes.read(indices % len(scenes)),
-            np.zeros((len(indices), *self.spec()["image"].shape), np.uint8),
-        )
+        batch = scenes.read(indices % len(scenes))
+        image = np.zeros((len(indices), *self.spec()["image"].shape), np.uint8)
         for row, index in enumerate(indices.tolist()):
             boxes = batch["boxes"][row][batch["valid"][row]]
             random = np.random.default_rng([int(self.split == "test"), 1, index]).random(1 + 3 * _TRIES).tolist()
