@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxcv.errors import UserError
 from jaxcv.train import preview, program, resolve, runtime
+from jaxcv.train import step as pure
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.types import Batch
@@ -24,10 +25,8 @@ def augmented(experiment: ExperimentFunction, values: Mapping[str, Any], count: 
     setup, shared = experiment(**values), program(experiment, values)
 
     def prepared(hyperparameters, step, batch):
-        # The step's own way, of which the compiler leaves what makes the batch: no network runs.
         state: Any = shared.init(hyperparameters)
-        state = state.replace(step=step)
-        return shared.intermediates(hyperparameters, state, batch)[0]
+        return pure.augmented(shared.at(hyperparameters), state.replace(step=step), batch)
 
     prepare = jax.jit(prepared, compiler_options=runtime.compiler_options())
     hyperparameters, examples = shared.hyperparameters(values), []

@@ -170,12 +170,11 @@ def shapes(experiment: Experiment, state: TrainState, batch: Batch, variant: str
     """Shapes and dtypes of what a step is given and computes on its way, without computing it."""
 
     def on_the_way(state: TrainState, batch: Batch) -> dict[str, Any]:
-        batch = _floats(batch)
-        augmented = _augmented(experiment, state, batch, variant)
+        changed = augmented(experiment, state, batch, variant)
         trained, _ = parts.split(state.params, experiment.trainable)
-        _, (_, _, (outputs, _)) = _loss(experiment, state, augmented)(trained)
-        given = {"params": state.params, "collections": state.collections, "batch": batch}
-        return {**given, "augmented": augmented, "outputs": outputs}
+        _, (_, _, (outputs, _)) = _loss(experiment, state, changed)(trained)
+        given = {"params": state.params, "collections": state.collections, "batch": _floats(batch)}
+        return {**given, "augmented": changed, "outputs": outputs}
 
     return jax.eval_shape(on_the_way, state, batch)
 
@@ -184,7 +183,7 @@ def _objective(
     experiment: Experiment, state: TrainState, batch: Batch, variant: str | None
 ) -> tuple[Batch, Callable[[Any], Any]]:
     """The augmented batch, and the loss on it as a function of the trained parameters."""
-    batch = _augmented(experiment, state, _floats(batch), variant)
+    batch = augmented(experiment, state, batch, variant)
     return batch, _loss(experiment, state, batch)
 
 
@@ -194,8 +193,9 @@ def _keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
     return augment_key, dropout_key
 
 
-def _augmented(experiment: Experiment, state: TrainState, batch: Batch, variant: str | None) -> Batch:
-    augment = experiment.augmentation(variant)
+def augmented(experiment: Experiment, state: TrainState, batch: Batch, variant: str | None = None) -> Batch:
+    """The batch as the step at `state` sees it: floats, changed at random."""
+    batch, augment = _floats(batch), experiment.augmentation(variant)
     return batch if augment is None else kept_apart(augment, state.step)(_keys(state)[0], batch)
 
 

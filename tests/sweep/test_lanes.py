@@ -63,7 +63,6 @@ def test_a_step_that_is_too_wide_is_taken_one_by_one(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("together", "width", "part"), [(0.5, 6, "6 at a time"), (1.6, 1, "one after another")])
 def test_the_probe_decides_and_prints_its_figures(tmp_path, monkeypatch, together, width, part):
-    monkeypatch.setattr(lanes.jax, "devices", lambda: ["one"])
     monkeypatch.setattr(lanes, "_time_steps", lambda shared, values, width: 1.0 if width == 1 else width * together)
     asked, work, _ = sweep(tmp_path, "lr=1e-1,1e-2,1e-3", "seed=0,1")
     groups, said = command.make_plan(asked).groups, []
