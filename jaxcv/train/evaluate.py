@@ -8,9 +8,8 @@ import numpy as np
 
 from jaxcv.train import sharding
 from jaxcv.train.experiment import Experiment
-from jaxcv.train.report import Outcomes, Picture, outcomes_of
 from jaxcv.train.step import Program
-from jaxcv.types import Batch, Batches
+from jaxcv.types import Batch, Batches, Picture, Table
 
 
 def evaluate(
@@ -21,8 +20,7 @@ def evaluate(
     data: Batches,
     *,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
-    outcomes: list[Outcomes | Picture] | None = None,
-    reports: list[Any] | None = None,
+    reports: list[Table | Picture] | None = None,
 ) -> tuple[dict[str, float], list[tuple[Batch, Any]]]:
     """Loss, terms and metrics over all examples of `data`; and the first batches with their predictions.
 
@@ -35,7 +33,6 @@ def evaluate(
         variables: of the model.
         data: one pass of it is made.
         on_batch: called after each batch with the number done and the total.
-        outcomes: what `report` needs is put into this list.
         reports: what the metrics have to show beyond their numbers is put into this list.
     """
     sums: dict[str, np.ndarray] = {}
@@ -52,8 +49,6 @@ def evaluate(
         predictions, batch = _real_rows((predictions, batch), batch.get("example_valid"))
         for measure, results in measured.items():
             results.append(measure(predictions, batch))
-        if outcomes is not None:
-            outcomes += outcomes_of(predictions, batch)
         if sum(len(b["image"]) for b, _ in shown) < experiment.previews:
             shown.append((batch, predictions))
         on_batch(number + 1, len(data))
@@ -65,16 +60,11 @@ def evaluate(
         if shared not in reduced:
             reduced[shared] = metric.reduce(measured[metric.measure])
         values[name] = float(reduced[shared][metric.pick])
-    if outcomes is not None:
-        named = {m.picture: m.measure for m in experiment.metrics.values() if getattr(m, "picture", None) is not None}
-        for (name, draw), measure in named.items():
-            if (picture := draw(measured[measure])) is not None:
-                outcomes.append(Picture(name, picture))
     if reports is not None:
-        makers = {
-            (m.measure, m.report): m for m in experiment.metrics.values() if getattr(m, "report", None) is not None
-        }
-        reports += [m.report(measured[m.measure], data.class_names) for m in makers.values()]
+        makers = {(m.measure, getattr(m, "report", None)): None for m in experiment.metrics.values()}
+        for measure, report in makers:
+            if report is not None:
+                reports += report(measured[measure], data)
     return values, shown
 
 

@@ -20,11 +20,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcv.train import accumulation, parts, preview, runtime, sharding
+from jaxcv import show
+from jaxcv.train import accumulation, parts, reports, runtime, sharding
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.clock import Clock
 from jaxcv.train.console import Reporter
-from jaxcv.train.detection_report import write_detection_report
 from jaxcv.train.diagnose import not_finite
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
@@ -32,10 +32,10 @@ from jaxcv.train.identity import identify
 from jaxcv.train.lanes import Lanes, LanesBroken
 from jaxcv.train.log import Records
 from jaxcv.train.programs import LookedAt, confirm, program
-from jaxcv.train.report import Outcomes, Picture, write_report
 from jaxcv.train.run import Run, copy_run, is_finished, open_run, read_records, values_of
 from jaxcv.train.saving import Saver
 from jaxcv.train.signals import Preempted, stop_signals
+from jaxcv.types import Picture, Table
 
 Watch = Callable[[int, Mapping[str, Any]], bool]
 """`(step, test values) -> whether to stop`; a value that was not finite may be None."""
@@ -242,8 +242,7 @@ def _train(
             # 4. The evaluation, with its pictures; the last one also with its report.
             rank, ends_now = None, step == setup.steps
             if evaluates_now:
-                outcomes: list[Outcomes | Picture] | None = [] if step == setup.steps else None
-                reports: list[Any] | None = [] if step == setup.steps else None
+                items: list[Table | Picture] | None = [] if step == setup.steps else None
                 with clock.pause(), reporter.counting("evaluating") as count:
                     began = time.monotonic()
                     test, shown = evaluate(
@@ -253,8 +252,7 @@ def _train(
                         state.evaluation_variables,
                         setup.test_data,
                         on_batch=count,
-                        outcomes=outcomes,
-                        reports=reports,
+                        reports=items,
                     )
                     took = time.monotonic() - began
                     records.write(step, "test", test, time={"seconds": round(took, 3)})
@@ -262,10 +260,7 @@ def _train(
                     ends_now |= watch is not None and watch(step, test)
                     if ends_now or not short:
                         _draw_previews(run, setup, step, shown, records)
-                    if outcomes:
-                        write_report(outcomes, setup.test_data.class_names, run.folder, reporter)
-                    for report in reports or ():
-                        write_detection_report(report, setup.test_data, run.folder, reporter)
+                    reports.write(items or (), run.folder, reporter)
                     rank = _rank(setup, test)
 
             # 5. The checkpoint, now that everything it stands for is on disk.
@@ -289,7 +284,7 @@ def _as_floats(logs: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def _draw_previews(run: Run, setup: Experiment, step: int, shown: list[Any], records: Records) -> None:
-    page = preview.sheet(shown, setup.test_data.class_names, count=setup.previews)
+    page = show.sheet(shown, setup.test_data.class_names, count=setup.previews)
     if page is not None:
         png = io.BytesIO()
         page.save(png, "PNG")
