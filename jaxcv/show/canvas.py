@@ -46,9 +46,8 @@ class Canvas:
         corners = box.reshape(2, 2) * self._factors
         if np.isfinite(corners).all():
             low, high = corners.min(0), corners.max(0)
-            self._pen.rectangle(
-                [tuple(low), tuple(high)], outline=color, width=max(1, round(min(self.image.size) / 150))
-            )
+            width = max(1, round(min(self.image.size) / 150))
+            self._pen.rectangle([tuple(low), tuple(high)], outline=color, width=width)
             self._label(low, text, color)
 
     def points(self, points: np.ndarray, visible: np.ndarray) -> None:

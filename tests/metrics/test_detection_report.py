@@ -11,7 +11,7 @@ from jaxcv.metrics.detection_outcomes import detection_outcomes
 from jaxcv.metrics.detection_report import detection_report
 from jaxcv.types import Batches, Picture, Table
 
-A, B, FAR = [0, 0, 10, 10], [20, 20, 40, 40], [70, 70, 90, 90]
+A, B, FAR, FAR_OUT = [0, 0, 10, 10], [20, 20, 40, 40], [70, 70, 90, 90], [0, 200, 9, 209]
 NAMES = ("cat", "dog", "cow")
 
 
@@ -79,8 +79,9 @@ def test_the_report_of_a_set_without_boxes_is_its_table():
 
 
 def test_of_many_classes_the_worst_are_shown():
-    images = [boxes_of([(A, i)], [(A if i % 2 else FAR, i, 0.9)]) for i in range(20)]
-    file, shown, *_ = detection_report([images], data([f"c{i}" for i in range(21)]))
+    truths = [([40 * i, 0, 40 * i + 10, 10], i) for i in range(20)]
+    image = boxes_of(truths, [(box if i % 2 else FAR_OUT, i, 0.9) for box, i in truths])
+    file, shown, *_ = detection_report([[image]], data([f"c{i}" for i in range(21)]))
     assert isinstance(file, Table) and isinstance(shown, Table)
     assert (file.title, len(file.rows), shown.name) == ("", 21, "")
     assert shown.title.startswith("the 10 of 21 classes with the lowest AP at score 0.9")

@@ -28,7 +28,7 @@ PICTURE = Picture("curve", Image.new("RGB", (2, 3)))
 
 
 def terminal():
-    return Reporter(Console(file=io.StringIO(), width=120, highlight=False))
+    return Reporter(Console(file=io.StringIO(), width=120, soft_wrap=True, highlight=False))
 
 
 def text_of(reporter):
