@@ -10,6 +10,7 @@
     predict    outputs -> predictions of fixed shape
     weights    pretrained parameters: read, match by name, check, fetch
     data       what lies on disk, as batches of fixed shape
+    show       pictures, tables and records of data, predictions and reports
     train      experiment, step, loop, checkpoints, logs: generic over all of the above
     sweep      many runs from one command
     cpu        all that makes XLA:CPU fast and that no other backend needs

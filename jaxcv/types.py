@@ -6,13 +6,16 @@ it imports nothing of jaxcv.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+if TYPE_CHECKING:  # every room imports this module, and few have pictures
+    from PIL import Image
 
 Scalar = float | int | Float[Array, ""] | Int[Array, ""]
 """A hyperparameter: a Python number outside a trace, a weakly typed scalar tracer inside one."""
@@ -68,6 +71,29 @@ class Landmarks(NamedTuple):
     """(x, y) in pixels of the network's input image, the middle of the first pixel being (0.5, 0.5)."""
     visible: Bool[Array, "*b p"] | Bool[np.ndarray, "*b p"]
     """False where a point is not known."""
+
+
+Cell = str | int | float | None
+"""Of a table; None where a value is not defined."""
+
+
+class Table(NamedTuple):
+    """Rows that are written to a file, shown on a terminal, or both."""
+
+    name: str
+    """Of its file in the run's folder, without ending; empty: there is no file."""
+    title: str
+    """Lines above it on a terminal; empty: it is not shown there."""
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Cell]]
+
+
+class Picture(NamedTuple):
+    """An image that is written to a file."""
+
+    name: str
+    """Of its file in `previews/` of the run's folder, without ending."""
+    image: "Image.Image"
 
 
 def matches(pattern: str, path: str) -> bool:

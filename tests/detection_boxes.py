@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxcv.metrics.detection import ImageBoxes
+from jaxcv.metrics.image_boxes import ImageBoxes
 
 
 def boxes_of(truths, detections):

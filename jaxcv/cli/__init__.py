@@ -2,7 +2,7 @@
 
 main           words to what is to be done, errors to lines and exit codes
 dry_run        all that can be known before the first step
-preview_data   augmented training examples with their truth
+preview_data   augmented training examples with their targets
 inference      a trained run used again: evaluated, exported, shown pictures
 picture_files  the files of --predict
 interrupts     Ctrl-C and SIGTERM while nothing can be lost

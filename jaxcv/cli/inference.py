@@ -10,25 +10,23 @@ from typing import Any
 import jax
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from rich.table import Table
 
-from jaxcv.cli.picture_files import expand, record, write_json, write_yolo
+from jaxcv import show
+from jaxcv.cli.picture_files import expand, write_json, write_yolo
 from jaxcv.errors import UserError
-from jaxcv.train import Experiment, Program, preview, program, resolve
+from jaxcv.train import Experiment, Program, program, reports, resolve
 from jaxcv.train.checkpoint import Checkpoints, DamagedCheckpoint
 from jaxcv.train.console import Reporter
-from jaxcv.train.detection_report import write_detection_report
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.train.feed import open_feed
-from jaxcv.train.report import Outcomes, Picture, write_report
-from jaxcv.types import Classes, Detections, Landmarks, Localization
+from jaxcv.types import Picture, Table
 from jaxcv.weights import save
 
 _BATCH = 32
 """Pictures that go through the network together."""
 _PRINTED = 20
-"""Up to so many pictures have their finds printed; of more, the files tell."""
+"""Up to so many pictures have their predictions printed; of more, the files tell."""
 
 
 def load_run(
@@ -100,22 +98,16 @@ def evaluate_run(
     setup, shared = experiment(**values), program(experiment, values)
     with reporter.counting("preparing test data") as count:
         setup.test_data.prepare(count)
-    outcomes: list[Outcomes | Picture] = []
-    reports: list[Any] = []
+    report: list[Table | Picture] = []
     with reporter.counting("evaluating") as count:
         hyperparameters, variables, data = shared.hyperparameters(values), state.evaluation_variables, setup.test_data
-        kept = {"outcomes": outcomes, "reports": reports}
-        found, _ = evaluate(
-            shared, setup, hyperparameters, variables, open_feed(data, len(data)), on_batch=count, **kept
-        )
+        feed = open_feed(data, len(data))
+        test, _ = evaluate(shared, setup, hyperparameters, variables, feed, on_batch=count, reports=report)
     step = int(state.step)
     trained = folder if (folder / "run.json").exists() else None  # weights as they are have no folder
-    suffix = "" if step == setup.steps else f"_step_{step:07}"
-    write_report(outcomes, data.class_names, trained, reporter, suffix=suffix)
-    for report in reports:
-        write_detection_report(report, data, trained, reporter, suffix=suffix)
-    reporter.table(f"{folder} at step {step}", {"test": found})
-    return found
+    reports.write(report, trained, reporter, suffix="" if step == setup.steps else f"_step_{step:07}")
+    reporter.table(f"{folder} at step {step}", {"test": test})
+    return test
 
 
 def predict_run(
@@ -128,9 +120,9 @@ def predict_run(
     reporter: Reporter,
     minimum: float = 0.3,
 ) -> list[Path]:
-    """Draw what a run finds in pictures, into `predictions/` of its folder, print it, and write it for other programs.
+    """Draw what a run predicts for pictures, into `predictions/` of its folder, print it, and write it as files.
 
-    `predictions/NAME.png` is the drawing, `predictions/predictions.json` holds all that was found, and of detectors
+    `predictions/NAME.png` is the drawing, `predictions/predictions.json` holds the predictions, and of detectors
     `predictions/labels/NAME.txt` the boxes in YOLO's format. Pictures go through the network in batches.
 
     Args:
@@ -153,18 +145,21 @@ def predict_run(
     target.mkdir(parents=True, exist_ok=True)
     written, entries = [], []
     with reporter.counting("predicting") as count, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for path, scale, found in _predictions(setup, shared, values, state, files, pool):
+        for path, scale, prediction in _predictions(setup, shared, values, state, files, pool):
             original = _original(path)
             drawing = _free_name(target, path.stem, written)
-            preview.draw(found, original, names, minimum=minimum, scale=scale).save(drawing, compress_level=1)
+            options = {"minimum": minimum, "scale": scale}
+            show.render(prediction, original, names, **options).save(drawing, compress_level=1)
             written.append(drawing)
-            entries.append(record(found, path, (original.shape[1], original.shape[0]), names, scale, minimum))
-            if isinstance(found, Detections):
+            height, width = original.shape[:2]
+            fields = show.record(prediction, names, size=(width, height), **options)
+            entries.append({"image": str(path), "width": width, "height": height, **fields})
+            if "detections" in fields:
                 write_yolo(target, drawing.stem, entries[-1])
             if len(files) <= _PRINTED:
-                _print(found, f"{path} -> {drawing}", names, scale, minimum, reporter)
+                reporter.show(show.table(prediction, f"{path} -> {drawing}", names, **options))
             count(len(written), len(files))
-    reporter.say(f"{len(written)} pictures: {target}, and all that was found: {write_json(target, entries)}")
+    reporter.say(f"{len(written)} pictures: {target}, and all predictions: {write_json(target, entries)}")
     return written
 
 
@@ -183,17 +178,17 @@ def _predictions(
         fields = [setup.test_data.fields_of(image) for image, _ in read]
         shapes = [tuple(field[name].shape for name in setup.inputs) for field in fields]
         for _, same in itertools.groupby(range(len(read)), key=shapes.__getitem__):  # a scanner takes any size
-            places = list(same)
-            count = rows if len(places) == len(read) else 1 << (len(places) - 1).bit_length()
+            positions = list(same)
+            count = rows if len(positions) == len(read) else 1 << (len(positions) - 1).bit_length()
             fed = []
             for name in setup.inputs:
-                batch = np.concatenate([fields[place][name] for place in places])
+                batch = np.concatenate([fields[i][name] for i in positions])
                 fed.append(np.pad(batch, [(0, count - len(batch))] + [(0, 0)] * (batch.ndim - 1)))
-            found = shared.compile("infer", hyperparameters, variables, *fed)(hyperparameters, variables, *fed)
-            found = jax.device_get(found)
-            for row, place in enumerate(places):
-                predicted = jax.tree.map(lambda array, row=row: array[row], found)
-                yield groups[number][place], read[place][1], predicted
+            infer = shared.compile("infer", hyperparameters, variables, *fed)
+            predictions = jax.device_get(infer(hyperparameters, variables, *fed))
+            for row, i in enumerate(positions):
+                prediction = jax.tree.map(lambda array, row=row: array[row], predictions)
+                yield groups[number][i], read[i][1], prediction
 
 
 def _free_name(folder: Path, stem: str, taken: Sequence[Path]) -> Path:
@@ -207,33 +202,3 @@ def _original(path: Path) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"{path}: not a readable picture ({error})") from error
-
-
-def _print(
-    found: Any, title: str, names: Sequence[str], scale: tuple[float, float], minimum: float, reporter: Reporter
-) -> None:
-    if isinstance(found, Detections):
-        table = Table("class", "score", "x1", "y1", "x2", "y2", title=title, title_justify="left")
-        for box, score, label, valid in zip(*found, strict=True):
-            if valid and score >= minimum:
-                corners = box * np.array([*scale, *scale])
-                table.add_row(names[int(label)], f"{score:.3f}", *(f"{c:.1f}" for c in corners))
-    elif isinstance(found, Localization):
-        table = Table("class", "p_c", "x1", "y1", "x2", "y2", title=title, title_justify="left")
-        if found.score > 0.5:
-            corners = found.box * np.array([*scale, *scale])
-            table.add_row(names[int(found.label)], f"{found.score:.3f}", *(f"{c:.1f}" for c in corners))
-        else:
-            table.add_row("no object", f"{found.score:.3f}")
-    elif isinstance(found, Landmarks):
-        table = Table("point", "x", "y", title=title, title_justify="left")
-        for number, (point, visible) in enumerate(zip(*found, strict=True)):
-            if visible:
-                table.add_row(str(number), *(f"{c:.1f}" for c in point * np.array(scale)))
-    elif isinstance(found, Classes):
-        table = Table("class", "probability", title=title, title_justify="left")
-        for label in np.argsort(-found.scores)[:5]:
-            table.add_row(names[int(label)], f"{found.scores[label]:.3f}")
-    else:
-        raise TypeError(f"no table is known for {type(found).__name__}")
-    reporter.console.print(table)

@@ -65,7 +65,7 @@ def _parser() -> _Parser:
     add = parser.add_argument
     add("--help", "-h", action="store_true", help="this page; after FILE also its hyperparameters")
     add("--dry-run", action="store_true", help="check names, values and data, print shapes, cost and the plan, compile")
-    add("--preview-data", action="store_true", help="draw 64 augmented training examples with their truth; no training")
+    add("--preview-data", action="store_true", help="draw 64 augmented training examples with targets; no training")
     add("--workdir", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
     add("--fresh", action="store_true", help="begin anew; an earlier run is moved aside, not deleted")
     add("--accept", action="store_true", help="go on with runs whose source or data were others; run.json notes it")

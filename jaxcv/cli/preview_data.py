@@ -1,4 +1,4 @@
-"""What a run would train on: a sheet of its first examples as the training step augments them, with their truth."""
+"""What a run would train on: a sheet of its first examples as the training step augments them, with their targets."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcv.errors import UserError
-from jaxcv.train import preview, program, resolve, runtime
+from jaxcv.show import example_sheet
+from jaxcv.train import program, resolve, runtime
 from jaxcv.train import step as pure
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
@@ -58,6 +59,6 @@ def show(
     if channels not in (1, 3):
         raise UserError(f"--preview-data draws pictures of 1 or 3 channels, not {channels}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    preview.truth_sheet(examples, setup.train_data.class_names).save(target, compress_level=1)  # a third of the time
+    example_sheet(examples, setup.train_data.class_names).save(target, compress_level=1)  # a third of the time
     how = "as they are" if setup.augment is None else "as the step augments them"
     reporter.say(f"{target}: {len(examples)} training examples {how}")

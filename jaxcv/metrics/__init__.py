@@ -2,7 +2,7 @@
 
 A `Metric` says what to keep of each batch, how to turn all of it into named values, and which of them it is.
 
-    accuracy                  share of images whose best class is right: `Classes`, `label`
+    accuracy                  fraction of images whose best class is right: `Classes`, `label`
     top_k_accuracy            ... whose right class is among the k best
     localization              of one object or none: `Localization`, `boxes`, `classes`, `valid`
     landmark_error            normalised mean error, failures, area under the curve: `Landmarks`, `points`, `visible`

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxcv.metrics.class_report import ClassOutcomes, class_report
 from jaxcv.metrics.metric import Metric
 from jaxcv.types import Batch, Classes
 
 
 def accuracy() -> Metric:
-    """Share of examples whose most probable class is the right one, in [0, 1].
+    """Fraction of examples whose most probable class is the right one, in [0, 1].
 
     Returns:
         A metric of `Classes` and `label` `[b]`.
@@ -18,10 +19,12 @@ def accuracy() -> Metric:
 
 
 def top_k_accuracy(k: int) -> Metric:
-    """Share of examples whose right class is among the `k` most probable, in [0, 1].
+    """Fraction of examples whose right class is among the `k` most probable, in [0, 1].
 
-    Among equal probabilities the lower index goes first; NaN is never right. NaN for a set without examples. With no
-    more than `k` classes everything but NaN is right, and the value says nothing.
+    Among equal probabilities the lower index goes first; an example with a NaN is never right. NaN for a set without
+    examples. With no more than `k` classes everything without a NaN is right, and the value says nothing.
+
+    The run's end shows each class (`per_class.csv`) and what it is taken for (`previews/confusion.png`).
 
     Args:
         k: At least 1.
@@ -32,30 +35,36 @@ def top_k_accuracy(k: int) -> Metric:
     if k < 1:
         raise ValueError(f"top-k accuracy wants k >= 1, not {k}")
     name = "accuracy" if k == 1 else f"top{k}"
-    return Metric(label_rank, _ShareWithin(k, name), name)
+    return Metric(class_outcomes, _FractionWithin(k, name), name, report=class_report)
 
 
-def label_rank(predictions: Classes, batch: Batch) -> np.ndarray:
-    """How many classes come before the right one.
+def class_outcomes(predictions: Classes, batch: Batch) -> ClassOutcomes:
+    """How each example of a batch was classified.
 
     Args:
         predictions: Scores `[b, k]`.
         batch: `label` `[b]`.
 
     Returns:
-        `[b]` ints; 0 where the right class is the most probable, more than any `k` where its score is NaN.
+        Target, prediction and rank `[b]`.
     """
-    scores, label = np.asarray(predictions.scores), np.asarray(batch["label"])[:, None]
-    own = np.take_along_axis(scores, label, axis=1)
-    ahead = ~(scores < own) & ~((scores == own) & (np.arange(scores.shape[1])[None] >= label))
-    return np.where(np.isnan(own[:, 0]), np.iinfo(np.int64).max, ahead.sum(1))
+    scores, target = np.asarray(predictions.scores), np.asarray(batch["label"]).astype(np.int64)
+    own = np.take_along_axis(scores, target[:, None], axis=1)
+    ahead = (scores > own) | ((scores == own) & (np.arange(scores.shape[1])[None] < target[:, None]))
+    answered = ~np.isnan(scores).any(axis=1)
+    return ClassOutcomes(
+        target=target,
+        prediction=np.where(answered, predictions.label, -1).astype(np.int64),
+        rank=np.where(answered, ahead.sum(axis=1), np.iinfo(np.int64).max),
+        classes=scores.shape[1],
+    )
 
 
 @dataclass(frozen=True)
-class _ShareWithin:
+class _FractionWithin:
     k: int
     name: str
 
-    def __call__(self, ranks: list[np.ndarray]) -> dict[str, float]:
-        every = np.concatenate(ranks) if ranks else np.zeros(0)
-        return {self.name: float((every < self.k).mean()) if every.size else float("nan")}
+    def __call__(self, batches: list[ClassOutcomes]) -> dict[str, float]:
+        ranks = np.concatenate([batch.rank for batch in batches]) if batches else np.zeros(0)
+        return {self.name: float((ranks < self.k).mean()) if ranks.size else float("nan")}

@@ -3,37 +3,21 @@
 import contextlib
 import io
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from jaxcv.errors import UserError
+from jaxcv.metrics.detection_report import detection_report
+from jaxcv.metrics.image_boxes import ImageBoxes, collect_boxes
 from jaxcv.metrics.metric import Metric
-from jaxcv.types import Batch, Detections
 
 _NAMES = ("AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR100")
 IgnoredRule = Literal["crowd", "difficult"]
 """What an ignored box stands for: COCO's crowd, many objects; or VOC's difficult, one object that need not be found."""
 _AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
-
-
-class ImageBoxes(NamedTuple):
-    """One image's truths and detections, padding removed."""
-
-    truths: np.ndarray
-    """`[m, 4]` xyxy."""
-    truth_classes: np.ndarray
-    """`[m]`."""
-    ignored: np.ndarray
-    """`[m]` bool."""
-    detections: np.ndarray
-    """`[n, 4]` xyxy."""
-    scores: np.ndarray
-    """`[n]`."""
-    detected_classes: np.ndarray
-    """`[n]`."""
 
 
 def coco_average_precision(pick: str = "AP", *, ignored: IgnoredRule = "crowd") -> Metric:
@@ -69,42 +53,7 @@ def coco_average_precision(pick: str = "AP", *, ignored: IgnoredRule = "crowd") 
         raise UserError(f"ignored={ignored!r}: expected 'crowd' (COCO) or 'difficult' (VOC)")
     if pick not in _NAMES and not (pick.startswith("AP50/") and pick.removeprefix("AP50/").isdecimal()):
         raise UserError(f"no average precision named {pick!r}: one of {', '.join(_NAMES)}, AP50/<class index>")
-    from jaxcv.metrics.detection_report import detection_report  # which reads this module
-
     return Metric(collect_boxes, _CocoAveragePrecision(ignored), pick, report=detection_report)
-
-
-def collect_boxes(predictions: Detections, batch: Batch) -> list[ImageBoxes]:
-    """Strip the padding off a batch's truths and detections.
-
-    Args:
-        predictions: `[b, n]` detections.
-        batch: `boxes` `[b, m, 4]` xyxy in pixels, `classes` and `valid` `[b, m]`, optionally `ignored` `[b, m]`.
-
-    Returns:
-        One entry an image. A truth that is not finite or has no area is left out.
-    """
-    return _collect(predictions, batch, pixels=False)
-
-
-def collect_pixel_boxes(predictions: Detections, batch: Batch) -> list[ImageBoxes]:
-    """The same for boxes that name their first and last pixel: where both are one, the box is one pixel."""
-    return _collect(predictions, batch, pixels=True)
-
-
-def _collect(predictions: Detections, batch: Batch, *, pixels: bool) -> list[ImageBoxes]:
-    found, scores, labels, kept = (np.asarray(field) for field in predictions)
-    boxes, classes, valid = (np.asarray(batch[name]) for name in ("boxes", "classes", "valid"))
-    ignored = np.asarray(batch["ignored"]) if "ignored" in batch else np.zeros_like(valid)
-    with np.errstate(invalid="ignore"):  # infinity less infinity, which is not finite either way
-        sides = boxes[..., 2:] - boxes[..., :2]
-        large = sides >= 0 if pixels else sides > 0
-    real = np.asarray(np.isfinite(boxes).all(-1) & large.all(-1))
-    images = []
-    for i in range(len(boxes)):
-        t, d = (valid[i] | ignored[i]) & real[i], kept[i]
-        images.append(ImageBoxes(boxes[i][t], classes[i][t], ignored[i][t], found[i][d], scores[i][d], labels[i][d]))
-    return images
 
 
 @dataclass(frozen=True)
@@ -146,19 +95,19 @@ def evaluate_boxes(batches: list[list[ImageBoxes]], *, ignored: IgnoredRule = "c
         `AP`, `AP50`, `AP75`, `APsmall`, `APmedium`, `APlarge`, `AR100`, and `AP50/<class index>` of every class met.
     """
     images = [image for batch in batches for image in batch]
-    truths, found = [], []
+    truths, detections = [], []
     for number, image in enumerate(images):
         for box, label, aside in zip(image.truths, image.truth_classes, image.ignored, strict=True):
             truths.append(_annotation(len(truths), number, box, label) | {"iscrowd": int(aside)})
         for box, label, score in zip(image.detections, image.detected_classes, image.scores, strict=True):
-            found.append(_annotation(len(found), number, box, label) | {"iscrowd": 0, "score": float(score)})
-    labels = sorted({a["category_id"] for a in truths} | {a["category_id"] for a in found})
+            detections.append(_annotation(len(detections), number, box, label) | {"iscrowd": 0, "score": float(score)})
+    labels = sorted({a["category_id"] for a in truths} | {a["category_id"] for a in detections})
     if not truths:
         return dict.fromkeys([*_NAMES, *(f"AP50/{label}" for label in labels)], float("nan"))
 
     with contextlib.redirect_stdout(io.StringIO()):
         evaluate = COCOeval if ignored == "crowd" else _DifficultEval
-        evaluation = evaluate(_coco(len(images), labels, truths), _coco(len(images), labels, found), "bbox")
+        evaluation = evaluate(_coco(len(images), labels, truths), _coco(len(images), labels, detections), "bbox")
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(r) for r in _AREAS.values()], [*_AREAS]
         evaluation.params.maxDets = [100]
         evaluation.evaluate()

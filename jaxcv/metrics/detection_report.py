@@ -1,135 +1,61 @@
-"""What a detector does well and badly on a whole set: by class, its curves, its confusions, its worst images."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+"""What the run of a detector shows at its end: each class, curves, confusions, the images with the most mistakes."""
 
 import numpy as np
+from PIL import Image
 
-from jaxcv.metrics.detection import ImageBoxes
-from jaxcv.metrics.voc import Curve, average_precision, iou_matrix, precision_recall
+from jaxcv import show
+from jaxcv.metrics.detection_outcomes import IOU, DetectionOutcomes, WorstImage, detection_outcomes
+from jaxcv.metrics.image_boxes import ImageBoxes
+from jaxcv.types import Batches, Detections, Picture, Table
 
-IOU = 0.5
-"""From which on a detection has found a truth."""
-WORST = 12
-"""Images shown."""
-
-
-class DetectedClass(NamedTuple):
-    """How one class fares at an IoU of 0.5; None where there is nothing to divide by."""
-
-    name: str
-    truths: int
-    detections: int
-    """With a score of the threshold or more."""
-    precision: float | None
-    recall: float | None
-    average_precision: float | None
-    """VOC's, all points, of boxes that are edges."""
+_COLUMNS = ("class", "truths", "detections", "precision", "recall", "voc_average_precision")
 
 
-class WorstImage(NamedTuple):
-    """An image and what became of it at the threshold."""
-
-    index: int
-    """Its place in the set."""
-    missed: int
-    false: int
-    boxes: ImageBoxes
-
-
-@dataclass(frozen=True)
-class DetectionReport:
-    """All that is shown of a set."""
-
-    threshold: float
-    """The score at which the harmonic mean of precision and recall, over all classes, is largest."""
-    rows: tuple[DetectedClass, ...]
-    curves: tuple[Curve, ...]
-    """Of each class."""
-    truth: np.ndarray
-    """`[n]` true class of each truth and false alarm; as many as there are classes: background."""
-    found: np.ndarray
-    """`[n]` what it was found to be; background: missed."""
-    worst: tuple[WorstImage, ...]
-    """Most mistakes first; images without a mistake are not among them."""
-
-
-def detection_report(batches: list[list[ImageBoxes]], class_names: Sequence[str]) -> DetectionReport:
-    """Count and rank.
+def detection_report(batches: list[list[ImageBoxes]], data: Batches) -> list[Table | Picture]:
+    """`per_class`, and the pictures `precision_recall`, `confusion` and `worst`, those that the set defines.
 
     Args:
         batches: what `collect_boxes` gave for each batch.
-        class_names: name of each class index.
+        data: the set, for its class names and the worst images.
     """
-    images = [image for batch in batches for image in batch]
-    curves = tuple(precision_recall(images, label, iou_threshold=IOU) for label in range(len(class_names)))
-    threshold = _best_threshold(curves)
-    rows = []
-    for name, curve in zip(class_names, curves, strict=True):
-        above = int((curve.scores >= threshold).sum())
-        hits = round(curve.recall[above - 1] * curve.truths) if above and curve.truths else 0
-        value = average_precision(curve)
-        rows.append(
-            DetectedClass(
-                name,
-                curve.truths,
-                above,
-                hits / above if above else None,
-                hits / curve.truths if curve.truths else None,
-                None if np.isnan(value) else value,
-            )
-        )
-    truth, found, worst = [], [], []
-    for index, image in enumerate(images):
-        pairs = _confusions(image, threshold, len(class_names))
-        truth += [t for t, _ in pairs]
-        found += [f for _, f in pairs]
-        missed = sum(t != f and t < len(class_names) for t, f in pairs)
-        false = sum(t == len(class_names) for t, _ in pairs)
-        if missed + false:
-            worst.append(WorstImage(index, missed, false, image))
-    worst.sort(key=lambda w: (-w.missed - w.false, w.index))
-    return DetectionReport(
-        threshold, tuple(rows), curves, np.asarray(truth, np.int64), np.asarray(found, np.int64), tuple(worst[:WORST])
+    names = data.class_names
+    outcomes = detection_outcomes(batches, names)
+    known = [(row.average_precision, row) for row in outcomes.rows if row.average_precision is not None]
+    tables = show.class_tables(
+        _COLUMNS,
+        outcomes.rows,
+        worst_first=[row for _, row in sorted(known, key=lambda pair: pair[0])],
+        by="AP",
+        note=f" at score {outcomes.threshold:.3f}, IoU {IOU}",
     )
+    values = [row.average_precision for row in outcomes.rows]
+    counted = (outcomes.target, outcomes.prediction, [*names, "background"])
+    pictures = {
+        "precision_recall": show.draw_precision_recall(names, outcomes.curves, values, threshold=outcomes.threshold),
+        "confusion": show.draw_confusion(*counted) if len(outcomes.target) else None,
+        "worst": _worst_images(outcomes, data),
+    }
+    return [*tables, *(Picture(name, image) for name, image in pictures.items() if image is not None)]
 
 
-def _best_threshold(curves: Sequence[Curve]) -> float:
-    """0.5 where nothing was found or is there to be found."""
-    truths = sum(curve.truths for curve in curves)
-    scores = np.concatenate([curve.scores for curve in curves]) if curves else np.zeros(0)
-    if not truths or not scores.size:
-        return 0.5
-    hits = [np.diff(np.nan_to_num(curve.recall) * curve.truths, prepend=0.0) for curve in curves]
-    order = np.argsort(-scores, kind="stable")
-    right, scores = np.cumsum(np.concatenate(hits)[order]), scores[order]
-    f1 = 2 * right / (np.arange(1, len(scores) + 1) + truths)
-    last = np.append(scores[1:] != scores[:-1], True)  # of equal scores all are in or none
-    return float(scores[np.where(last, f1, -1.0).argmax()])
+def _worst_images(outcomes: DetectionOutcomes, data: Batches) -> Image.Image | None:
+    """Targets beside predictions, with the counts of mistakes."""
+    rows, batch, number, pairs = data.spec["image"].shape[0], {}, -1, []
+    for worst in outcomes.worst:
+        if worst.index // rows != number:
+            number = worst.index // rows
+            batch = data.batch(number)
+        pairs.append(_pair(worst, batch["image"][worst.index % rows], data, outcomes.threshold))
+    return show.paired_page(pairs)
 
 
-def _confusions(image: ImageBoxes, threshold: float, background: int) -> list[tuple[int, int]]:
-    """(truth, found) of every truth and false alarm: best score first, each takes the free truth it overlaps most."""
-    order = np.argsort(-image.scores, kind="stable")
-    order = order[image.scores[order] >= threshold]
-    overlap = iou_matrix(image.detections[order], image.truths)
-    taken, pairs = np.zeros(len(image.truths), bool), []
-    for row, label in zip(overlap, image.detected_classes[order], strict=True):
-        # Its own class first: a box of another class on the same spot is the smaller match.
-        free = np.where(taken, 0.0, row)
-        same = np.where(image.truth_classes == label, free, 0.0)
-        choice = same if same.size and same.max() >= IOU else free
-        best = int(choice.argmax()) if choice.size else -1
-        if best >= 0 and choice[best] >= IOU:
-            taken[best] = True
-            if not image.ignored[best]:
-                pairs.append((int(image.truth_classes[best]), int(label)))
-        else:
-            pairs.append((background, int(label)))
-    pairs += [
-        (int(label), background)
-        for label, was, ignored in zip(image.truth_classes, taken, image.ignored, strict=True)
-        if not was and not ignored
-    ]
-    return pairs
+def _pair(worst: WorstImage, pixels: np.ndarray, data: Batches, minimum: float) -> tuple[Image.Image, Image.Image]:
+    boxes, names = worst.boxes, data.class_names
+    kept, every = ~boxes.ignored, np.ones(len(boxes.scores), bool)
+    target = Detections(boxes.truths, kept.astype(np.float32), boxes.truth_classes, kept)
+    prediction = Detections(boxes.detections, boxes.scores, boxes.detected_classes, every)
+    mistakes = f"{worst.index}: {worst.missed} missed, {worst.false} false"
+    return (
+        show.render(target, pixels, names, title="target", minimum=0.0, scores=False),
+        show.render(prediction, pixels, names, title=mistakes, minimum=minimum),
+    )

@@ -13,10 +13,10 @@ _NAMES = ("correct", "object", "class", "IoU")
 
 
 class LocalizationOutcomes(NamedTuple):
-    """How the images of a batch were answered, each `[b]`."""
+    """How right the predictions for a batch are, each `[b]`."""
 
     present: np.ndarray
-    """Whether there is an object: the truth."""
+    """Whether there is an object: the target."""
     said: np.ndarray
     """Whether p_c > 0.5."""
     right_class: np.ndarray
@@ -26,12 +26,12 @@ class LocalizationOutcomes(NamedTuple):
 
 
 def localization(pick: str = "correct") -> Metric:
-    """How well the one object of an image, its largest, is found, in [0, 1].
+    """How well the one object of an image, its largest, is predicted, in [0, 1].
 
-    - `object`: share of the images where p_c > 0.5 exactly if there is an object.
-    - `class`: share of the images with an object whose most probable class is right, whatever p_c says.
+    - `object`: fraction of the images where p_c > 0.5 exactly if there is an object.
+    - `class`: fraction of the images with an object whose most probable class is right, whatever p_c says.
     - `IoU`: mean IoU of the box over the images with an object, whatever p_c says.
-    - `correct`: share of the images answered right as a whole: no object where there is none; else an object of the
+    - `correct`: fraction of the images predicted right as a whole: no object where there is none; else an object of the
       right class with an IoU of at least 0.5 (ImageNet's localization task, with p_c).
 
     Args:
@@ -49,7 +49,7 @@ def localization(pick: str = "correct") -> Metric:
 
 
 def localization_outcomes(predictions: Localization, batch: Batch) -> LocalizationOutcomes:
-    """How each image of a batch was answered.
+    """How right the prediction for each image of a batch is.
 
     Args:
         predictions: `[b]` of them.
@@ -60,12 +60,12 @@ def localization_outcomes(predictions: Localization, batch: Batch) -> Localizati
     """
     index, present = (np.asarray(x) for x in largest_box(np.asarray(batch["boxes"]), np.asarray(batch["valid"])))
     rows = np.arange(len(index))
-    truth = np.where(present[:, None], np.asarray(batch["boxes"])[rows, index], np.float32(0))
+    target = np.where(present[:, None], np.asarray(batch["boxes"])[rows, index], np.float32(0))
     return LocalizationOutcomes(
         present=present,
         said=np.asarray(predictions.score) > 0.5,
         right_class=np.asarray(predictions.label) == np.asarray(batch["classes"])[rows, index],
-        iou=np.asarray(paired_box_iou(np.asarray(predictions.box), truth)),
+        iou=np.asarray(paired_box_iou(np.asarray(predictions.box), target)),
     )
 
 

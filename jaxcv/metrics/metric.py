@@ -4,9 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
-from jaxcv.types import Batch
+from jaxcv.types import Batch, Batches, Picture, Table
 
 
 @dataclass(frozen=True)
@@ -14,7 +12,7 @@ class Metric:
     """A number over a whole data set, computed from its batches one after another.
 
     Two metrics with equal `measure` and `reduce` differ only in what they pick: compute once, pick twice. So these are
-    module-level functions, or values that compare equal.
+    module-level functions, or values that compare equal; `report` likewise.
     """
 
     measure: Callable[[Any, Batch], Any]
@@ -23,9 +21,7 @@ class Metric:
     """All that `measure` gave, in order -> named values; called once a set. NaN: the set does not define the value."""
     pick: str
     """Which of the named values is this metric."""
-    picture: tuple[str, Callable[[list[Any]], Image.Image | None]] | None = None
-    """Name of a file, and what draws it from all that `measure` gave: at a run's end, `previews/<name>.png`."""
-    report: Callable[[list[Any], Sequence[str]], Any] | None = None
-    """All that `measure` gave, and the class names -> what the run shows at its end; see the trainer's reports."""
+    report: Callable[[list[Any], Batches], Sequence[Table | Picture]] | None = None
+    """All that `measure` gave, and the set -> what a run shows at its end beyond the values."""
     larger_is_better: bool = True
     """What is a better value: checkpoints and the trials of a sweep are ranked by it."""

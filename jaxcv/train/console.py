@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Table as RichTable
+
+from jaxcv.types import Cell, Table
 
 
 class Reporter:
@@ -90,7 +93,7 @@ class Reporter:
         """Columns by name (such as train and test), one row for every value that any of them has."""
         if self.quiet:
             return
-        table = Table(title=title, title_justify="left")
+        table = RichTable(title=title, title_justify="left")
         table.add_column("")
         for column in rows:
             table.add_column(column, justify="right")
@@ -98,6 +101,26 @@ class Reporter:
             cells = [rows[c].get(name) for c in rows]
             table.add_row(name, *("" if v is None else f"{v:.4f}" for v in cells))
         self.console.print(table)
+
+    def show(self, table: Table) -> None:
+        """A table below the lines of its title; numbers to three decimals, a dash for what is not defined."""
+        if self.quiet:
+            return
+        for line in table.title.splitlines():
+            self.say(line)
+        shown = RichTable()
+        for i, column in enumerate(table.columns):
+            words = any(isinstance(row[i], str) for row in table.rows)
+            shown.add_column(column.replace("_", " "), justify="left" if words else "right")
+        for row in table.rows:
+            shown.add_row(*map(_written, row))
+        self.console.print(shown)
+
+
+def _written(cell: Cell) -> str:
+    if cell is None:
+        return "-"
+    return escape(cell) if isinstance(cell, str) else f"{cell:.3f}" if isinstance(cell, float) else f"{cell:,}"
 
 
 def clock(seconds: float) -> str:

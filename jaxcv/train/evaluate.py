@@ -9,8 +9,7 @@ import numpy as np
 from jaxcv.train.compiled import Program
 from jaxcv.train.experiment import Experiment
 from jaxcv.train.feed import Resident, Streamed
-from jaxcv.train.report import Outcomes, Picture, outcomes_of
-from jaxcv.types import Batch
+from jaxcv.types import Batch, Picture, Table
 
 
 def evaluate(
@@ -21,8 +20,7 @@ def evaluate(
     feed: Resident | Streamed,
     *,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
-    outcomes: list[Outcomes | Picture] | None = None,
-    reports: list[Any] | None = None,
+    reports: list[Table | Picture] | None = None,
 ) -> tuple[dict[str, float], list[tuple[Batch, Any]]]:
     """Loss, terms and metrics over all examples of the test data; and the first batches with their predictions.
 
@@ -35,7 +33,6 @@ def evaluate(
         variables: of the model.
         feed: of the test data.
         on_batch: called with the number of batches done and the total.
-        outcomes: what `report` needs is put into this list.
         reports: what the metrics have to show beyond their numbers is put into this list.
     """
     data, total = experiment.test_data, len(experiment.test_data)
@@ -48,8 +45,6 @@ def evaluate(
         predictions, batch = _real_rows((predictions, batch), batch.get("example_valid"))
         for measure, results in measured.items():
             results.append(measure(predictions, batch))
-        if outcomes is not None:
-            outcomes += outcomes_of(predictions, batch)
         if sum(len(b["image"]) for b, _ in shown) < experiment.previews:
             shown.append((batch, predictions))
         on_batch(number + 1, total)
@@ -61,16 +56,11 @@ def evaluate(
         if shared not in reduced:
             reduced[shared] = metric.reduce(measured[metric.measure])
         values[name] = float(reduced[shared][metric.pick])
-    if outcomes is not None:
-        named = {m.picture: m.measure for m in experiment.metrics.values() if getattr(m, "picture", None) is not None}
-        for (name, draw), measure in named.items():
-            if (picture := draw(measured[measure])) is not None:
-                outcomes.append(Picture(name, picture))
     if reports is not None:
-        makers = {
-            (m.measure, m.report): m for m in experiment.metrics.values() if getattr(m, "report", None) is not None
-        }
-        reports += [m.report(measured[m.measure], data.class_names) for m in makers.values()]
+        makers = {(m.measure, getattr(m, "report", None)): None for m in experiment.metrics.values()}
+        for measure, report in makers:
+            if report is not None:
+                reports += report(measured[measure], data)
     return values, shown
 
 

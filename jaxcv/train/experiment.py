@@ -69,7 +69,7 @@ class Experiment:
     """Steps between checkpoints; None: a twentieth of the run, and at least a second. Five minutes without one make one
     in any case."""
     previews: int = 8
-    """Test images drawn with predictions beside the truth at every evaluation."""
+    """Test images drawn with predictions beside their targets at every evaluation."""
 
     @property
     def variants(self) -> tuple[str | None, ...]:

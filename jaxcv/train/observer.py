@@ -15,20 +15,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcv.train import parts, preview, runtime
+from jaxcv import show
+from jaxcv.train import parts, reports, runtime
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.clock import Clock
 from jaxcv.train.compiled import Program
 from jaxcv.train.console import Reporter
-from jaxcv.train.detection_report import write_detection_report
 from jaxcv.train.diagnose import not_finite
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import Experiment
 from jaxcv.train.feed import Choice, Resident, Streamed, open_feed
 from jaxcv.train.log import Records
-from jaxcv.train.report import Outcomes, Picture, write_report
 from jaxcv.train.run import Run, read_records, values_of
 from jaxcv.train.saving import Saver
+from jaxcv.types import Picture, Table
 
 Watch = Callable[[int, Mapping[str, Any]], bool]
 """`(step, test values) -> whether to stop`; a value that was not finite may be None."""
@@ -173,8 +173,7 @@ class Observer:
     def _evaluate(self, step: int, variables: Any) -> tuple[dict[str, float], bool]:
         """Evaluate and write it down; the values, and whether the run ends here."""
         setup, folder, last = self.setup, self.run.folder, step == self.setup.steps
-        outcomes: list[Outcomes | Picture] | None = [] if last else None
-        reports: list[Any] | None = [] if last else None
+        items: list[Table | Picture] | None = [] if last else None
         with self._reporter.counting("evaluating") as count:
             began = time.monotonic()
             test, shown = evaluate(
@@ -184,8 +183,7 @@ class Observer:
                 variables,
                 self._test_feed(),
                 on_batch=count,
-                outcomes=outcomes,
-                reports=reports,
+                reports=items,
             )
             took = time.monotonic() - began
         self._records.write(step, "test", test, time={"seconds": round(took, 3)})
@@ -193,10 +191,7 @@ class Observer:
         ends = last or (self._watch is not None and self._watch(step, test))
         if ends or not self._short:
             self._draw_previews(step, shown)
-        if outcomes:
-            write_report(outcomes, setup.test_data.class_names, folder, self._reporter)
-        for report in reports or ():
-            write_detection_report(report, setup.test_data, folder, self._reporter)
+        reports.write(items or (), folder, self._reporter)
         return test, ends
 
     def _test_feed(self) -> Resident | Streamed:
@@ -208,7 +203,7 @@ class Observer:
         return self._test
 
     def _draw_previews(self, step: int, shown: list[Any]) -> None:
-        page = preview.sheet(shown, self.setup.test_data.class_names, count=self.setup.previews)
+        page = show.sheet(shown, self.setup.test_data.class_names, count=self.setup.previews)
         if page is not None:
             png = io.BytesIO()
             page.save(png, "PNG")

@@ -6,8 +6,8 @@ sources.json      the other modules outside installed packages
 metrics.jsonl     one record a line
 events/           TensorBoard
 checkpoints/      state and data position
-previews/         pictures of predictions beside the truth; of a classifier, confusion.png
-per_class.csv     of a classifier: how each class fares at the end
+previews/         pictures of predictions beside targets, and those that metrics report at the end
+per_class.csv     and other tables that metrics report at the end
 initial.txt       where the starting variables came from, if they came from somewhere
 predictions/      pictures drawn by --predict
 """

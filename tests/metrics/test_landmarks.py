@@ -1,11 +1,11 @@
+from unittest.mock import MagicMock
+
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxcv.errors import UserError
 from jaxcv.metrics import landmark_error
-from jaxcv.metrics.curves import draw_error_curves
-from jaxcv.types import Landmarks
+from jaxcv.types import Batches, Landmarks
 
 
 def metric_of(truth, found, visible=None, pick="NME", **options):
@@ -62,20 +62,14 @@ def test_a_prediction_that_is_no_number_is_a_failure():
     values, metric, measured = metric_of(TRUTH, [FOUND[0], [[np.nan, 0]] * 3], ends=(0, 1), threshold=0.2)
     assert values["NME"] == np.inf and values["failures"] == 0.5
     assert values["AUC"] == pytest.approx((1 - 5 / 6) / 2)
-    assert metric.picture and isinstance(metric.picture[1](measured), Image.Image)
+    assert metric.report
+    assert [picture.name for picture in metric.report(measured, MagicMock(spec=Batches))] == ["error_curve"]
+    assert metric.report([], MagicMock(spec=Batches)) == []
 
 
-def test_the_curve_rises_where_the_errors_are():
-    pixels = np.asarray(draw_error_curves({"a": np.array([0.05, 0.05])}, threshold=0.1)).astype(int)
-    blue = (pixels[16:356, 49:] == [0x43, 0x63, 0xD8]).all(-1)
-    left, right = blue[:, : blue.shape[1] // 5], blue[:, blue.shape[1] // 3 : blue.shape[1] // 2]
-    assert np.flatnonzero(left.any(1)).min() > 300, "no example below 0.05: along the ground"
-    assert np.flatnonzero(right.any(1)).min() < 5, "all above it: along the top"
-
-
-def test_all_picks_share_one_measurement_and_one_picture():
+def test_all_picks_share_one_measurement_and_one_report():
     metrics = [landmark_error(pick) for pick in ("NME", "AUC", "failures", "mean_shape_NME")]
-    assert len({(m.measure, m.reduce, m.picture) for m in metrics}) == 1
-    assert landmark_error(threshold=0.2).picture != metrics[0].picture
+    assert len({(m.measure, m.reduce, m.report) for m in metrics}) == 1
+    assert landmark_error(threshold=0.2).report != metrics[0].report
     with pytest.raises(UserError, match="named 'nme'"):
         landmark_error("nme")

@@ -8,9 +8,7 @@ from PIL import Image
 from jaxcv.data import detection_data
 from jaxcv.errors import UserError
 from jaxcv.metrics import voc_average_precision
-from jaxcv.metrics.detection import ImageBoxes
-from jaxcv.metrics.detection_report import detection_report
-from jaxcv.metrics.voc import iou_matrix, precision_recall
+from jaxcv.metrics.precision_recall import iou_matrix, precision_recall
 from jaxcv.types import Detections
 
 A, B, FAR = [0, 0, 10, 10], [20, 20, 40, 40], [70, 70, 90, 90]
@@ -225,46 +223,3 @@ def test_the_area_is_that_of_the_definition():
 def test_iou():
     found = iou_matrix(np.asarray([A, [5, 5, 5, 5]]), np.asarray([[0, 0, 5, 10], [5, 5, 5, 5], FAR]))
     np.testing.assert_allclose(found, [[0.5, 0, 0], [0, 0, 0]])
-
-
-NAMES = ("cat", "dog", "cow")
-
-
-def case():
-    """Right, wrong class, missed, false alarm, doubtful: see the assertions."""
-    return [
-        boxes_of([(A, 0), (B, 1)], [(A, 0, 0.9), (B, 0, 0.8), (FAR, 1, 0.1)]),
-        boxes_of([(A, 1), (FAR, 1, "ignored")], [(A, 1, 0.95), (FAR, 1, 0.9)]),
-        boxes_of([(A, 0), (B, 0)], [(FAR, 1, 0.85)]),
-        boxes_of([], []),
-    ]
-
-
-def test_report_by_hand():
-    report = detection_report([case()[:2], case()[2:]], NAMES)
-    # Sorted scores: 0.95 right, 0.9 right, 0.85 wrong, 0.8 wrong, 0.1 wrong, of five truths: best F1 at two of two.
-    assert report.threshold == pytest.approx(0.9)
-    cat, dog, cow = report.rows
-    assert (cat.name, cat.truths, cat.detections, cat.precision, cat.recall) == ("cat", 3, 1, 1.0, pytest.approx(1 / 3))
-    assert (dog.truths, dog.detections, dog.recall) == (2, 1, 0.5)
-    assert cow == ("cow", 0, 0, None, None, None)
-    assert cat.average_precision == pytest.approx(1 / 3)
-    # Missed at that threshold: a dog in the first image, two cats in the third.
-    pairs = sorted(zip(report.truth.tolist(), report.found.tolist(), strict=True))
-    assert pairs == [(0, 0), (0, 3), (0, 3), (1, 1), (1, 3)]
-    assert [(w.index, w.missed, w.false) for w in report.worst] == [(2, 2, 0), (0, 1, 0)]
-
-
-def test_confusions_of_all_kinds():
-    images = [boxes_of([(A, 0), (B, 1)], [(A, 0, 0.9), (B, 0, 0.9), (FAR, 2, 0.9)])] * 3
-    report = detection_report([images], NAMES)
-    pairs = sorted(set(zip(report.truth.tolist(), report.found.tolist(), strict=True)))
-    assert pairs == [(0, 0), (1, 0), (3, 2)] and len(report.truth) == 9
-    assert [w.missed + w.false for w in report.worst] == [2, 2, 2]
-
-
-def test_report_of_nothing():
-    for images in ([], [boxes_of([], [])], [boxes_of([(A, 0)], [])], [boxes_of([], [(A, 0, 0.5)])]):
-        report = detection_report([images] if images else [], NAMES)
-        assert report.threshold == 0.5 and len(report.rows) == 3
-    assert isinstance(images[0], ImageBoxes)

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture: a row for each true class, a column for each that was found.
+"""The confusion matrix as a picture: a row for each class of the targets, a column for each of the predictions.
 
 Up to 30 classes every cell shows its count; up to 120 the rows and columns are named; with more they are numbered, and
 with more than 1,000 each cell stands for several classes that follow one another.
@@ -17,21 +17,21 @@ _RIGHT, _WRONG, _EMPTY, _INK = (25, 90, 165), (190, 30, 45), (232, 232, 232), (5
 _LONGEST_NAME = 24
 
 
-def draw(truth: Int[np.ndarray, "n"], found: Int[np.ndarray, "n"], names: Sequence[str]) -> Image.Image:
-    """Draw how often examples of each class were found to be of each.
+def draw_confusion(target: Int[np.ndarray, "n"], prediction: Int[np.ndarray, "n"], names: Sequence[str]) -> Image.Image:
+    """Draw how often examples of each class were predicted to be of each.
 
-    Blue is right, red is wrong; the depth of a cell's colour is the square root of its share of the row, so that few
-    mistakes can be seen, and where there are no counts no paler than a third. Grey rows have no example.
+    Blue is right, red is wrong; the depth of a cell's colour is the square root of its fraction of the row, so that few
+    mistakes can be seen, and at least a third where counts are not written. Grey rows have no example.
 
     Args:
-        truth: class index of each example.
-        found: class index that was found; -1 (no answer) has a column of its own, where it occurs.
+        target: class index of each example.
+        prediction: class index predicted for it; -1 (none) has a column of its own, where it occurs.
         names: of all classes.
     """
     k = len(names)
     cells = min(k, _MOST_CELLS)
-    columns = cells + bool((found < 0).any())
-    row, column = truth * cells // k, np.where(found < 0, cells, found * cells // k)
+    columns = cells + bool((prediction < 0).any())
+    row, column = target * cells // k, np.where(prediction < 0, cells, prediction * cells // k)
     counts = np.bincount(row * columns + column, minlength=cells * columns).reshape(cells, columns)
     side = 44 if k <= 12 else 32 if k <= _COUNTED else 13 if k <= _NAMED else max(2, 1200 // cells)
     colors = _colors(counts, least=0.0 if k <= _COUNTED else 1 / 3)
@@ -43,8 +43,8 @@ def draw(truth: Int[np.ndarray, "n"], found: Int[np.ndarray, "n"], names: Sequen
     if columns > cells:
         labels[cells] = "(none)"
     margin = round(max(font.getlength(label) for label in labels.values())) + 14
-    lines = [f"down: truth, across: found; {k:,} class{'es' * (k > 1)}, {len(truth):,} examples"]
-    lines += ["blue: right, red: wrong; depth: square root of the share of the row"]
+    lines = [f"down: target, across: prediction; {k:,} class{'es' * (k > 1)}, {len(target):,} examples"]
+    lines += ["blue: right, red: wrong; depth: square root of the fraction of the row"]
     if cells < k:
         lines.append(f"each cell stands for up to {-(-k // cells)} classes, and hides mistakes among them")
     heading = 8 + 19 * len(lines) + 6
@@ -55,10 +55,10 @@ def draw(truth: Int[np.ndarray, "n"], found: Int[np.ndarray, "n"], names: Sequen
     for i, line in enumerate(lines):
         pen.text((8, 8 + 19 * i), line, fill=_INK, font=_font(14))
     for i, label in labels.items():
-        place = round((i + 0.5) * side)
+        middle = round((i + 0.5) * side)
         if i < cells:
-            pen.text((margin - 6, heading + margin + place), label, fill=_INK, font=font, anchor="rm")
-        _write_upwards(page, (margin + place, heading + margin - 6), label, font)
+            pen.text((margin - 6, heading + margin + middle), label, fill=_INK, font=font, anchor="rm")
+        _write_upwards(page, (margin + middle, heading + margin - 6), label, font)
     pen.rectangle(
         [margin - 1, heading + margin - 1, margin + matrix.width, heading + margin + matrix.height], outline=_INK
     )
@@ -67,13 +67,13 @@ def draw(truth: Int[np.ndarray, "n"], found: Int[np.ndarray, "n"], names: Sequen
     return page
 
 
-def _shares(counts: Int[np.ndarray, "r c"]) -> Float[np.ndarray, "r c"]:
+def _fractions(counts: Int[np.ndarray, "r c"]) -> Float[np.ndarray, "r c"]:
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def _colors(counts: Int[np.ndarray, "r c"], *, least: float) -> UInt8[np.ndarray, "r c 3"]:
     """One colour a cell; `least` is the depth of the faintest."""
-    depth = np.where(counts > 0, np.maximum(np.sqrt(_shares(counts)), least), 0.0)[..., None]
+    depth = np.where(counts > 0, np.maximum(np.sqrt(_fractions(counts)), least), 0.0)[..., None]
     full = np.full((*counts.shape, 3), _WRONG, np.float64)
     full[np.arange(len(counts)), np.arange(len(counts))] = _RIGHT
     colors = 255 + depth * (full - 255)
@@ -82,15 +82,15 @@ def _colors(counts: Int[np.ndarray, "r c"], *, least: float) -> UInt8[np.ndarray
 
 
 def _write_counts(pen: ImageDraw.ImageDraw, counts: np.ndarray, corner: tuple[int, int], side: int) -> None:
-    shares = _shares(counts)
+    fractions = _fractions(counts)
     for (row, column), count in np.ndenumerate(counts):
         if count:
             text, size = f"{count}", side * 5 // 12
             while size > 6 and _font(size).getlength(text) > side - 4:
                 size -= 1
-            place = (corner[0] + (column + 0.5) * side, corner[1] + (row + 0.5) * side)
-            color = "white" if shares[row, column] > 0.2 else _INK
-            pen.text(place, text, fill=color, font=_font(size), anchor="mm")
+            middle = (corner[0] + (column + 0.5) * side, corner[1] + (row + 0.5) * side)
+            color = "white" if fractions[row, column] > 0.2 else _INK
+            pen.text(middle, text, fill=color, font=_font(size), anchor="mm")
 
 
 def _write_upwards(page: Image.Image, foot: tuple[int, int], text: str, font: Any) -> None:
@@ -98,8 +98,8 @@ def _write_upwards(page: Image.Image, foot: tuple[int, int], text: str, font: An
     height = round(font.size * 1.3)
     strip = Image.new("RGB", (round(font.getlength(text)) + 2, height), "white")
     ImageDraw.Draw(strip).text((0, height / 2), text, fill=_INK, font=font, anchor="lm")
-    turned = strip.transpose(Image.Transpose.ROTATE_90)
-    page.paste(turned, (foot[0] - turned.width // 2, foot[1] - turned.height))
+    rotated = strip.transpose(Image.Transpose.ROTATE_90)
+    page.paste(rotated, (foot[0] - rotated.width // 2, foot[1] - rotated.height))
 
 
 def _shorten(name: str) -> str:

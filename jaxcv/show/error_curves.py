@@ -1,4 +1,4 @@
-"""Cumulative error curves: for each error, the share of examples that have at most that."""
+"""Cumulative error curves: for each error, the fraction of examples that have at most that."""
 
 from collections.abc import Mapping
 
@@ -24,25 +24,25 @@ def draw_error_curves(errors: Mapping[str, np.ndarray], *, threshold: float) -> 
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(size=12)
     left, right, top, bottom = _MARGIN, _WIDTH - 16, 16, _HEIGHT - _MARGIN
 
-    def place(error: float, share: float) -> tuple[float, float]:
-        return left + (right - left) * error / (2 * threshold), bottom - (bottom - top) * share
+    def position(error: float, fraction: float) -> tuple[float, float]:
+        return left + (right - left) * error / (2 * threshold), bottom - (bottom - top) * fraction
 
     for i in range(5):
-        share, error = i / 4, i / 2 * threshold
-        pen.line([place(0.0, share), place(2 * threshold, share)], fill=_GRID)
-        pen.line([place(error, 0.0), place(error, 1.0)], fill=_INK if i == 2 else _GRID)
-        pen.text((left - 6, place(0.0, share)[1]), f"{share:.2f}", fill=_INK, font=font, anchor="rm")
-        pen.text((place(error, 0.0)[0], bottom + 6), f"{error:.3g}", fill=_INK, font=font, anchor="mt")
+        fraction, error = i / 4, i / 2 * threshold
+        pen.line([position(0.0, fraction), position(2 * threshold, fraction)], fill=_GRID)
+        pen.line([position(error, 0.0), position(error, 1.0)], fill=_INK if i == 2 else _GRID)
+        pen.text((left - 6, position(0.0, fraction)[1]), f"{fraction:.2f}", fill=_INK, font=font, anchor="rm")
+        pen.text((position(error, 0.0)[0], bottom + 6), f"{error:.3g}", fill=_INK, font=font, anchor="mt")
     pen.text(((left + right) / 2, _HEIGHT - 8), "error, normalised", fill=_INK, font=font, anchor="ms")
-    pen.text((left + 4, 2), "share of examples with at most this error", fill=_INK, font=font)
+    pen.text((left + 4, 2), "fraction of examples with at most this error", fill=_INK, font=font)
     for number, (name, values) in enumerate(errors.items()):
-        color, steps, share = _COLORS[number % len(_COLORS)], [place(0.0, 0.0)], 0.0
+        color, steps, fraction = _COLORS[number % len(_COLORS)], [position(0.0, 0.0)], 0.0
         for i, error in enumerate(np.sort(values).tolist(), start=1):
             if error > 2 * threshold:
                 break
-            steps += [place(error, share), place(error, i / len(values))]
-            share = i / len(values)
-        steps.append(place(2 * threshold, share))
+            steps += [position(error, fraction), position(error, i / len(values))]
+            fraction = i / len(values)
+        steps.append(position(2 * threshold, fraction))
         pen.line(steps, fill=color, width=2)
         failed = np.mean(values > threshold)
         text = f"{name}: mean {np.mean(values):.4f}, above {threshold:.3g}: {100 * failed:.1f} %"

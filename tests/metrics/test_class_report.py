@@ -1,22 +1,20 @@
+"""The report of a classifier, as numbers, as a table on a terminal and as files."""
+
 import csv
 import io
-import signal
-import subprocess
-import sys
+from unittest.mock import MagicMock
 
 import numpy as np
-import problems
 import pytest
 from rich.console import Console
 from sklearn.metrics import precision_recall_fscore_support
 
-from jaxcv.cli import inference
 from jaxcv.metrics import accuracy, top_k_accuracy
-from jaxcv.train import confusion, fit
+from jaxcv.metrics.class_report import ClassRow, class_report, per_class
+from jaxcv.metrics.classification import class_outcomes
+from jaxcv.train import reports
 from jaxcv.train.console import Reporter
-from jaxcv.train.loop import Preempted
-from jaxcv.train.report import ClassRow, outcomes_of, per_class, write_report
-from jaxcv.types import Classes, Detections
+from jaxcv.types import Batches, Classes
 
 HUGE = np.iinfo(np.int64).max
 
@@ -24,7 +22,7 @@ HUGE = np.iinfo(np.int64).max
 def outcomes(scores, truth, parts=1):
     scores, truth = np.asarray(scores, np.float32), np.asarray(truth, np.int32)
     batches = zip(np.array_split(scores, parts), np.array_split(truth, parts), strict=True)
-    return [kept for s, t in batches for kept in outcomes_of(Classes(s.argmax(-1), s), {"label": t})]
+    return [class_outcomes(Classes(s.argmax(-1), s), {"label": t}) for s, t in batches]
 
 
 def decided(truth, found, classes):
@@ -32,6 +30,10 @@ def decided(truth, found, classes):
     scores = np.eye(classes + 1)[np.asarray(found)][:, :classes]
     scores[np.asarray(found) < 0] = np.nan
     return outcomes(scores, truth)
+
+
+def write_report(kept, names, folder, reporter):
+    return reports.write(class_report(kept, MagicMock(spec=Batches, class_names=names)), folder, reporter)
 
 
 def terminal():
@@ -76,7 +78,7 @@ def test_most_confused_with_takes_the_first_among_equals_and_the_most_else():
 
 def test_outcomes_of_a_batch():
     kept = outcomes([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2], [np.nan, 0.9, 0.1], [np.nan] * 3], [2, 1, 1, 0])[0]
-    assert kept.found.tolist() == [1, 0, -1, -1]
+    assert kept.prediction.tolist() == [1, 0, -1, -1]
     assert kept.rank.tolist() == [1, 1, HUGE, HUGE]
     assert kept.classes == 3
 
@@ -91,9 +93,6 @@ def test_scores_that_are_not_numbers_are_no_answer(tmp_path):
     write_report(kept, "ab", tmp_path, reporter)
     assert "top-1 accuracy 0.5000 (2 of 4)" in text_of(reporter)
     assert "warning: 2 examples have scores that are not numbers" in text_of(reporter)
-    truth, found = np.arange(12), np.array([-1, *range(1, 12)])
-    widths = [confusion.draw(truth, found, "abcdefghijkl").width for found in (truth, found)]
-    assert widths[1] - widths[0] >= 44, "a column for them"
 
 
 @pytest.mark.parametrize("parts", [1, 7])
@@ -138,7 +137,7 @@ def test_the_table_shows_all_of_twenty_classes_and_the_worst_of_more(tmp_path):
         write_report(decided(truth, found, k), [f"[class {i}]" for i in range(k)], tmp_path, reporter)
         shown = [i for i in range(k) if f"[class {i}] " in text_of(reporter).replace("│", " ")]
         if k == 20:
-            assert shown == list(range(20)) and "[class 0] (4)" in text_of(reporter)
+            assert shown == list(range(20)) and "[class 0]          │     4 " in text_of(reporter)
         else:
             # Nothing right: 5, 10, 15, 20; one in four: 1, 6, 11, 16; then class 0, which takes them all; then 2.
             rows = [line for line in text_of(reporter).splitlines() if line.startswith("│")]
@@ -162,41 +161,8 @@ def test_quiet_prints_nothing_and_no_folder_writes_nothing(tmp_path):
     assert text_of(reporter) == "" and list(tmp_path.iterdir()) == []
 
 
-def test_other_predictions_have_no_report(tmp_path):
-    boxes = Detections(np.zeros((1, 2, 4)), np.zeros((1, 2)), np.zeros((1, 2), int), np.zeros((1, 2), bool))
-    assert outcomes_of(boxes, {"boxes": np.zeros((1, 3, 4))}) == []
-    assert outcomes_of(np.zeros((2, 3)), {"label": np.zeros(2, int)}) == []
-    assert outcomes_of(Classes(np.zeros(2, int), np.zeros((2, 3))), {"mask": np.zeros((2, 4, 4))}) == []
-    assert write_report([], "ab", tmp_path, terminal()) == [] and list(tmp_path.iterdir()) == []
-
-
-def corners(picture, side, cells):
-    """Colours of the cells [cells cells 3], taken from a corner where no digit is."""
-    pixels = np.asarray(picture).astype(int)
-    top = len(pixels) - 12 - cells * side  # below the matrix are 12 rows
-    left = int(np.argmax((pixels[top + 1] == 50).all(-1))) + 1  # before it is a dark line
-    return pixels[top + 2 :: side, left + 2 :: side][:cells, :cells]
-
-
-def test_the_picture_is_blue_where_right_red_where_wrong_and_deeper_with_the_share():
-    truth, found = np.array([0] * 4 + [1] * 100), np.array([0, 0, 0, 1] + [1] * 99 + [0])
-    picture = confusion.draw(truth, found, ["ant", "bee", "cow"])
-    colors = corners(picture, 44, 3)
-    right, wrong, rare = colors[0, 0], colors[0, 1], colors[1, 0]
-    assert right[2] > right[0] + 80
-    assert wrong[0] > wrong[2] + 60 and rare[0] > rare[2] + 10 and rare[2] > wrong[2]
-    assert (colors[:2, 2] == 255).all()
-    assert (colors[2] == 232).all(), "no example"
-
-
-@pytest.mark.parametrize("k", [1, 2, 12, 13, 30, 31, 120, 121, 1000, 2500])
-def test_any_number_of_classes_can_be_drawn(k):
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, k, 500)
-    found = np.where(rng.random(500) < 0.7, truth, rng.integers(-1, k, 500))
-    picture = confusion.draw(truth, found, [f"a class with a long name, number {i}" for i in range(k)])
-    assert picture.width < 2300 and picture.height < 2300
-    assert len({color for _, color in picture.getcolors(10**6) or []}) > 3
+def test_a_set_without_examples_has_no_report():
+    assert class_report([], MagicMock(spec=Batches)) == []
 
 
 def test_a_thousand_classes(tmp_path):
@@ -205,59 +171,3 @@ def test_a_thousand_classes(tmp_path):
     write_report(outcomes(scores, truth, 3), [f"n{i}" for i in range(1000)], tmp_path, reporter)
     assert len((tmp_path / "per_class.csv").read_text().splitlines()) == 1001
     assert "the 10 of 1,000 classes" in text_of(reporter) and "top-5 accuracy" in text_of(reporter)
-
-
-def test_the_end_of_a_run_and_only_the_end_has_a_report(tmp_path, monkeypatch):
-    calls = []
-    original = outcomes_of.dispatch(Classes)
-    monkeypatch.setitem(
-        sys.modules["jaxcv.train.evaluate"].__dict__, "outcomes_of", lambda p, b: calls.append(1) or original(p, b)
-    )
-    reporter = terminal()
-    values = {"steps": 6, "evaluate_every": 2, "log_every": 2}
-    result = fit(problems.experiment, values, tmp_path / "run", reporter=reporter)
-    assert len(calls) == 3, "21 test examples in batches of 8, once"
-    text = text_of(reporter)
-    assert text.count("most confused with") == 1
-    assert f"top-1 accuracy {result.test['accuracy']:.4f}" in text
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "run/per_class.csv").read_text())))
-    assert [row["class"] for row in rows] == ["dark", "light"]
-    assert sum(int(row["examples"]) for row in rows) == 21
-    right = sum(float(row["recall"]) * int(row["examples"]) for row in rows)
-    assert right / 21 == pytest.approx(result.test["accuracy"], abs=1e-5)
-
-    files = [tmp_path / "run/per_class.csv", tmp_path / "run/previews/confusion.png"]
-    before = [file.read_bytes() for file in files]
-    for file in files:
-        file.unlink()
-    inference.evaluate_run(problems.experiment, values, tmp_path / "run", best=False, reporter=terminal())
-    assert [file.read_bytes() for file in files] == before, "--evaluate writes the same"
-
-
-def test_a_resumed_run_writes_the_same_files(tmp_path, monkeypatch):
-    values = {"steps": 6, "evaluate_every": 2, "log_every": 2}
-    fit(problems.experiment, values, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        loop = sys.modules["jaxcv.train.loop"]
-
-        def stop(*arguments, **options):
-            signal.raise_signal(signal.SIGTERM)
-            return original(*arguments, **options)
-
-        original = loop.evaluate
-        patch.setattr(loop, "evaluate", stop)
-        with pytest.raises(Preempted, match="stopped at step 3"):
-            fit(problems.experiment, values, tmp_path / "run")
-    assert not (tmp_path / "run/per_class.csv").exists()
-    reporter = terminal()
-    inference.evaluate_run(problems.experiment, values, tmp_path / "run", best=False, reporter=reporter)
-    assert (tmp_path / "run/per_class_step_0000003.csv").exists()
-    assert (tmp_path / "run/previews/confusion_step_0000003.png").exists()
-    fit(problems.experiment, values, tmp_path / "run")
-    for name in ("per_class.csv", "previews/confusion.png"):
-        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-def test_importing_the_trainer_loads_neither_matplotlib_nor_sklearn():
-    code = "import sys, jaxcv.train; print([m for m in ('matplotlib', 'sklearn', 'pandas') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

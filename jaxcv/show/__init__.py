@@ -1,0 +1,61 @@
+"""What a person is shown of data, predictions and metrics: pictures, tables, records for other programs.
+
+**A type of prediction** is a file with four functions, each registered by `functools.singledispatch` for the type of
+its first argument, the prediction for one image:
+
+    target_of(prediction, example) -> prediction      the target of an example as a prediction of the same type
+    draw(prediction, canvas, class_names, ...)        the prediction drawn onto a `Canvas`
+    table(prediction, title, class_names, ...)        its rows for a terminal
+    record(prediction, class_names, ...) -> dict      its fields for JSON
+
+    classes  detections  landmarks  localization
+
+A new type is a new file and its line among the imports below. An experiment of somebody else's may register its own.
+A type without `target_of` gets no previews; one without `draw` or `table` is refused by `render` or `table`; without
+`record`, its fields are recorded as they are. Everything else here and in the rooms that use it calls these four, and
+knows no type:
+
+    prediction      the four functions, and `render`: an image with a prediction on it
+    sheets          `sheet`: targets beside predictions, the previews of a run; `example_sheet`: examples alone
+    example         `draw_example`: an image with all that its example holds; it needs no prediction
+    canvas          `Canvas`: boxes, points, masks and labels on an image; colours and names of classes
+
+**Reports** are `Table`s and `Picture`s (`jaxcv.types`), which metrics make with the functions here and the trainer
+writes. These functions take plain arrays and names, so metrics know this room and not the other way round:
+
+    class_tables    a row a class: the whole as a file; on a terminal, of many classes the worst
+    draw_confusion, draw_precision_recall, draw_error_curves, paired_page
+
+Everything runs on the host. Predictions and examples are numpy arrays without batch axis, class names may be fewer than
+classes (the others are called by their index), and the same arguments give the same pixels. Boxes and points are in
+pixels of the network's input; `scale`, factors (x, y), leads from there to the pixels of the image shown.
+"""
+
+from jaxcv.show import classes, detections, landmarks, localization  # noqa: F401 (each registers its type)
+from jaxcv.show.canvas import Canvas, color_of, name_of
+from jaxcv.show.class_tables import class_tables
+from jaxcv.show.confusion import draw_confusion
+from jaxcv.show.error_curves import draw_error_curves
+from jaxcv.show.example import draw_example
+from jaxcv.show.precision_recall import draw_precision_recall
+from jaxcv.show.prediction import draw, record, render, table, target_of
+from jaxcv.show.sheets import example_sheet, paired_page, sheet
+
+__all__ = [
+    "Canvas",
+    "class_tables",
+    "color_of",
+    "draw",
+    "draw_confusion",
+    "draw_error_curves",
+    "draw_example",
+    "draw_precision_recall",
+    "example_sheet",
+    "name_of",
+    "paired_page",
+    "record",
+    "render",
+    "sheet",
+    "table",
+    "target_of",
+]

@@ -1,0 +1,118 @@
+"""The four functions that a type of prediction registers, and an image with a prediction drawn onto it."""
+
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxcv.show.canvas import Canvas
+from jaxcv.types import Batch, Table
+
+
+@singledispatch
+def target_of(prediction: Any, example: Batch) -> Any:
+    """The target of one example as a prediction of the same type; None for types that have none.
+
+    Args:
+        prediction: for this example.
+        example: its fields, without batch axis.
+    """
+    return None
+
+
+@singledispatch
+def draw(
+    prediction: Any, canvas: Canvas, class_names: Sequence[str], *, minimum: float = 0.3, scores: bool = True
+) -> None:
+    """Draw the prediction for one image.
+
+    Args:
+        prediction: in the pixels that the canvas is told.
+        canvas: holds the image.
+        class_names: name of each class index.
+        minimum: detections with a smaller score are left out.
+        scores: whether scores are written beside the names; those of a target say nothing.
+
+    Raises:
+        TypeError: nothing is registered for the type.
+    """
+    raise TypeError(f"no drawing is known for {type(prediction).__name__}")
+
+
+@singledispatch
+def table(
+    prediction: Any,
+    title: str,
+    class_names: Sequence[str],
+    *,
+    minimum: float = 0.3,
+    scale: tuple[float, float] = (1.0, 1.0),
+) -> Table:
+    """The prediction for one image as a table for a terminal.
+
+    Args:
+        prediction: for one image.
+        title: of the table.
+        class_names: name of each class index.
+        minimum: detections with a smaller score are left out.
+        scale: from the prediction's pixels to those of the image, x and y.
+
+    Raises:
+        TypeError: nothing is registered for the type.
+    """
+    raise TypeError(f"no table is known for {type(prediction).__name__}")
+
+
+@singledispatch
+def record(
+    prediction: Any,
+    class_names: Sequence[str],
+    *,
+    size: tuple[int, int],
+    minimum: float = 0.3,
+    scale: tuple[float, float] = (1.0, 1.0),
+) -> dict[str, Any]:
+    """The prediction for one image as fields for JSON, in the pixels of the image.
+
+    Args:
+        prediction: for one image.
+        class_names: name of each class index.
+        size: width and height of the image; boxes are clipped to it.
+        minimum: detections with a smaller score are left out.
+        scale: from the prediction's pixels to those of the image, x and y.
+
+    Returns:
+        Of a type for which nothing is registered: its fields as nested lists, unscaled.
+    """
+    fields = prediction._asdict() if hasattr(prediction, "_asdict") else {"output": prediction}
+    return {name: np.asarray(value).tolist() for name, value in fields.items()}
+
+
+def render(
+    prediction: Any,
+    pixels: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    title: str = "",
+    minimum: float = 0.3,
+    scale: tuple[float, float] = (1.0, 1.0),
+    scores: bool = True,
+) -> Image.Image:
+    """One uint8 image [h w c] with its prediction drawn onto it, small images enlarged.
+
+    Args:
+        prediction: for this image.
+        pixels: of the image, 1 or 3 channels.
+        class_names: name of each class index.
+        title: written in the lower right corner.
+        minimum: detections with a smaller score are left out.
+        scale: from the prediction's pixels to those of the image, x and y.
+        scores: whether scores are written.
+    """
+    canvas = Canvas(pixels, scale=scale)
+    draw(prediction, canvas, class_names, minimum=minimum, scores=scores)
+    if title:
+        canvas.title(title)
+    return canvas.image

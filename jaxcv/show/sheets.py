@@ -1,0 +1,69 @@
+"""Many images on one page."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from PIL import Image
+
+from jaxcv.show.example import draw_example
+from jaxcv.show.prediction import render, target_of
+from jaxcv.types import Batch
+
+
+def sheet(shown: Sequence[tuple[Batch, Any]], class_names: Sequence[str], *, count: int) -> Image.Image | None:
+    """A page of up to `count` examples, each the target on the left and the prediction on the right.
+
+    Args:
+        shown: batches and their predictions, numpy, padding rows removed.
+        class_names: name of each class index.
+        count: examples drawn.
+
+    Returns:
+        None without an example, or where predictions of this type have no target to compare with.
+    """
+    pairs = []
+    for batch, predictions in shown:
+        for row in range(min(len(batch["image"]), count - len(pairs))):
+            example = {name: array[row] for name, array in batch.items()}
+            prediction = jax.tree.map(lambda array, row=row: array[row], predictions)
+            if (target := target_of(prediction, example)) is None:
+                return None
+            left = render(target, example["image"], class_names, title="target", minimum=0.0, scores=False)
+            pairs.append((left, render(prediction, example["image"], class_names, title="prediction")))
+    return paired_page(pairs)
+
+
+def paired_page(pairs: Sequence[tuple[Image.Image, Image.Image]]) -> Image.Image | None:
+    """A page of pairs of images, all of one size, two pairs in a row; None without a pair."""
+    if not pairs:
+        return None
+    (width, height), gap = pairs[0][0].size, 6
+    cells = []
+    for left, right in pairs:
+        cell = Image.new("RGB", (2 * width + gap, height), "white")
+        cell.paste(left, (0, 0))
+        cell.paste(right, (width + gap, 0))
+        cells.append(cell)
+    return _page(cells, columns=min(2, len(cells)), gap=gap, between=gap)
+
+
+def example_sheet(examples: Sequence[Batch], class_names: Sequence[str]) -> Image.Image:
+    """A page, nearly square, of examples with everything that is known of them drawn.
+
+    Args:
+        examples: at least one, numpy, without batch axis.
+        class_names: name of each class index.
+    """
+    cells = [draw_example(example, class_names) for example in examples]
+    return _page(cells, columns=math.ceil(math.sqrt(len(cells))), gap=4)
+
+
+def _page(cells: Sequence[Image.Image], *, columns: int, gap: int, between: int = 0) -> Image.Image:
+    """Cells of one size in rows; `between` is added to the gap beside each."""
+    width, height = cells[0].width + gap + between, cells[0].height + gap
+    page = Image.new("RGB", (columns * width + gap, math.ceil(len(cells) / columns) * height + gap), "white")
+    for i, cell in enumerate(cells):
+        page.paste(cell, (gap + i % columns * width, gap + i // columns * height))
+    return page
