@@ -1,4 +1,4 @@
-"""Where an operation has a form for the CPU, it is chosen here; without the folder `jaxcv/cpu`, nothing has."""
+"""The choice of an operation's CPU form. Without the folder `jaxcv/cpu` every operation is the plain one."""
 
 from collections.abc import Callable
 from typing import Any

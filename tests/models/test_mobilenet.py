@@ -86,7 +86,7 @@ def test_rounding_of_version_2(width, stem, first, second):
     assert features["last"][-1] == (1792 if width == 1.4 else 1280)
 
 
-def test_depthwise_sees_channels_apart_and_pointwise_places_apart():
+def test_depthwise_convolves_each_channel_and_pointwise_each_position_alone():
     block: Any = DepthwiseSeparable(5, strides=2, norm=False, activation=nn.tanh)
     image = images(1, 8, 8, 4)
     variables = block.init(jax.random.key(0), image, train=False)

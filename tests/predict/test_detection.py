@@ -105,7 +105,7 @@ def test_several_grids_are_one():
     two = predict.yolo((outputs[..., :1, :], outputs[..., 1:, :]), **options, class_scores="sigmoid")
     jax.tree.map(np.testing.assert_array_equal, one, two)
     assert 5 < one.valid.sum() < 200
-    with pytest.raises(ValueError, match="2 anchor boxes for outputs with 1"):
+    with pytest.raises(ValueError, match="2 anchor boxes for outputs that have 1 per cell"):
         predict.yolo((outputs[..., :1, :],), **options)
 
 

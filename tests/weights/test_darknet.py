@@ -133,9 +133,9 @@ def test_refused(tmp_path):
     weights.write_darknet(path, model, filled(model, 32, 32, 3))
     data = path.read_bytes()
     cases = {
-        data[:-1]: "no header and whole numbers",
-        data[:-44]: "another network, or cut off",
-        data + b"\0" * 8: "another network, or cut off|more than the network",
+        data[:-1]: "not a header and whole float32",
+        data[:-44]: "another network, or truncated",
+        data + b"\0" * 8: "another network, or truncated|more than the network",
         b"PK\3\4" + data: "does not begin with the version",
         b"": "does not begin with the version",
     }

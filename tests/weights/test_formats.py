@@ -183,7 +183,7 @@ def tensors(header, data=b""):
         (zipped(a__npy=npy("(1,)", "[('x', '|O')]")), "refused: a.npy is an array of Python objects"),
         (zipped(a__npy=npy("(2,)", "'|S4'")), r"refused: a is of type \|S4, expected numbers"),
         (zipped(a__npy=npy("(4,)", "'|V2'")), r"refused: a is of type \|V2, expected numbers"),
-        (zipped(**{"../a__npy": npy("(2,)")}), "points out of the archive"),
+        (zipped(**{"../a__npy": npy("(2,)")}), "is a path outside the archive"),
         (
             tensors({"a": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}, b"a"),
             "a is of type F8_E4M3, which",
