@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a table that lives on a terminal, a line a trial elsewhere."""
+"""The display of a running sweep: a live table on a terminal, one line per trial otherwise."""
 
 import contextlib
 import threading
@@ -14,14 +14,14 @@ from jaxcv.sweep.outcomes import Row, varied
 from jaxcv.train.console import Reporter, clock
 
 _SHOWN = 15
-"""Rows of the living table."""
+"""Rows of the live table."""
 
 
 class SweepReporter(Reporter):
     """The reporter of the single runs of a sweep, and of the sweep itself."""
 
     def __init__(self, outer: Reporter, metric: str, count: int):
-        super().__init__(outer.console, quiet=True)  # what a single run says is too much of many
+        super().__init__(outer.console, quiet=True)  # the output of single runs would be too much
         self._loud = not outer.quiet
         self.metric, self.count = metric, count
         self._began, self._live, self._rows = time.monotonic(), None, []
@@ -30,13 +30,13 @@ class SweepReporter(Reporter):
         self._said: set[str] = set()
 
     def say(self, text: str, *, style: str | None = None) -> None:
-        """Of what single runs say, that which is not about one of them; once."""
+        """Of the messages of single runs, those that are not about one run; each once."""
         if text not in self._said and "/" not in text.split(": ")[0]:
             self._said.add(text)
             self.announce(text)
 
     def evaluated(self, step: int, values: Mapping[str, float], seconds: float) -> None:
-        """Seen in the table, when the ledger has it."""
+        """Nothing: the table shows what is in the ledger."""
 
     def announce(self, text: str) -> None:
         """A line about the sweep."""
@@ -44,7 +44,7 @@ class SweepReporter(Reporter):
             self.console.print(text, markup=False)
 
     @contextlib.contextmanager
-    def living(self) -> Iterator[None]:
+    def live(self) -> Iterator[None]:
         """Show the table while the block runs, on a terminal."""
         if not (self._loud and self.console.is_terminal):
             yield
@@ -56,25 +56,25 @@ class SweepReporter(Reporter):
                 self._live = None
 
     def update(self, found: Sequence[Row]) -> None:
-        """The trials as they stand now."""
+        """Set the rows of the table."""
         self._rows = list(found)
 
     def begin(self, claim: Claim) -> None:
-        """A trial of this process begins."""
+        """A trial begins in this process."""
         self._current.number = claim.number
 
     def end(self, row: Row, done: int) -> None:
-        """A trial is over: a line where there is no table; a failure is shown in any case."""
-        place = f"trial {row.number} ({done}/{self.count})"
+        """A trial has ended: a line if there is no table; failures are always shown."""
+        label = f"trial {row.number} ({done}/{self.count})"
         if row.state == "failed":
-            self.warn(f"{place} failed: {row.error}   [{row.folder}]")
+            self.warn(f"{label} failed: {row.error}   [{row.folder}]")
         elif self._live is None:
             value = "" if row.value is None else f"{self.metric} {row.value:.4f}"
             at = f" at step {row.step}" if row.state == "stopped early" else ""
-            self.announce(f"{place} {row.state}{at}: {value}   {row.folder.name if row.folder else ''}")
+            self.announce(f"{label} {row.state}{at}: {value}   {row.folder.name if row.folder else ''}")
 
     def step(self, step: int, steps: int, values: Mapping[str, float], speed: float, eta: float) -> None:
-        """Where the trial of this process is."""
+        """Progress of the trial of this process."""
         if (number := getattr(self._current, "number", None)) is not None:
             self._now[number] = f"{step}/{steps}  loss {values['loss']:.4f}  ETA {clock(eta)}"
 
@@ -82,11 +82,11 @@ class SweepReporter(Reporter):
         over = sum(row.ended for row in self._rows)
         seconds = time.monotonic() - self._began
         title = f"{over} of {self.count} trials, {clock(seconds)}"
-        ahead = [row for row in self._rows if row.state == "running"]
+        running = [row for row in self._rows if row.state == "running"]
         ended = [row for row in self._rows if row.state in ("finished", "stopped early")]
         failed = [row for row in self._rows if row.state == "failed"]
-        room = max(3, _SHOWN - len(ahead) - len(failed[:3]))
-        shown = [*ahead, *failed[:3], *ended[:room]]
+        room = max(3, _SHOWN - len(running) - len(failed[:3]))
+        shown = [*running, *failed[:3], *ended[:room]]
         return results_table(shown, self.metric, title, self._now, names=varied(self._rows))
 
 
@@ -98,7 +98,7 @@ def results_table(
     *,
     names: Sequence[str] | None = None,
 ) -> Table:
-    """Rows as a table; `now` says what a running trial does."""
+    """Rows as a table; `now` has the progress of running trials."""
     names = varied(found) if names is None else names
     table = Table(title=title, title_justify="left")
     table.add_column("trial", justify="right")

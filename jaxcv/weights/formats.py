@@ -33,14 +33,14 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
 
     Args:
         path: `.npz`; `.safetensors`; `.pth`, a state dict or a checkpoint that holds one, in torch's format since 1.6
-            or before (float16 becomes float32, too); `.h5` and `.keras`, for which h5py must be installed: Keras's named
-            weights as `layer/kernel`, files without such names by their HDF5 paths, `layers/conv2d/vars/0`.
+            or before (float16 becomes float32, too); `.h5` and `.keras`, for which h5py must be installed: Keras's
+            named weights as `layer/kernel`, files without such names by their HDF5 paths, `layers/conv2d/vars/0`.
 
     Returns:
         Name to array, in the file's order.
 
     Raises:
-        DataError: If there is no such file, or it is of another format, truncated, damaged, or contains code or objects.
+        DataError: If there is no such file, or it is of another format, truncated, damaged, or holds code or objects.
     """
     path = Path(path).expanduser()
     with named_errors(path):

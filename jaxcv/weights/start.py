@@ -64,7 +64,8 @@ def from_timm(name: str, state_dict: Mapping[str, np.ndarray], **options: Any) -
 def from_keras(name: str, tensors: Mapping[str, np.ndarray], **options: Any) -> dict[str, Any]:
     """Variables of `models.<name>` from the tensors of `keras.applications`, `layer/kernel`.
 
-    Otherwise as `from_torchvision`; options such as the width are fields of the network: `from_keras("mobilenet_v1", tensors, width=0.25)`.
+    Otherwise as `from_torchvision`; options such as the width are fields of the network:
+    `from_keras("mobilenet_v1", tensors, width=0.25)`.
     """
     return _from("keras", name, tensors, options)
 
@@ -205,7 +206,7 @@ def _put_within(
 
 
 def _classes(model: Any, tensors: Mapping[str, Any]) -> int | None:
-    """Number of classes of the tensors' head, whatever it is called there; None where none is matched."""
+    """Number of classes of the tensors' head under any known name; None if there is none."""
     heads = [f"{function('head')}{end}" for function in names.of(model).values() for end in (".bias", "/bias")]
     return next((len(tensors[head]) for head in [*heads, "params/head/bias"] if head in tensors), None)
 
