@@ -1,8 +1,8 @@
 """Every distinct convolution, pooling and batch norm of the networks against torch's: forward and both gradients.
 
-Two processes take turns, layer by layer, huge pages on for both, torch in channels_last. Milliseconds are medians; the
-share is of the peak that a matrix product of 2048² reaches in the same process; x is torch's time over ours. The total
-weighs each layer by how often the network has it.
+Two processes alternate, layer by layer, with huge pages for both, torch in channels_last. Milliseconds are medians;
+"peak" is the fraction of the speed of a matrix product of 2048² in the same process; x is torch's time over ours. The
+total weights each layer by its number in the network.
 
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes
     python benchmarks/layers.py [NETWORK ...] [--json FILE]
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def layers_of(name: str) -> Counter[str]:
-    """The layers of a network as JSON, and how often it has them."""
+    """The layers of a network as JSON, with their numbers."""
     import jax
     import jax.numpy as jnp
     from networks import our_model
@@ -100,7 +100,7 @@ def ours(layer: dict[str, Any]) -> dict[str, Callable[[], Any]]:
             "kernel": compiled(lambda x, w, dy: jax.vjp(lambda w: forward(x, w), w)[1](dy)[0], x, w, dy),
         }
 
-    # What the backward pass reads is what the forward pass left.
+    # The backward pass reads the values that the forward pass has saved.
     leaves, tree = jax.tree.flatten(jax.eval_shape(lambda x, w: jax.vjp(forward, x, w)[1], x, w))
     del leaves
 
@@ -133,7 +133,7 @@ def theirs(layer: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     padding = options.get("padding", "valid")
 
     def around(window: Any) -> Any:
-        """What stands around the images in torch's own argument; None if it has to be padded before."""
+        """torch's `padding` argument; None if the images must be padded before."""
         if padding == "valid":
             return (0, 0)
         if isinstance(padding, int):
@@ -190,7 +190,7 @@ def theirs(layer: dict[str, Any]) -> dict[str, Callable[[], Any]]:
 
 
 def work(side: str) -> None:
-    """One of the two: reads layers, answers with milliseconds."""
+    """One of the two processes: reads layers, writes milliseconds."""
     if side == "ours":
         from jaxcv import cpu
 
@@ -275,7 +275,7 @@ def main() -> None:
     known: dict[str, dict[str, Any]] = {}
     results: dict[str, Any] = {"peak": peaks}
     for name in options.networks or NETWORKS:
-        table = Table("n", "layer", "pass", "ours", "torch", "x", "share", title=f"{name}: milliseconds")
+        table = Table("n", "layer", "pass", "ours", "torch", "x", "peak", title=f"{name}: milliseconds")
         total: Counter[str] = Counter()
         for text, count in layers_of(name).items():
             if text not in known:
@@ -298,8 +298,8 @@ def main() -> None:
                 us, them = found["ours"][kind], found["torch"][kind]
                 total["ours " + kind] += us * count
                 total["torch " + kind] += them * count
-                share = _flops(layer) / us / 1e6 / peaks["ours"]
-                cells = (f"{us:.2f}", f"{them:.2f}", f"{them / us:.2f}", f"{share:.0%}" if share else "")
+                fraction = _flops(layer) / us / 1e6 / peaks["ours"]
+                cells = (f"{us:.2f}", f"{them:.2f}", f"{them / us:.2f}", f"{fraction:.0%}" if fraction else "")
                 table.add_row(*((str(count), label) if i == 0 else ("", "")), kind, *cells)
         for kind in ("forward", "input", "kernel"):
             us, them = total["ours " + kind], total["torch " + kind]

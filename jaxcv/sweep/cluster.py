@@ -60,8 +60,8 @@ def run_ray(
         fail_fast: stop all trials at the first failure.
 
     Raises:
-        UserError: If Ray is not installed, there is no cluster at the address, no node has a trial's resources, or, with
-            `fail_fast`, a trial failed.
+        UserError: If Ray is not installed, there is no cluster at the address, no node has a trial's resources, or,
+            with `fail_fast`, a trial failed.
     """
     ray = _ray()
     connected = _connect(ray, address)

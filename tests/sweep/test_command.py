@@ -187,7 +187,7 @@ def test_on_a_terminal_a_table_lives(tmp_path):
     claim = work.ledger.claim()
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     show = SweepReporter(Reporter(console), "accuracy", 3)
-    with show.living():
+    with show.live():
         show.begin(claim)
         show.update(outcomes.rows(work.ledger))
         show.step(4, 18, {"loss": 0.25}, 100.0, 61.0)
