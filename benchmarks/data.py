@@ -53,9 +53,9 @@ def collect(folder: Path | None, to: Path) -> int:
     files = [file for file in files if folder or 300 <= max(sizes[file]) <= 640]
     for i, file in enumerate(files):
         for part in ("train", "val")[: 2 if i < 4 else 1]:
-            place = to / part / f"class{i % 2}"
-            place.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place / f"{i:05}.jpg")
+            folder_of_class = to / part / f"class{i % 2}"
+            folder_of_class.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder_of_class / f"{i:05}.jpg")
     return len(files)
 
 

@@ -47,11 +47,11 @@ def layers_of(name: str) -> Counter[str]:
 
         return call
 
-    batch, side, channels = NETWORKS[name]
+    batch, size, channels = NETWORKS[name]
     try:
         for kind in originals:
             setattr(ops, kind, recording(kind))
-        image = jax.ShapeDtypeStruct((batch, side, side, channels), jnp.float32)
+        image = jax.ShapeDtypeStruct((batch, size, size, channels), jnp.float32)
         model = our_model(name)
         keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
         jax.eval_shape(lambda x: model.init(keys, x, train=True), image)
@@ -189,9 +189,9 @@ def theirs(layer: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     return {"forward": convolve, "input": backward(True, False, False), "kernel": backward(False, True, False)}
 
 
-def work(side: str) -> None:
+def work(contender: str) -> None:
     """One of the two processes: reads layers, writes milliseconds."""
-    if side == "ours":
+    if contender == "ours":
         from jaxcv import cpu
 
         cpu.tune()
@@ -218,7 +218,7 @@ def work(side: str) -> None:
     for line in sys.stdin:
         try:
             layer = json.loads(line)
-            functions = ours(layer) if side == "ours" else theirs(layer)
+            functions = ours(layer) if contender == "ours" else theirs(layer)
             print(json.dumps({name: _median(function) for name, function in functions.items()}), flush=True)
         except Exception as error:
             print(json.dumps({"error": str(error)}), flush=True)
@@ -265,13 +265,13 @@ def main() -> None:
     from rich.table import Table
 
     environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONPATH": str(ROOT)}
-    sides: dict[str, Any] = {}
+    processes: dict[str, Any] = {}
     peaks = {}
-    for side in ("ours", "torch"):
-        command, pipe = [sys.executable, __file__, "--worker", side], subprocess.PIPE
-        sides[side] = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
-        peaks[side] = json.loads(sides[side].stdout.readline())
-    print("peak, GFLOP/s:", {side: round(peak) for side, peak in peaks.items()})
+    for contender in ("ours", "torch"):
+        command, pipe = [sys.executable, __file__, "--worker", contender], subprocess.PIPE
+        processes[contender] = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        peaks[contender] = json.loads(processes[contender].stdout.readline())
+    print("peak, GFLOP/s:", {contender: round(peak) for contender, peak in peaks.items()})
     known: dict[str, dict[str, Any]] = {}
     results: dict[str, Any] = {"peak": peaks}
     for name in options.networks or NETWORKS:
@@ -280,10 +280,10 @@ def main() -> None:
         for text, count in layers_of(name).items():
             if text not in known:
                 known[text] = {}
-                for side, process in sides.items():
+                for contender, process in processes.items():
                     process.stdin.write(text + "\n")
                     process.stdin.flush()
-                    known[text][side] = json.loads(process.stdout.readline())
+                    known[text][contender] = json.loads(process.stdout.readline())
             layer, found = json.loads(text), known[text]
             results.setdefault(name, []).append({**layer, "count": count, **found})
             if options.slow and "error" not in found["ours"] and "error" not in found["torch"]:
@@ -305,7 +305,7 @@ def main() -> None:
             us, them = total["ours " + kind], total["torch " + kind]
             table.add_row("", "total", kind, f"{us:.1f}", f"{them:.1f}", f"{them / max(us, 1e-9):.2f}", "")
         Console(width=170).print(table)
-    for process in sides.values():
+    for process in processes.values():
         process.stdin.close()
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -31,8 +31,8 @@ NETWORKS = {
     "yolo": (32, 128, 3),
     "yolo_detect": (32, 128, 3),
 }
-"""Batch size, height and width, and channels of the images. `yolo_detect` is the forward pass, decoding and suppression:
-the 400 best candidates of an image, the 100 best boxes."""
+"""Batch size, height and width, and channels of the images. `yolo_detect` is the forward pass, decoding and
+suppression: the 400 best candidates of an image, the 100 best boxes."""
 ANCHOR_BOXES = ((10.0, 10.0), (20.0, 30.0), (40.0, 20.0), (60.0, 60.0), (90.0, 80.0))
 
 

@@ -39,10 +39,10 @@ def _unet(width: int = 32, depth: int = 4) -> Any:
     class UNet(t.Module):
         def __init__(self) -> None:
             super().__init__()
-            sides = [width << i for i in range(depth + 1)]
-            self.down = t.ModuleList(level(3 if i == 0 else sides[i - 1], c) for i, c in enumerate(sides))
-            self.up = t.ModuleList(t.ConvTranspose2d(2 * c, c, 2, 2) for c in sides[:-1])
-            self.join = t.ModuleList(level(2 * c, c) for c in sides[:-1])
+            widths = [width << i for i in range(depth + 1)]
+            self.down = t.ModuleList(level(3 if i == 0 else widths[i - 1], c) for i, c in enumerate(widths))
+            self.up = t.ModuleList(t.ConvTranspose2d(2 * c, c, 2, 2) for c in widths[:-1])
+            self.join = t.ModuleList(level(2 * c, c) for c in widths[:-1])
             self.head = t.Conv2d(width, 2, 1)
 
         def forward(self, x: Any) -> Any:
@@ -135,12 +135,12 @@ def _flax_conv(o: dict[str, Any], x: Any) -> Any:
     import flax.linen as nn
 
     padding = o["padding"]
-    sides = (o["kernel_size"],) * 2 if isinstance(o["kernel_size"], int) else o["kernel_size"]
+    kernel_size = (o["kernel_size"],) * 2 if isinstance(o["kernel_size"], int) else o["kernel_size"]
     if isinstance(padding, int):
         padding = ((padding, padding),) * 2
     return nn.Conv(
         o["features"],
-        sides,
+        kernel_size,
         o["strides"],
         padding.upper() if isinstance(padding, str) else padding,
         kernel_dilation=o["dilation"],
@@ -166,8 +166,8 @@ def use_flax_layers() -> None:
         return nn.BatchNorm(use_running_average=not train, momentum=self.momentum, epsilon=self.epsilon)(x)
 
     def transposed(self: Any, x: Any) -> Any:
-        sides, strides = ((v, v) if isinstance(v, int) else v for v in (self.kernel_size, self.strides))
-        return nn.ConvTranspose(self.features, sides, strides, "VALID", use_bias=self.use_bias)(x)
+        kernel_size, strides = ((v, v) if isinstance(v, int) else v for v in (self.kernel_size, self.strides))
+        return nn.ConvTranspose(self.features, kernel_size, strides, "VALID", use_bias=self.use_bias)(x)
 
     def pool(self: Any, x: Any) -> Any:
         window = (self.window,) * 2 if isinstance(self.window, int) else self.window

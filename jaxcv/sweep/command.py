@@ -119,10 +119,10 @@ def run(
         show.update(outcomes.rows(ledger))
 
     def on_end(claim: Claim, error: Exception | None) -> None:
-        found = outcomes.rows(ledger)
-        show.update(found)
-        done = sum(row.ended for row in found)
-        show.end(next(row for row in found if row.number == claim.number), done)
+        rows = outcomes.rows(ledger)
+        show.update(rows)
+        done = sum(row.ended for row in rows)
+        show.end(next(row for row in rows if row.number == claim.number), done)
 
     left = sum(not trial.state.is_finished() for trial in ledger.trials())
     if any(len(shared.variants) > 1 for shared, _ in planned.groups):
@@ -141,13 +141,13 @@ def run(
             work_off_in_lanes(work, show, width=width, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
         else:
             work_off(work, show, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
-    found = outcomes.rows(ledger)
-    if moved := [row for row in found if row.starts]:
+    rows = outcomes.rows(ledger)
+    if moved := [row for row in rows if row.starts]:
         moves = [f"{row.number} ({_way(row)})" for row in moved]
         reporter.say(f"resumed after their process ended: trials {', '.join(moves)}")
-    report(sweep, work, found, reporter)
+    report(sweep, work, rows, reporter)
     ledger.close()
-    return found
+    return rows
 
 
 def run_worker(sweep: Sweep, reporter: Reporter) -> None:
@@ -172,7 +172,7 @@ def plan_lines(sweep: Sweep, planned: Plan) -> list[str]:
     return lines
 
 
-def report(sweep: Sweep, work: Work, found: Sequence[outcomes.Row], reporter: Reporter) -> tuple[Path, Path]:
+def report(sweep: Sweep, work: Work, rows: Sequence[outcomes.Row], reporter: Reporter) -> tuple[Path, Path]:
     """Print the table, best first; write it and a picture beside the run folders; print the best run's command.
 
     Returns:
@@ -180,17 +180,17 @@ def report(sweep: Sweep, work: Work, found: Sequence[outcomes.Row], reporter: Re
     """
     ledger = work.ledger
     if not reporter.quiet:
-        title = f"{len(found)} trials, best {work.metric} first"
-        reporter.console.print(results_table(found, work.metric, title))
+        title = f"{len(rows)} trials, best {work.metric} first"
+        reporter.console.print(results_table(rows, work.metric, title))
     table = ledger.root / f"{ledger.name}.csv"
-    outcomes.write_csv(found, work.metric, table)
-    picture = pictures.draw(ledger, found, work.metric, table.with_suffix(".png"))
+    outcomes.write_csv(rows, work.metric, table)
+    picture = pictures.draw(ledger, rows, work.metric, table.with_suffix(".png"))
     reporter.say(f"table: {table}   picture: {picture}")
-    if found and found[0].state == "finished":
+    if rows and rows[0].state == "finished":
         known = hyperparameters(sweep.experiment)
         workdir = [] if ledger.root.parent == Path("runs") else ["--workdir", str(ledger.root.parent)]
-        again = outcomes.command(sweep.file, found[0].overrides, known, *workdir)
-        reporter.say(f"best, trial {found[0].number}: {again}")
+        again = outcomes.command(sweep.file, rows[0].overrides, known, *workdir)
+        reporter.say(f"best, trial {rows[0].number}: {again}")
     for line in dashboard_commands(ledger):
         reporter.say(line)
     return table, picture
@@ -205,16 +205,16 @@ def dashboard_commands(ledger: Ledger) -> list[str]:
     ]
 
 
-def refuse_failures(found: Sequence[outcomes.Row]) -> None:
+def refuse_failures(rows: Sequence[outcomes.Row]) -> None:
     """Raise if trials failed.
 
     Raises:
         UserError: With the number of failures, and the first one's error.
     """
-    failed = [row for row in found if row.state == "failed"]
+    failed = [row for row in rows if row.state == "failed"]
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(found)} trials failed, the first with: {failed[0].error} "
+            f"{len(failed)} of {len(rows)} trials failed, the first with: {failed[0].error} "
             "(--retry-failed runs them once more)"
         )
 
@@ -248,10 +248,10 @@ def _compare_ended(sweep: Sweep, ledger: Ledger) -> None:
 
 
 def _report_ended(ledger: Ledger, show: SweepReporter) -> None:
-    found = outcomes.rows(ledger)
-    if over := sum(row.ended for row in found):
-        show.announce(f"{ledger.name}: {over} of {len(found)} trials have already ended")
-    show.update(found)
+    rows = outcomes.rows(ledger)
+    if over := sum(row.ended for row in rows):
+        show.announce(f"{ledger.name}: {over} of {len(rows)} trials have already ended")
+    show.update(rows)
 
 
 def _way(row: outcomes.Row) -> str:

@@ -55,9 +55,9 @@ class SweepReporter(Reporter):
             finally:
                 self._live = None
 
-    def update(self, found: Sequence[Row]) -> None:
+    def update(self, rows: Sequence[Row]) -> None:
         """Set the rows of the table."""
-        self._rows = list(found)
+        self._rows = list(rows)
 
     def begin(self, claim: Claim) -> None:
         """A trial begins in this process."""
@@ -91,7 +91,7 @@ class SweepReporter(Reporter):
 
 
 def results_table(
-    found: Sequence[Row],
+    rows: Sequence[Row],
     metric: str,
     title: str,
     now: Mapping[int, str] | None = None,
@@ -99,14 +99,14 @@ def results_table(
     names: Sequence[str] | None = None,
 ) -> Table:
     """Rows as a table; `now` has the progress of running trials."""
-    names = varied(found) if names is None else names
+    names = varied(rows) if names is None else names
     table = Table(title=title, title_justify="left")
     table.add_column("trial", justify="right")
     for name in names:
         table.add_column(name, justify="right", overflow="fold")
     table.add_column(metric, justify="right")
     table.add_column("")
-    for row in found:
+    for row in rows:
         if row.state == "running":
             note = (now or {}).get(row.number) or (f"running, step {row.step}" if row.step else "running")
         elif row.state == "stopped early":

@@ -76,10 +76,10 @@ def rows(ledger: Ledger) -> list[Row]:
     )
 
 
-def varied(found: Sequence[Row]) -> list[str]:
+def varied(rows: Sequence[Row]) -> list[str]:
     """Names of the hyperparameters that differ between trials, in the order of the signature."""
-    names = list(dict.fromkeys(name for row in found for name in row.overrides))
-    return [name for name in names if len({repr(row.overrides.get(name)) for row in found}) > 1]
+    names = list(dict.fromkeys(name for row in rows for name in row.overrides))
+    return [name for name in names if len({repr(row.overrides.get(name)) for row in rows}) > 1]
 
 
 def measured(row: Row) -> dict[str, Any]:
@@ -90,15 +90,15 @@ def measured(row: Row) -> dict[str, Any]:
     return values_of(tests[-1]) if tests else {}
 
 
-def write_csv(found: Sequence[Row], metric: str, path: Path) -> None:
+def write_csv(rows: Sequence[Row], metric: str, path: Path) -> None:
     """Write every trial with its settings, test values and state."""
-    names = list(dict.fromkeys(name for row in found for name in row.overrides))
-    tests = [measured(row) for row in found]
+    names = list(dict.fromkeys(name for row in rows for name in row.overrides))
+    tests = [measured(row) for row in rows]
     others = [n for n in dict.fromkeys(name for test in tests for name in test) if n != metric]
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["trial", "state", *names, metric, *others, "step", "error", "folder"])
-        for row, test in zip(found, tests, strict=True):
+        for row, test in zip(rows, tests, strict=True):
             settings = [encode(row.overrides[name]) if name in row.overrides else "" for name in names]
             values = ["" if (v := test.get(name)) is None else v for name in others]
             value = "" if row.value is None else row.value

@@ -53,24 +53,24 @@ def parse_overrides(tokens: Sequence[str], known: Mapping[str, Hyperparameter]) 
     Raises:
         UserError: If a token has no `=`, an unknown or repeated name, or a value that does not fit its annotation.
     """
-    found: dict[str, list[Any] | Range] = {}
+    overrides: dict[str, list[Any] | Range] = {}
     for token in tokens:
         name, equals, text = token.partition("=")
         if not equals:
             raise UserError(f"{token!r}: expected name=value (hyperparameter) or --flag (launcher)")
         if name not in known:
             raise UserError(unknown_name("hyperparameter", name, known))
-        if name in found:
+        if name in overrides:
             raise UserError(f"{name} is given twice; alternatives are separated by commas: {name}=a,b")
         if (range_ := _parse_range(text, known[name])) is not None:
-            found[name] = range_
+            overrides[name] = range_
             continue
         parts = split_alternatives(text)
         values = [_parse(part, known[name]) for part in (_whole_paths(parts, name) if _is_text(known[name]) else parts)]
         if len(set(map(repr, values))) < len(values):
             raise UserError(f"{token}: the same value twice")
-        found[name] = values
-    return {name: found[name] for name in known if name in found}
+        overrides[name] = values
+    return {name: overrides[name] for name in known if name in overrides}
 
 
 def split_alternatives(text: str) -> list[str]:
@@ -108,7 +108,7 @@ def _whole_paths(parts: list[str], name: str) -> list[str]:
     Raises:
         UserError: If each of them exists by itself, too.
     """
-    found, i = [], 0
+    alternatives, i = [], 0
     while i < len(parts):
         ends = range(len(parts), i + 1, -1)
         end = next((end for end in ends if _exists(",".join(parts[i:end]))), i + 1)
@@ -119,8 +119,8 @@ def _whole_paths(parts: list[str], name: str) -> list[str]:
                 f"{name}={whole}: a path of that name exists, and so does each of its parts; quote what is meant: "
                 f'{_quoted(name, whole)} or "{each}"'
             )
-        found, i = [*found, whole], end
-    return found
+        alternatives, i = [*alternatives, whole], end
+    return alternatives
 
 
 def _exists(text: str) -> bool:
@@ -224,7 +224,7 @@ def own_trials(
         UserError: If a yielded object is not a mapping, or has an unknown name or a value of the wrong type, or none is
             yielded.
     """
-    found = []
+    listed = []
     for number, yielded in enumerate(sweep(), start=1):
         if not isinstance(yielded, Mapping):
             raise UserError(f"{file}: sweep() yields {yielded!r} as trial {number}; expected a dict of hyperparameters")
@@ -235,11 +235,11 @@ def own_trials(
         for typed in trials(grid):
             merged = {**checked, **typed}
             trial = {name: merged[name] for name in known if name in merged}
-            if trial not in found:
-                found.append(trial)
-    if not found:
+            if trial not in listed:
+                listed.append(trial)
+    if not listed:
         raise UserError(f"{file}: sweep() yields no trial")
-    return found
+    return listed
 
 
 def folder_name(overrides: Mapping[str, Any]) -> str:

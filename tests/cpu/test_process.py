@@ -86,7 +86,7 @@ def test_memory_is_asked_for_from_the_c_library_of_this_process():
 
 
 def test_the_launcher_stays_in_the_process_that_was_started():
-    """Debuggers, profilers and coverage see it: nothing is put in its place, nothing else is started."""
+    """Debuggers, profilers and coverage see the process: it is not replaced, and starts no other."""
     code = f"""
 import runpy, subprocess, sys
 def refuse(event, arguments):

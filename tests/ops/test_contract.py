@@ -155,7 +155,7 @@ def test_gradients_are_finite(name):
         leaves = jax.tree.leaves(getattr(ops, name)(first, *arrays[1:], **options))
         return sum((leaf.sum() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)), 0.0)
 
-    if name == "kmeans_anchor_boxes":  # while loops have no reverse gradient; nobody learns through k-means
+    if name == "kmeans_anchor_boxes":  # while loops have no reverse-mode gradient
         return
     gradient = jax.jit(jax.grad(total))(arrays[0])
     assert np.isfinite(gradient).all()

@@ -47,7 +47,7 @@ def small(**fields):
 
 
 def test_by_hand(tmp_path):
-    """Every number tells its layer, its place in the layer, and for kernels out, in, row and column."""
+    """Every number encodes its layer, its array in the layer, and for kernels out, in, row and column."""
     sizes = [(8, 3, 3), (16, 8, 1), (8, 16, 3)]
     parts = [np.asarray([0, 2, 0], "<i4").tobytes(), np.asarray([12_345], "<i8").tobytes()]
     kernels = []

@@ -116,7 +116,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pth"])
-def test_a_changed_byte_among_the_values_is_found(tmp_path, suffix):
+def test_a_changed_byte_among_the_values_is_detected(tmp_path, suffix):
     arrays = {"a": np.full(400, 7, np.uint8)}
     path = write(tmp_path / f"a{suffix}", arrays)
     data = bytearray(path.read_bytes())
@@ -201,7 +201,7 @@ def test_files_that_are_refused(tmp_path, data, message):
     assert str(error.value).startswith(f"{path}: ") and str(error.value).isprintable()
 
 
-def test_places_without_a_file(tmp_path):
+def test_paths_without_a_file(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.npz: no such file"):
         load(tmp_path / "nowhere.npz")
     with pytest.raises(DataError, match="is a folder; expected a file of weights"):

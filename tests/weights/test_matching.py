@@ -1,4 +1,4 @@
-"""Tensors find their places, or are refused by name."""
+"""Tensors are matched to variables, or refused by name."""
 
 import jax
 import jax.numpy as jnp

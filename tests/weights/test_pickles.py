@@ -87,7 +87,7 @@ def test_a_prefix_that_not_all_have_is_kept(tmp_path):
 
 @WRITERS
 def test_views(tmp_path, write):
-    """Strides and offsets on one storage: a column, a transpose, one value for many places, a size of one."""
+    """Strides and offsets on one storage: a column, a transpose, one value for many elements, a size of one."""
     views = {
         "whole": tensor("0", (4, 6), elements=24),
         "column": tensor("0", (4,), (6,), offset=2, elements=24),
@@ -196,7 +196,7 @@ def test_the_hostile_pickles_are_live(tmp_path, bomb, kind):
 
 
 def places(evil):
-    """Files with something hidden in them: how to write each, by place."""
+    """Files with something hidden in them: how to write each, by position."""
     good, storages = as_tensors({"a": FLOATS})
     roots = {
         "root": evil,
@@ -312,7 +312,7 @@ def test_no_state_dict(tmp_path, write, root, message):
         (b"\x8f()" + b"\x85" * 2_000_000 + b"\x90", "nested too deeply"),
         (b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f", "expected 9223372036854775807 bytes"),
         (b"\x96\x00\x00\x00\x00\x10\x00\x00\x00", "expected 68719476736 bytes"),
-        (b"h\x63", "there is no 99"),  # a memo place that was never filled
+        (b"h\x63", "there is no 99"),  # a memo index that was never set
         (b"tttt", "empty list"),
         (b"0000", "empty list"),
     ],

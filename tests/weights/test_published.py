@@ -14,7 +14,7 @@ from jaxcv.weights import fetch, load, published, save
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Serves the files of a folder in the place of the real server."""
+    """Serves the files of a folder instead of the real server."""
     folder = tmp_path / "served"
     folder.mkdir()
     asked = []

@@ -11,9 +11,9 @@ struct Window {
   int64_t h, w, c, oh, ow, sh, sw, top, left;
 
   // The whole window of outputs first .. last - 1 of a row is inside the image.
-  void inside(int64_t side, int64_t* first, int64_t* last) const {
+  void inside(int64_t kernel, int64_t* first, int64_t* last) const {
     *first = std::min(ow, std::max<int64_t>(0, (left + sw - 1) / sw));
-    int64_t room = w - side + left;
+    int64_t room = w - kernel + left;
     *last = std::max(*first, std::min(ow, room < 0 ? 0 : room / sw + 1));
   }
 };
