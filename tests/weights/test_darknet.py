@@ -136,8 +136,8 @@ def test_refused(tmp_path):
         data[:-1]: "not a header and whole float32",
         data[:-44]: "another network, or truncated",
         data + b"\0" * 8: "another network, or truncated|more than the network",
-        b"PK\3\4" + data: "does not begin with the version",
-        b"": "does not begin with the version",
+        b"PK\3\4" + data: "does not begin with a version",
+        b"": "does not begin with a version",
     }
     for content, message in cases.items():
         path.write_bytes(content)

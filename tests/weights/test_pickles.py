@@ -227,10 +227,10 @@ def test_a_hostile_file_is_refused_and_runs_nothing(tmp_path, bomb, kind):
 def test_what_is_refused_is_named(tmp_path):
     for module, name in (("os", "system"), ("torchvision.models.resnet", "ResNet"), ("torch", "load"), ("torch", "os")):
         path = write_zip(tmp_path / "a.pth", {"a": Global(module, name)})
-        with pytest.raises(DataError, match=f"asks for {module}.{name}, .*state_dict"):
+        with pytest.raises(DataError, match=f"names {module}.{name}, .*state_dict"):
             load(path)
     long = b"\x8c\x03a\nb\x8c\xff" + b"\x1b[0m" * 63 + b"xyz" + b"\x93"
-    with pytest.raises(DataError, match=r"asks for a b\.\\x1b\[0m") as error:
+    with pytest.raises(DataError, match=r"names a b\.\\x1b\[0m") as error:
         load(write_zip(tmp_path / "a.pth", Raw(long)))
     assert str(error.value).isprintable() and len(str(error.value)) < 400
 
@@ -288,7 +288,7 @@ def test_many_tensors_may_not_repeat_one_storage_without_end(tmp_path):
 @pytest.mark.parametrize(
     ("root", "message"),
     [
-        ({}, "no state dict, .* but nothing"),
+        ({}, "no state dict of .* but nothing"),
         ({"epoch": 3, "lr": 0.1}, "but epoch, lr"),
         ([], "but something else"),
         (tensor("0", (2,), elements=24), "but something else"),
