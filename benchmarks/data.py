@@ -1,4 +1,4 @@
-"""Input pipeline against torchvision's: images a second, from JPEG files to augmented float32 batches on the device.
+"""Input pipeline against torchvision's: images per second, from JPEG files to augmented float32 batches on the device.
 
 Random resized crop to 224 (8 to 100 % of the area), mirroring, and brightness, contrast and saturation by up to 40 %,
 in batches of 64. Ours cuts the crop on the host and does the rest in a jitted function, whose time counts; theirs is
@@ -32,9 +32,9 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 BATCH, SIDE, BATCHES = 64, 224, 20
 LEAD = 6
-"""Batches before each turn that do not count: as many as anybody read ahead while the others had theirs."""
+"""Batches at the start of each turn that do not count: as many as a contender reads ahead while others are measured."""
 PAUSE = 1.5
-"""Seconds between turns: until whoever had the last one has read ahead all that it will."""
+"""Seconds between turns, in which the last contender finishes reading ahead."""
 OURS = ("jaxcv", "jaxcv, kept in memory")
 THEIRS = tuple(f"torchvision, {kind}, {n} workers" for kind in ("Pillow", "tensor") for n in (0, 1, 2))
 
@@ -53,14 +53,14 @@ def collect(folder: Path | None, to: Path) -> int:
     files = [file for file in files if folder or 300 <= max(sizes[file]) <= 640]
     for i, file in enumerate(files):
         for part in ("train", "val")[: 2 if i < 4 else 1]:
-            place = to / part / f"class{i % 2}"
-            place.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place / f"{i:05}.jpg")
+            folder_of_class = to / part / f"class{i % 2}"
+            folder_of_class.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder_of_class / f"{i:05}.jpg")
     return len(files)
 
 
 def ours(name: str, folder: Path) -> Iterator[Any]:
-    """Batches without end, each computed when it is handed out."""
+    """Endless batches, each computed when it is requested."""
     from jaxcv import cpu
 
     cpu.tune()
@@ -89,7 +89,7 @@ def ours(name: str, folder: Path) -> Iterator[Any]:
 
 
 def theirs(name: str, folder: Path) -> Iterator[Any]:
-    """The same by torchvision, the way that `name` says."""
+    """The same by torchvision, by the method `name`."""
     torch: Any = importlib.import_module("torch")
     v2: Any = importlib.import_module("torchvision.transforms.v2")
     io: Any = importlib.import_module("torchvision.io")
@@ -121,7 +121,7 @@ def theirs(name: str, folder: Path) -> Iterator[Any]:
 
 
 def work(name: str, folder: Path) -> None:
-    """One contender: at each line of input a turn, answered with its images a second."""
+    """One contender: for each line of input, measures once and writes images per second."""
     wait: Callable[[Any], Any] = lambda batch: batch  # noqa: E731
     if name in OURS:
         import jax
@@ -142,7 +142,7 @@ def work(name: str, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="JPEGs to read instead, of any size, in any folder below it")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each contender")
     parser.add_argument("--quick", action="store_true", help="two rounds, torchvision with 2 workers alone")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)

@@ -1,8 +1,8 @@
 """Every distinct convolution, pooling and batch norm of the networks against torch's: forward and both gradients.
 
-Two processes take turns, layer by layer, huge pages on for both, torch in channels_last. Milliseconds are medians; the
-share is of the peak that a matrix product of 2048² reaches in the same process; x is torch's time over ours. The total
-weighs each layer by how often the network has it.
+Two processes alternate, layer by layer, with huge pages for both, torch in channels_last. Milliseconds are medians;
+"peak" is the fraction of the speed of a matrix product of 2048² in the same process; x is torch's time over ours. The
+total weights each layer by its number in the network.
 
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes
     python benchmarks/layers.py [NETWORK ...] [--json FILE]
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def layers_of(name: str) -> Counter[str]:
-    """The layers of a network as JSON, and how often it has them."""
+    """The layers of a network as JSON, with their numbers."""
     import jax
     import jax.numpy as jnp
     from networks import our_model
@@ -47,11 +47,11 @@ def layers_of(name: str) -> Counter[str]:
 
         return call
 
-    batch, side, channels = NETWORKS[name]
+    batch, size, channels = NETWORKS[name]
     try:
         for kind in originals:
             setattr(ops, kind, recording(kind))
-        image = jax.ShapeDtypeStruct((batch, side, side, channels), jnp.float32)
+        image = jax.ShapeDtypeStruct((batch, size, size, channels), jnp.float32)
         model = our_model(name)
         keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
         jax.eval_shape(lambda x: model.init(keys, x, train=True), image)
@@ -100,7 +100,7 @@ def ours(layer: dict[str, Any]) -> dict[str, Callable[[], Any]]:
             "kernel": compiled(lambda x, w, dy: jax.vjp(lambda w: forward(x, w), w)[1](dy)[0], x, w, dy),
         }
 
-    # What the backward pass reads is what the forward pass left.
+    # The backward pass reads the values that the forward pass has saved.
     leaves, tree = jax.tree.flatten(jax.eval_shape(lambda x, w: jax.vjp(forward, x, w)[1], x, w))
     del leaves
 
@@ -133,7 +133,7 @@ def theirs(layer: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     padding = options.get("padding", "valid")
 
     def around(window: Any) -> Any:
-        """What stands around the images in torch's own argument; None if it has to be padded before."""
+        """torch's `padding` argument; None if the images must be padded before."""
         if padding == "valid":
             return (0, 0)
         if isinstance(padding, int):
@@ -189,9 +189,9 @@ def theirs(layer: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     return {"forward": convolve, "input": backward(True, False, False), "kernel": backward(False, True, False)}
 
 
-def work(side: str) -> None:
-    """One of the two: reads layers, answers with milliseconds."""
-    if side == "ours":
+def work(contender: str) -> None:
+    """One of the two processes: reads layers, writes milliseconds."""
+    if contender == "ours":
         from jaxcv import cpu
 
         cpu.tune()
@@ -218,7 +218,7 @@ def work(side: str) -> None:
     for line in sys.stdin:
         try:
             layer = json.loads(line)
-            functions = ours(layer) if side == "ours" else theirs(layer)
+            functions = ours(layer) if contender == "ours" else theirs(layer)
             print(json.dumps({name: _median(function) for name, function in functions.items()}), flush=True)
         except Exception as error:
             print(json.dumps({"error": str(error)}), flush=True)
@@ -265,25 +265,25 @@ def main() -> None:
     from rich.table import Table
 
     environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONPATH": str(ROOT)}
-    sides: dict[str, Any] = {}
+    processes: dict[str, Any] = {}
     peaks = {}
-    for side in ("ours", "torch"):
-        command, pipe = [sys.executable, __file__, "--worker", side], subprocess.PIPE
-        sides[side] = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
-        peaks[side] = json.loads(sides[side].stdout.readline())
-    print("peak, GFLOP/s:", {side: round(peak) for side, peak in peaks.items()})
+    for contender in ("ours", "torch"):
+        command, pipe = [sys.executable, __file__, "--worker", contender], subprocess.PIPE
+        processes[contender] = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        peaks[contender] = json.loads(processes[contender].stdout.readline())
+    print("peak, GFLOP/s:", {contender: round(peak) for contender, peak in peaks.items()})
     known: dict[str, dict[str, Any]] = {}
     results: dict[str, Any] = {"peak": peaks}
     for name in options.networks or NETWORKS:
-        table = Table("n", "layer", "pass", "ours", "torch", "x", "share", title=f"{name}: milliseconds")
+        table = Table("n", "layer", "pass", "ours", "torch", "x", "peak", title=f"{name}: milliseconds")
         total: Counter[str] = Counter()
         for text, count in layers_of(name).items():
             if text not in known:
                 known[text] = {}
-                for side, process in sides.items():
+                for contender, process in processes.items():
                     process.stdin.write(text + "\n")
                     process.stdin.flush()
-                    known[text][side] = json.loads(process.stdout.readline())
+                    known[text][contender] = json.loads(process.stdout.readline())
             layer, found = json.loads(text), known[text]
             results.setdefault(name, []).append({**layer, "count": count, **found})
             if options.slow and "error" not in found["ours"] and "error" not in found["torch"]:
@@ -298,14 +298,14 @@ def main() -> None:
                 us, them = found["ours"][kind], found["torch"][kind]
                 total["ours " + kind] += us * count
                 total["torch " + kind] += them * count
-                share = _flops(layer) / us / 1e6 / peaks["ours"]
-                cells = (f"{us:.2f}", f"{them:.2f}", f"{them / us:.2f}", f"{share:.0%}" if share else "")
+                fraction = _flops(layer) / us / 1e6 / peaks["ours"]
+                cells = (f"{us:.2f}", f"{them:.2f}", f"{them / us:.2f}", f"{fraction:.0%}" if fraction else "")
                 table.add_row(*((str(count), label) if i == 0 else ("", "")), kind, *cells)
         for kind in ("forward", "input", "kernel"):
             us, them = total["ours " + kind], total["torch " + kind]
             table.add_row("", "total", kind, f"{us:.1f}", f"{them:.1f}", f"{them / max(us, 1e-9):.2f}", "")
         Console(width=170).print(table)
-    for process in sides.values():
+    for process in processes.values():
         process.stdin.close()
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -31,8 +31,8 @@ NETWORKS = {
     "yolo": (32, 128, 3),
     "yolo_detect": (32, 128, 3),
 }
-"""Batch, side and channels of the images. `yolo_detect` is the forward pass, decoding and suppression: the 400 best
-candidates of an image, the 100 best boxes."""
+"""Batch size, height and width, and channels of the images. `yolo_detect` is the forward pass, decoding and
+suppression: the 400 best candidates of an image, the 100 best boxes."""
 ANCHOR_BOXES = ((10.0, 10.0), (20.0, 30.0), (40.0, 20.0), (60.0, 60.0), (90.0, 80.0))
 
 
@@ -62,9 +62,9 @@ def ours(name: str, *, train: bool, flax: bool) -> tuple[Callable[[], None], dic
         from theirs import use_flax_layers
 
         use_flax_layers()
-    batch, side, channels = NETWORKS[name]
+    batch, size, channels = NETWORKS[name]
     model = our_model(name)
-    image = jnp.asarray(np.random.default_rng(0).uniform(size=(batch, side, side, channels)), jnp.float32)
+    image = jnp.asarray(np.random.default_rng(0).uniform(size=(batch, size, size, channels)), jnp.float32)
     variables = initialize(model, jax.random.key(0), image[:1])
     params, statistics_ = variables["params"], {k: v for k, v in variables.items() if k != "params"}
     optimizer = optax.sgd(1e-3, momentum=0.9)
@@ -87,7 +87,7 @@ def ours(name: str, *, train: bool, flax: bool) -> tuple[Callable[[], None], dic
         if name != "yolo_detect":
             return outputs
         limits = {"confidence": "class", "score_threshold": 0.0, "max_candidates": 400, "max_outputs": 100}
-        return predict.yolo(outputs, anchor_boxes=ANCHOR_BOXES, image_size=(side, side), **limits)
+        return predict.yolo(outputs, anchor_boxes=ANCHOR_BOXES, image_size=(size, size), **limits)
 
     state = [params, statistics_, optimizer.init(params)]
     options = cpu.compiler_options()
@@ -112,10 +112,10 @@ def theirs(name: str, *, train: bool, mode: str) -> tuple[Callable[[], None], di
     torch: Any = importlib.import_module("torch")
     from theirs import torch_network
 
-    batch, side, channels = NETWORKS[name]
+    batch, size, channels = NETWORKS[name]
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(0)
-    network, image = torch_network(name, ANCHOR_BOXES, side), torch.rand(batch, channels, side, side)
+    network, image = torch_network(name, ANCHOR_BOXES, size), torch.rand(batch, channels, size, size)
     network.train(train)
     if mode != "eager":
         network, image = network.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)
@@ -137,7 +137,7 @@ def theirs(name: str, *, train: bool, mode: str) -> tuple[Callable[[], None], di
 
 
 def work(contender: str, name: str, train: bool) -> None:
-    """A contender: reads how many steps to run, answers with their milliseconds, until the input ends."""
+    """A contender: reads how many steps to run, writes their milliseconds, until the input ends."""
     if contender in ("jaxcv", "flax"):
         run, facts = ours(name, train=train, flax=contender == "flax")
     else:
@@ -155,7 +155,7 @@ def work(contender: str, name: str, train: bool) -> None:
 
 
 def compare(name: str, train: bool, contenders: list[str], rounds: int) -> dict[str, dict[str, Any]]:
-    """Milliseconds and facts of each contender, measured in turns."""
+    """Milliseconds and facts of each contender, in alternating runs."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     huge = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     found: dict[str, dict[str, Any]] = {}
@@ -189,7 +189,7 @@ def compare(name: str, train: bool, contenders: list[str], rounds: int) -> dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"of {', '.join(NETWORKS)}; by default all")
-    parser.add_argument("--rounds", type=int, default=5, help="turns that each contender has")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each contender")
     parser.add_argument("--forward", action="store_true", help="only the forward pass")
     parser.add_argument("--train", action="store_true", help="only the training step")
     parser.add_argument("--compile", action="store_true", help="torch.compile too: half a minute a network")

@@ -1,4 +1,4 @@
-"""What ending trials early saves, and what it costs: the same random search of LeNet-5 in full and with each pruner.
+"""Steps saved by pruning, and its cost in accuracy: the same random search of LeNet-5 in full and with each pruner.
 
 All searches train the same trials. Counted, not timed: the steps that were taken; and the accuracy of the best trial.
 
@@ -47,8 +47,8 @@ def main() -> None:
             found[how] = search(options.data.absolute(), options.trials, options.steps, Path(folder), *flags)
     table = Table("search", "steps", "of the full search", "trials stopped", "best accuracy")
     for how, (steps, best, stopped) in found.items():
-        share = f"{100 * steps / found['full'][0]:.0f} %"
-        table.add_row(how, f"{steps:,}", share, str(stopped), f"{best:.4f}")
+        fraction = f"{100 * steps / found['full'][0]:.0f} %"
+        table.add_row(how, f"{steps:,}", fraction, str(stopped), f"{best:.4f}")
     Console().print(table)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")

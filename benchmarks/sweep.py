@@ -92,7 +92,7 @@ def launch(words: list[str], workdir: Path, cache: Path) -> float:
 
 
 def sweep(trials: int, steps: int, cache: Path) -> tuple[list[tuple[float, float]], int]:
-    """Of every trial but the first: seconds from the end of the one before to its own, and those inside; traces."""
+    """For every trial but the first: seconds between its end and the previous one's, and those of its steps; traces."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["lr=log(1e-4,1e-1)", "weight_decay=log(1e-6,1e-2)", "seed=0,1", f"steps={steps}"]
         launch([*words, "--search", "tpe", "--trials", str(trials)], Path(folder), cache)
@@ -106,7 +106,7 @@ def sweep(trials: int, steps: int, cache: Path) -> tuple[list[tuple[float, float
 
 
 def process(steps: int, cache: Path, number: int) -> tuple[float, float]:
-    """Seconds of a process that trains one trial, and those inside."""
+    """Seconds of a process that trains one trial, and those of its steps."""
     with tempfile.TemporaryDirectory() as folder:
         seconds = launch([f"lr={1e-3 * (1 + number)}", f"steps={steps}"], Path(folder), cache)
         (run,) = Path(folder).glob("lenet/*/")
@@ -114,7 +114,7 @@ def process(steps: int, cache: Path, number: int) -> tuple[float, float]:
 
 
 def torchs(trials: int, steps: int) -> list[tuple[float, float]]:
-    """Seconds of each trial in a PyTorch loop, and those inside; the first left out."""
+    """Seconds of each trial in a PyTorch loop, and those of its steps; without the first."""
     script = TORCH.format(
         benchmarks=str(ROOT / "benchmarks"), root=str(ROOT), threads=os.cpu_count(), trials=trials, steps=steps
     )

@@ -1,12 +1,12 @@
-"""What users would pick instead: the same networks in torch, and ours on Flax's own layers."""
+"""The alternatives: the same networks in torch, and jaxcv's with Flax's own layers."""
 
 import importlib
 from collections.abc import Callable
 from typing import Any
 
 
-def torch_network(name: str, anchor_boxes: tuple[tuple[float, float], ...] = (), side: int = 0) -> Any:
-    """torchvision's network, or the course's in torch; the last two are of a whole detector."""
+def torch_network(name: str, anchor_boxes: tuple[tuple[float, float], ...] = (), size: int = 0) -> Any:
+    """torchvision's network, or one written in torch; `anchor_boxes` and `size` are for a whole detector."""
     torchvision: Any = importlib.import_module("torchvision")
     t: Any = importlib.import_module("torch.nn")
 
@@ -18,7 +18,7 @@ def torch_network(name: str, anchor_boxes: tuple[tuple[float, float], ...] = (),
     if name == "yolo":
         return _yolo()
     if name == "yolo_detect":
-        return _detector(_yolo(), anchor_boxes, side)
+        return _detector(_yolo(), anchor_boxes, size)
     return getattr(torchvision.models, name)()
 
 
@@ -39,10 +39,10 @@ def _unet(width: int = 32, depth: int = 4) -> Any:
     class UNet(t.Module):
         def __init__(self) -> None:
             super().__init__()
-            sides = [width << i for i in range(depth + 1)]
-            self.down = t.ModuleList(level(3 if i == 0 else sides[i - 1], c) for i, c in enumerate(sides))
-            self.up = t.ModuleList(t.ConvTranspose2d(2 * c, c, 2, 2) for c in sides[:-1])
-            self.join = t.ModuleList(level(2 * c, c) for c in sides[:-1])
+            widths = [width << i for i in range(depth + 1)]
+            self.down = t.ModuleList(level(3 if i == 0 else widths[i - 1], c) for i, c in enumerate(widths))
+            self.up = t.ModuleList(t.ConvTranspose2d(2 * c, c, 2, 2) for c in widths[:-1])
+            self.join = t.ModuleList(level(2 * c, c) for c in widths[:-1])
             self.head = t.Conv2d(width, 2, 1)
 
         def forward(self, x: Any) -> Any:
@@ -98,8 +98,8 @@ def _yolo(channels: tuple[int, ...] = (32, 64, 128), depths: tuple[int, ...] = (
     return YOLO()
 
 
-def _detector(network: Any, anchor_boxes: tuple[tuple[float, float], ...], side: int, k: int = 10) -> Any:
-    """A YOLO from pictures to boxes: decoded at once, suppressed picture by picture by torchvision."""
+def _detector(network: Any, anchor_boxes: tuple[tuple[float, float], ...], size: int, k: int = 10) -> Any:
+    """A YOLO from images to boxes: decoded as a batch, non-maximum suppression image by image by torchvision."""
     torch: Any = importlib.import_module("torch")
     torchvision: Any = importlib.import_module("torchvision")
 
@@ -115,9 +115,9 @@ def _detector(network: Any, anchor_boxes: tuple[tuple[float, float], ...], side:
             said = said.view(b, len(anchor_boxes), 5 + k, rows, columns).permute(0, 3, 4, 1, 2)
             y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
             cells = torch.stack([x, y], -1).view(1, rows, columns, 1, 2)
-            centres = (said[..., :2].sigmoid() + cells) * (side / rows)
+            centres = (said[..., :2].sigmoid() + cells) * (size / rows)
             halves = self.anchors * said[..., 2:4].clamp(max=4.135).exp() / 2
-            boxes = torch.cat([centres - halves, centres + halves], -1).clamp(0, side).reshape(b, -1, 4)
+            boxes = torch.cat([centres - halves, centres + halves], -1).clamp(0, size).reshape(b, -1, 4)
             scores = (said[..., 4:5].sigmoid() * said[..., 5:].softmax(-1)).reshape(b, -1)
             best, index = scores.topk(400)
             found = []
@@ -131,16 +131,16 @@ def _detector(network: Any, anchor_boxes: tuple[tuple[float, float], ...], side:
 
 
 def _flax_conv(o: dict[str, Any], x: Any) -> Any:
-    """`layers.Conv` as Flax has it: whatever XLA makes of `lax.conv_general_dilated`."""
+    """`layers.Conv` by Flax, and so by `lax.conv_general_dilated`."""
     import flax.linen as nn
 
     padding = o["padding"]
-    sides = (o["kernel_size"],) * 2 if isinstance(o["kernel_size"], int) else o["kernel_size"]
+    kernel_size = (o["kernel_size"],) * 2 if isinstance(o["kernel_size"], int) else o["kernel_size"]
     if isinstance(padding, int):
         padding = ((padding, padding),) * 2
     return nn.Conv(
         o["features"],
-        sides,
+        kernel_size,
         o["strides"],
         padding.upper() if isinstance(padding, str) else padding,
         kernel_dilation=o["dilation"],
@@ -150,7 +150,7 @@ def _flax_conv(o: dict[str, Any], x: Any) -> Any:
 
 
 def use_flax_layers() -> None:
-    """From here on jaxcv's networks are built of Flax's layers, as somebody without jaxcv would write them."""
+    """Replace the layers of jaxcv's networks by Flax's, for the rest of the process."""
     import flax.linen as nn
 
     from jaxcv.models import layers
@@ -166,8 +166,8 @@ def use_flax_layers() -> None:
         return nn.BatchNorm(use_running_average=not train, momentum=self.momentum, epsilon=self.epsilon)(x)
 
     def transposed(self: Any, x: Any) -> Any:
-        sides, strides = ((v, v) if isinstance(v, int) else v for v in (self.kernel_size, self.strides))
-        return nn.ConvTranspose(self.features, sides, strides, "VALID", use_bias=self.use_bias)(x)
+        kernel_size, strides = ((v, v) if isinstance(v, int) else v for v in (self.kernel_size, self.strides))
+        return nn.ConvTranspose(self.features, kernel_size, strides, "VALID", use_bias=self.use_bias)(x)
 
     def pool(self: Any, x: Any) -> Any:
         window = (self.window,) * 2 if isinstance(self.window, int) else self.window

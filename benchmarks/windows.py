@@ -1,9 +1,9 @@
-"""All windows of a picture by one convolutional pass against the same windows cut out: milliseconds on this machine.
+"""All windows of a picture by one convolutional pass, compared with a batch of crops: milliseconds on this machine.
 
-Both go by compiled programs from the picture to the logits of every window. The crops are one batch; or batches of 16,
-64 or 256 one after another, within one program (`lax.map`) or by a loop in Python over a compiled batch. The sides take
-turns; figures are medians over all rounds, for the crops those of the fastest way, whose name is printed. x is their
-time over that of the pass. The largest difference between the answers is printed too.
+Both are compiled programs from the picture to the logits of every window. The crops are one batch; or batches of 16, 64
+or 256 one after another, within one program (`lax.map`) or by a Python loop over a compiled batch. Runs alternate;
+figures are medians over all rounds, for the crops those of the fastest method, whose name is printed. x is their time
+over that of the pass. The largest difference between the logits is printed too.
 
     python benchmarks/windows.py [PART-OF-A-NAME ...] [--rounds 3] [--json FILE]
 
@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-# network, its options, window, stride, side of the picture; two classes, and all widths as published.
+# Network, its options, window, stride, height and width of the picture; two classes, and all widths as published.
 CASES: dict[str, tuple[str, dict[str, Any], int, int, int]] = {
     "AlexNet, windows of 227, stride 8, 512²": ("alexnet", {"padding": "valid"}, 227, 8, 512),
     "AlexNet, windows of 227, stride 32, 512²": ("alexnet", {"padding": "valid"}, 227, 32, 512),
@@ -35,8 +35,8 @@ BATCHES = (0, 256, 64, 16)
 """Crops at a time; 0: all."""
 
 
-def programs(network: str, options: dict[str, Any], window: int, stride: int, side: int) -> dict[str, Any]:
-    """The ways from picture to logits [rows columns 2], compiled, each a function without arguments."""
+def programs(network: str, options: dict[str, Any], window: int, stride: int, size: int) -> dict[str, Any]:
+    """The methods from picture to logits [rows columns 2], compiled, each a function without arguments."""
     import jax
     import jax.numpy as jnp
 
@@ -47,7 +47,7 @@ def programs(network: str, options: dict[str, Any], window: int, stride: int, si
     channels = 1 if network == "lenet5" else 3
     variables = initialize(model, jax.random.key(0), jnp.zeros((1, window, window, channels)))
     net, filters = models.convolutionalize(model, variables, window=window, strides=stride)
-    image = jnp.asarray(np.random.default_rng(0).uniform(size=(1, side, side, channels)), jnp.float32)
+    image = jnp.asarray(np.random.default_rng(0).uniform(size=(1, size, size, channels)), jnp.float32)
 
     def one_pass(filters: Any, image: Any) -> Any:
         return net.apply(filters, image)[0].reshape(-1, 2)
@@ -72,14 +72,14 @@ def programs(network: str, options: dict[str, Any], window: int, stride: int, si
 
         def run() -> Any:
             crops = cut(image)
-            starts = [*range(0, count - batch, batch), count - batch]  # the last begins earlier, to be full
-            found = [classify(variables, crops[start : start + batch]) for start in starts]
+            starts = [*range(0, count - batch, batch), count - batch]  # the last overlaps the one before, to be full
+            logits = [classify(variables, crops[start : start + batch]) for start in starts]
             last = starts[-2] + batch - starts[-1] if len(starts) > 1 else 0
-            return jax.block_until_ready(jnp.concatenate([*found[:-1], found[-1][last:]]))
+            return jax.block_until_ready(jnp.concatenate([*logits[:-1], logits[-1][last:]]))
 
         return run
 
-    count = ((side - window) // stride + 1) ** 2
+    count = ((size - window) // stride + 1) ** 2
     ways = {"pass": compiled(one_pass, filters, image)}
     for batch in BATCHES:
         if batch == 0 and count * window**2 * 64 * 4 > 5e9 * (16 if network == "alexnet" else 1):
@@ -100,29 +100,29 @@ def timed(run: Any) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only cases whose name contains this")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each method")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     from jaxcv import cpu
 
     cpu.tune()
     results: dict[str, dict[str, float]] = {}
-    table = Table("windows", "pass", "crops", "fastest way", "x", "largest difference", title="milliseconds")
+    table = Table("windows", "pass", "crops", "fastest crops", "x", "largest difference", title="milliseconds")
     for name, case in CASES.items():
         if options.names and not any(part in name for part in options.names):
             continue
         ways = programs(*case)
-        answers = {way: np.asarray(run()) for way, run in ways.items()}  # the first turn warms up
+        answers = {way: np.asarray(run()) for way, run in ways.items()}  # the first run warms up
         apart = max(float(np.abs(answers["pass"] - answer).max()) for answer in answers.values())
         times: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(options.rounds):
             for way, run in ways.items():
                 times[way].append(timed(run))
-        found = {way: statistics.median(taken) for way, taken in times.items()}
-        crops, way = min((taken, way) for way, taken in found.items() if way != "pass")
-        results[name] = {**found, "ratio": crops / found["pass"], "largest difference": apart}
-        ratio = f"{crops / found['pass']:.1f}"
-        table.add_row(name, f"{found['pass']:.1f}", f"{crops:.0f}", way, ratio, f"{apart:.1e}")
+        medians = {way: statistics.median(taken) for way, taken in times.items()}
+        crops, way = min((taken, way) for way, taken in medians.items() if way != "pass")
+        results[name] = {**medians, "ratio": crops / medians["pass"], "largest difference": apart}
+        ratio = f"{crops / medians['pass']:.1f}"
+        table.add_row(name, f"{medians['pass']:.1f}", f"{crops:.0f}", way, ratio, f"{apart:.1e}")
     Console(width=100).print(table)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")

@@ -3,9 +3,9 @@
 #
 #     sbatch docs/slurm.sh
 #
-# Each takes trials that nobody has, until none is left. A job that is preempted (it gets SIGTERM, then 60 seconds) leaves
-# a checkpoint and gives its trial back; one that dies has it taken up by another, a minute after its last heartbeat. So
-# the same command, submitted again or requeued, goes on. The folder must be on a file system that all nodes share.
+# Each claims free trials until none is left. A job that is preempted (SIGTERM, then 60 seconds) writes a checkpoint and
+# releases its trial; the trial of one that dies is resumed by another, a minute after its last heartbeat. So the same
+# command, submitted again or requeued, resumes the sweep. All nodes must share the file system of the folder.
 #
 #SBATCH --job-name=sweep
 #SBATCH --array=0-3

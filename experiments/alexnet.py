@@ -71,7 +71,7 @@ def experiment(
         seed: of parameters, order of the data and augmentation.
     """
     train, test = classification_data(data, image_size=image_size)
-    model = NETWORKS[network](num_classes=train.num_classes, fc_width=fc_width, fc_side=fc_side, dropout=dropout)
+    model = NETWORKS[network](num_classes=train.num_classes, fc_width=fc_width, fc_map_size=fc_side, dropout=dropout)
     schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 10, total_steps=steps)
     return Experiment(
         model=model,

@@ -88,7 +88,7 @@ def experiment(
         padding="valid",
         num_classes=train.num_classes,
         fc_width=64,
-        fc_side=3,
+        fc_map_size=3,
         dropout=dropout,
         mean=(0.5,),
         std=(0.25,),

@@ -7,11 +7,11 @@ from jaxtyping import Array, Bool, Float
 
 from jaxcv.augment.randomness import compiled_apart
 from jaxcv.ops import (
-    affine_places,
     affine_points,
+    affine_positions,
     box_area,
     clip_boxes_to_image,
-    elastic_places,
+    elastic_positions,
     invert_affine,
     invert_elastic,
     resized_crop,
@@ -46,7 +46,7 @@ def move(
         size: (height, width) of the output; by default that of the input.
         upright: That no matrix turns or shears: then rows and columns are resampled one after the other, faster.
         in_place: That every matrix mirrors or does nothing: then the pixels are those of the input.
-        control: `[b, g, g, 2]` of `elastic_places`, in pixels of the output.
+        control: `[b, g, g, 2]` of `elastic_positions`, in pixels of the output.
         fill: What lies outside the picture; None repeats its edge. In masks it is 255.
         min_visible: Share of its area that a truth must keep.
         swap: For each point the one whose place it takes in a mirror.
@@ -59,8 +59,8 @@ def move(
 
     def places() -> Array:
         if control is None:
-            return affine_places(matrices, size=size)
-        bent = elastic_places(control, size=size)
+            return affine_positions(matrices, size=size)
+        bent = elastic_positions(control, size=size)
         return affine_points(bent.reshape(b, -1, 2), matrices).reshape(bent.shape)
 
     def resampled(image: Array) -> Array:

@@ -1,7 +1,7 @@
-"""The kernels in C++ are compiled on this machine when they are first needed, and kept.
+"""Compile the C++ kernels on this machine when they are first needed.
 
-Nothing depends on them: without a compiler, or with `JAXCV_NATIVE=0`, everything works, slower. Compiled files are kept
-in the cache folder, one for each kind of machine, compiler and source.
+They are optional: without a compiler, or with `JAXCV_NATIVE=0`, everything works, slower. Compiled files are in the
+cache folder, one for each processor, compiler and source.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ _FLAGS = ("-O3", "-shared", "-fPIC", "-march=native", "-std=c++17")
 
 
 def build(name: str, *, include: str) -> Path | None:
-    """The shared library made of `name`, a file in `cpp/`, by `$CXX` or `c++`; None where it cannot be had.
+    """The shared library of `name`, a file in `cpp/`, compiled by `$CXX` or `c++`; None if that is not possible.
 
     Args:
         name: such as `kernels.cc`.
-        include: a folder of headers, whose path has to change with their content.
+        include: a folder of headers, whose path must differ between versions of the headers.
     """
     compiler = shutil.which(os.environ.get("CXX") or "c++") if os.environ.get("JAXCV_NATIVE") != "0" else None
     if compiler is None:

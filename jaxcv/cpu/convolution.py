@@ -1,17 +1,17 @@
-"""How a convolution is computed on a CPU: which form is taken for which shape.
+"""How a convolution is computed on a CPU: which form is chosen for which shape.
 
-XLA on CPU has one good convolution, its call into Eigen, and reaches it for some ways of writing one. So everything
-is written in terms of that convolution, of matrix products and of multiply-adds, gradients included: the input's is a
-convolution with the flipped kernel, the kernel's one of the images with the cotangents as the kernel. The forward
-pass and the two gradients are each other's transposes, so derivatives of any order take these forms, and they are as
+XLA on CPU has one fast convolution, its call into Eigen, and uses it for some ways of writing a convolution only. So
+everything is written in terms of that convolution, matrix products and multiply-adds, gradients included: the input's
+is a convolution with the flipped kernel, the kernel's one of the images with the cotangents as the kernel. The forward
+pass and the two gradients are each other's transposes, so derivatives of any order use these forms, and they are as
 fast inside `lax.scan` as outside.
 
-Where there is a C++ compiler, kernels of our own (`kernels.py`) take what stays in a core's cache from the images to
-the result. Without one, every shape has a form in XLA's terms.
+Where there is a C++ compiler, C++ kernels (`kernels.py`) compute in tiles that stay in a core's cache from the images
+to the result. Without one, every shape has a form in XLA's terms.
 
-The rules, and what put each there: milliseconds on 2 AMD EPYC (Zen 3) cores, jaxlib 0.10.2, float32; "in C++": on Zen 5
-cores, in CPU time by two; in brackets those of the form that would be taken without the rule. [batch, side², channels
-in -> out].
+The rules, and the measurements behind each: milliseconds on 2 AMD EPYC (Zen 3) cores, jaxlib 0.10.2, float32; "in C++":
+on Zen 5 cores, half of the CPU time of two cores; in brackets, without the rule. [batch, (height = width)², channels in
+-> out].
 
     1x1                       a matrix product; its kernel's gradient in C++ from four million multiply-adds:
                               [8, 56², 64 -> 64] 0.6 (1.4), [8, 56², 256 -> 64] 2.8 (5.2), [8, 14², 1024 -> 512] 4.2
@@ -63,7 +63,7 @@ def forward(x: Array, w: Array, at: Geometry) -> Array:
 
 
 def pointwise(w: Array, at: Geometry) -> bool:
-    """Whether one pixel makes one pixel."""
+    """Whether each output depends on one pixel."""
     return w.shape[:2] == (1, 1) and at.pads == ((0, 0), (0, 0))
 
 
@@ -74,12 +74,12 @@ def by_blocks_fits(w: Array, at: Geometry) -> bool:
 
 
 def by_blocks(x: Array, w: Array, at: Geometry) -> Array:
-    """A strided convolution as one without stride over blocks of s x s pixels: few channels become s² times as many."""
+    """A convolution of stride s as one without stride after space to depth by s, with s² times as many channels."""
     s, (fh, fw, c, o) = at.strides[0], w.shape
     rows, columns = output_size(x.shape, w.shape, at)
     kh, kw = -(-fh // s), -(-fw // s)
     need = (rows + kh - 1) * s, (columns + kw - 1) * s
-    x = pad(x, [(p[0], n - side - p[0]) for p, n, side in zip(at.pads, need, x.shape[1:3], strict=True)])
+    x = pad(x, [(p[0], n - size - p[0]) for p, n, size in zip(at.pads, need, x.shape[1:3], strict=True)])
     x = x.reshape(x.shape[0], need[0] // s, s, need[1] // s, s, c).transpose(0, 1, 3, 2, 4, 5)
     w = jnp.pad(w, ((0, kh * s - fh), (0, kw * s - fw), (0, 0), (0, 0)))
     w = w.reshape(kh, s, kw, s, c, o).transpose(0, 2, 1, 3, 4, 5).reshape(kh, kw, s * s * c, o)
@@ -112,7 +112,7 @@ def flipped_or_by_phase(dy: Array, w: Array, size: tuple[int, int], at: Geometry
 
 
 def flipped(dy: Array, w: Array, size: tuple[int, int], at: Geometry) -> Array:
-    """The cotangents, zeros between them where the convolution skipped, convolved with the flipped kernel."""
+    """The cotangents, with zeros between them for strides, convolved with the flipped kernel."""
     cover = reach(w.shape, at.dilation)
     pads = []
     for f, (low, _), n, rows, s in zip(cover, at.pads, size, dy.shape[1:3], at.strides, strict=True):
@@ -124,7 +124,7 @@ def flipped(dy: Array, w: Array, size: tuple[int, int], at: Geometry) -> Array:
 
 
 def by_phase(dy: Array, w: Array, size: tuple[int, int], at: Geometry) -> Array:
-    """Pixels y = a mod s take part in every s-th row of the kernel only: s x s small convolutions, interleaved."""
+    """Pixels y = a mod s meet only every s-th row of the kernel: s x s small convolutions, interleaved."""
     (sh, sw), (b, oh, ow, _), c = at.strides, dy.shape, w.shape[2]
     high, wide = -(-size[0] // sh), -(-size[1] // sw)
     rows = []
@@ -156,7 +156,7 @@ def by_phase(dy: Array, w: Array, size: tuple[int, int], at: Geometry) -> Array:
 # Gradient of the kernel.
 
 _LONG = 20_000
-"""From so many pixels on, a pointwise kernel's gradient is taken transposed, which reaches Eigen."""
+"""From so many pixels on, a pointwise kernel's gradient is computed transposed, for which XLA calls Eigen."""
 
 
 def kernel_gradient(x: Array, dy: Array, window: tuple[int, int], at: Geometry) -> Array:
@@ -180,13 +180,13 @@ def products(x: Array, dy: Array) -> Array:
 
 
 def row_by_row_fits(x: Array, dy: Array, at: Geometry) -> bool:
-    """Whether the kernel in C++ is the faster one: long rows of few channels, which it adds up in registers."""
+    """Whether the C++ kernel is faster: long rows of few channels, whose sums stay in registers."""
     few, usual = min(x.shape[-1], dy.shape[-1]) <= 64, at.dilation == (1, 1) and x.dtype == jnp.float32
     return few and usual and dy.shape[2] >= 16 and dy.shape[-1] % 16 == 0 and kernels.ready()
 
 
 def swapped(x: Array, dy: Array, window: tuple[int, int], at: Geometry) -> Array:
-    """A convolution in which the batch plays the channels, the channels the batch, and the cotangents the kernel."""
+    """The gradient as a convolution with the cotangents as kernel, the batch as channels, the channels as batch."""
     pads = []
     for f, (low, _), n, rows, s, d in zip(
         window, at.pads, x.shape[1:3], dy.shape[1:3], at.strides, at.dilation, strict=True

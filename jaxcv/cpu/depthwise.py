@@ -9,11 +9,11 @@ from jaxcv.cpu import kernels
 from jaxcv.cpu.geometry import Geometry, output_size, pad, reach, taps, total
 
 _UNROLL = 16
-"""So many examples are added up in registers before memory is written."""
+"""Number of examples summed in registers before memory is written."""
 
 
 def in_one_pass(x: Array, window: tuple[int, ...], at: Geometry) -> bool:
-    """Whether there is a kernel for it."""
+    """Whether there is a C++ kernel for it."""
     usual = window[:2] in ((3, 3), (5, 5)) and at.dilation == (1, 1)
     return usual and x.dtype == jnp.float32 and x.size > 0 and kernels.ready()
 

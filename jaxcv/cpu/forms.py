@@ -12,12 +12,14 @@ from jaxcv.cpu.seam import Form, Transpose, choose
 
 
 def on_cpu(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
-    """The operation `plain`, computed in another form in programs that are lowered for a CPU.
+    """The operation `plain`, with its CPU form in programs that are lowered for a CPU.
 
     Args:
         name: a key of `FORMS`.
-        plain: the operation in JAX's own terms, which other platforms compute: arrays by position, hashable values by
-            keyword.
+        plain: the operation for other platforms, in JAX's operations: arrays by position, hashable values by keyword.
+
+    Returns:
+        A function with the arguments and results of `plain`.
     """
     return choose(FORMS[name], plain)
 
@@ -29,7 +31,7 @@ def _forward(
     out: Any, _: Any, x: Array, w: Array, *, groups: int, size: tuple[int, int] | None = None, **geometry: Any
 ) -> Array:
     """[b h w c] by [fh fw c/groups o]: [b oh ow o]."""
-    del size  # of a transposed convolution; `out` has all there is to know
+    del size  # of a transposed convolution; here `out` has the shape
     at, each = Geometry(**geometry), w.shape[3] // groups
     if 0 in (out.size, x.size, w.size):
         return jnp.zeros(out.shape, out.dtype)
@@ -83,7 +85,7 @@ def _by_group(form: Callable[[Array, Array], Array], groups: int, a: Array, b: A
 # Batch normalisation.
 
 _LARGE = 1 << 16
-"""Values from which on one pass of a kernel is worth its call."""
+"""Number of values from which on the C++ kernel is faster than XLA."""
 
 
 def _statistics(out: Any, plain: Callable[..., Any], x: Array) -> Any:

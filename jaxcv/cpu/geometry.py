@@ -1,4 +1,4 @@
-"""Where the kernel of a convolution is laid, and views of the images under it. Images are NHWC, kernels HWIO."""
+"""Strides, padding and dilation of a convolution, and shapes and views that follow. Images are NHWC, kernels HWIO."""
 
 import functools
 import math
@@ -15,12 +15,12 @@ class Geometry(NamedTuple):
 
     strides: tuple[int, int]
     pads: tuple[tuple[int, int], tuple[int, int]]
-    """((top, bottom), (left, right)); negative takes away."""
+    """((top, bottom), (left, right)); negative numbers crop."""
     dilation: tuple[int, int]
 
 
 BARE = Geometry((1, 1), ((0, 0), (0, 0)), (1, 1))
-"""At every pixel, nothing around the images."""
+"""No strides, padding or dilation."""
 
 
 def reach(window: tuple[int, ...], dilation: tuple[int, int]) -> tuple[int, int]:
@@ -41,7 +41,7 @@ def every(x: Array, strides: tuple[int, int]) -> Array:
 
 
 def pad(x: Array, pads: Any, value: float = 0.0) -> Array:
-    """((top, bottom), (left, right)) more pixels; negative takes away."""
+    """Pad by ((top, bottom), (left, right)) pixels; negative numbers crop."""
     (top, bottom), (left, right) = pads
     if (top, bottom, left, right) == (0, 0, 0, 0):
         return x
@@ -74,7 +74,7 @@ def plain(x: Array, w: Array, at: Geometry) -> Array:
     if small and math.prod(w.shape[:2]) <= 49 and min(output_size(x.shape, w.shape, at)) > 0:
         views = [view for _, _, view in taps(x, w.shape, output_size(x.shape, w.shape, at), at)]
         return jnp.concatenate(views, axis=-1) @ w.reshape(-1, w.shape[3])
-    # jaxlib 0.10 reads beside the image where one side is padded by a negative number and the other is not.
+    # jaxlib 0.10 reads out of bounds where one edge has negative padding and the opposite one has not.
     negative = [(min(low, 0), min(high, 0)) for low, high in at.pads]
     rest = [(max(low, 0), max(high, 0)) for low, high in at.pads]
     return lax.conv_general_dilated(
@@ -83,5 +83,5 @@ def plain(x: Array, w: Array, at: Geometry) -> Array:
 
 
 def total(terms: Iterable[Array]) -> Array:
-    """Their sum, one after the other."""
+    """The sum of the terms, in order."""
     return functools.reduce(lax.add, terms)

@@ -1,6 +1,6 @@
-"""The kernels of `cpp/kernels.cc` as JAX functions: each does in one pass over memory what XLA makes many of.
+"""The kernels of `cpp/kernels.cc` as JAX functions: each makes one pass over memory where XLA makes several.
 
-They serve float32 in programs for a single CPU device, where there is a C++ compiler; `ready` says whether they do.
+They are for float32 in programs for a single CPU device, and need a C++ compiler; see `ready`.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _allowed = contextvars.ContextVar("allowed", default=True)
 
 @contextlib.contextmanager
 def allowed(yes: bool) -> Iterator[None]:
-    """While forms are traced for a program that may call kernels, or may not."""
+    """Whether forms that are traced in this context may call kernels."""
     token = _allowed.set(yes)
     try:
         yield
@@ -42,7 +42,7 @@ def allowed(yes: bool) -> Iterator[None]:
 
 
 def ready() -> bool:
-    """Whether kernels can be called. The first call compiles them if need be, and makes them known to XLA."""
+    """Whether kernels can be called. The first call compiles them if necessary, and registers them with XLA."""
     return _allowed.get() and version() is not None
 
 
@@ -50,7 +50,7 @@ _once = threading.Lock()
 
 
 def version() -> str | None:
-    """What their names in compiled programs end in, so that a program never meets kernels of another version."""
+    """Suffix of the kernels' names in XLA, so that cached programs call no other version; None without kernels."""
     with _once:  # programs are lowered by several threads
         return _register()
 
@@ -72,13 +72,16 @@ def _register() -> str | None:
 
 
 def call(name: str, out: Any, *args: jax.Array, **attributes: int) -> Any:
-    """What a kernel computes.
+    """Call a kernel.
 
     Args:
         name: of the kernel.
         out: shape and dtype of the result, or a tuple of them.
         args: float32 arrays.
-        attributes: the kernel's further arguments.
+        attributes: the kernel's integer attributes.
+
+    Returns:
+        An array like `out`, or a tuple of them.
     """
     function = jax.ffi.ffi_call(f"jaxcv_{name}_{version()}", out, vmap_method="sequential")
     numbers: dict[str, Any] = {key: np.int64(value) for key, value in attributes.items()}
@@ -86,10 +89,10 @@ def call(name: str, out: Any, *args: jax.Array, **attributes: int) -> Any:
 
 
 def output(*shape: int) -> jax.ShapeDtypeStruct:
-    """A float32 result of this shape."""
+    """Shape and dtype of a float32 result."""
     return jax.ShapeDtypeStruct(shape, np.float32)
 
 
 def strides_and_corner(at: Geometry) -> dict[str, int]:
-    """Where the kernel is laid, as the kernels in C++ are told."""
+    """Strides and padding as attributes of the C++ kernels."""
     return {"sh": at.strides[0], "sw": at.strides[1], "top": at.pads[0][0], "left": at.pads[1][0]}

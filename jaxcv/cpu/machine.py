@@ -1,4 +1,4 @@
-"""Which machine this is, and where compiled kernels are kept on it."""
+"""The identity of this machine's processor, and the cache folder."""
 
 import functools
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """What jaxcv keeps between runs: `$JAXCV_CACHE`, else `$XDG_CACHE_HOME/jaxcv`, else `~/.cache/jaxcv`."""
+    """jaxcv's cache: `$JAXCV_CACHE`, else `$XDG_CACHE_HOME/jaxcv`, else `~/.cache/jaxcv`."""
     if folder := os.environ.get("JAXCV_CACHE"):
         return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxcv"
@@ -22,6 +22,6 @@ def machine_name() -> str:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
             features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
-        pass  # not Linux: the names below have to do
+        pass  # not Linux: only the names below
     text = "|".join((platform.system(), platform.machine(), platform.processor(), features))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,8 +1,8 @@
-"""The seam between `ops` and this folder: an operation that is lowered in another form where the program is for a CPU.
+"""The seam between `ops` and this folder: a primitive that is lowered to another form in programs for a CPU.
 
-Which form runs is decided when a program is lowered, not when it is traced: a program lowered for another platform is
-made of the plain operation, one exported for several platforms has both, and each platform runs its own. The jaxpr
-holds a single primitive, so neither form is traced before that, and only the one that is needed at all.
+The choice is made when a program is lowered, not when it is traced: for another platform it is the plain operation, and
+a program exported for several platforms has both. The jaxpr holds the primitive alone, so that only the form that is
+needed is ever traced.
 """
 
 import functools
@@ -19,31 +19,31 @@ from jaxcv.cpu import kernels
 
 
 class Form(NamedTuple):
-    """How a CPU is to compute an operation."""
+    """How an operation is computed on a CPU."""
 
     run: Callable[..., Any]
-    """`run(out, plain, *arrays, **static)`: what `plain(*arrays, **static)` gives, whose shape and dtype is `out`."""
+    """`run(out, plain, *arrays, **static)` computes `plain(*arrays, **static)`, whose shape and dtype is `out`."""
     transposes: tuple["Transpose | None", ...] | None = None
-    """Of an operation linear in each of its two arrays: its transpose in either; None for the plain operation's."""
+    """For an operation linear in each of its two arrays: its transpose in each; None for the plain operation's."""
 
 
 class Transpose(NamedTuple):
     """A transpose of an operation f(a, b): `form` of the cotangent and the other array."""
 
     form: Callable[[], Form]
-    """A function, because forms are each other's transposes."""
+    """A function, because forms refer to each other."""
     swap: bool = False
-    """The cotangent stands in the place of the array that it belongs to; or, with `swap`, in the other."""
+    """Whether the cotangent is passed in the other array's position instead of that of the array it belongs to."""
 
 
 def choose(form: Form, plain: Callable[..., Any]) -> Callable[..., Any]:
-    """`plain(*arrays, **static)`, an array or a tuple of arrays; computed by `form` where it is lowered for a CPU.
+    """The function `plain`, computed by `form` where it is lowered for a CPU.
 
     It can be jitted, batched and differentiated like `plain`, in any order and any number of times.
 
     Args:
-        form: the form.
-        plain: the operation in JAX's own terms; `static` are hashable values.
+        form: the CPU form.
+        plain: `plain(*arrays, **static)` in JAX's operations, with hashable `static`; an array or a tuple of arrays.
     """
 
     @functools.wraps(plain)
@@ -55,8 +55,8 @@ def choose(form: Form, plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _form_p = Primitive("form")
-"""Its parameters: `form`, `plain`, `static`, and `mapped`, for each `vmap`, the outermost first, which of the arrays
-have a first axis for it."""
+"""Its parameters: `form`, `plain`, `static`, and `mapped`: for each `vmap`, outermost first, which of the arrays have a
+leading axis for it."""
 _form_p.multiple_results = True
 
 
@@ -86,7 +86,7 @@ def _in_form(*arrays: Any, form: Form, plain: Any, static: Any, mapped: Any) -> 
 
 
 def _one_of(shape: tuple[int, ...], mapped: list[bool]) -> tuple[int, ...]:
-    """The shape within all `vmap`s."""
+    """The shape without the axes of all `vmap`s."""
     return shape[sum(mapped) :]
 
 
@@ -104,7 +104,7 @@ def _abstract(*arrays: Any, **params: Any) -> list[Any]:
 
 @_form_p.def_impl
 def _run(*arrays: jax.Array, **params: Any) -> Any:
-    with jax.disable_jit(False):  # there is no other way to run a form
+    with jax.disable_jit(False):  # a form runs only when lowered
         return _jitted(tuple(params.items()))(*arrays)
 
 
@@ -114,7 +114,7 @@ def _jitted(params: tuple[Any, ...]) -> Any:
 
 
 def _lower_for_cpu(ctx: Any, *arrays: Any, **params: Any) -> Any:
-    # Kernels are known to this process alone, and XLA cannot divide them over devices.
+    # Kernels are registered in this process only, and XLA cannot partition them over devices.
     module = ctx.module_context
     alone = getattr(module.axis_context, "num_devices", None) == 1 and not module.lowering_parameters.for_export
     with kernels.allowed(alone):
@@ -138,8 +138,8 @@ def _jvp(primals: Any, tangents: Any, *, form: Form, **params: Any) -> Any:
     out = _form_p.bind(*primals, form=form, **params)
     if form.transposes is None:
         tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
-        _, moved = jax.jvp(functools.partial(_plainly, form=form, **params), tuple(primals), tuple(tangents))
-        return out, moved
+        _, out_tangent = jax.jvp(functools.partial(_plainly, form=form, **params), tuple(primals), tuple(tangents))
+        return out, out_tangent
     terms = []
     for i, tangent in enumerate(tangents):
         if not isinstance(tangent, ad.Zero):
@@ -160,15 +160,17 @@ def _transpose(cotangents: Any, a: Any, b: Any, *, form: Form, plain: Any, stati
     transpose = form.transposes[i] if form.transposes is not None else None
     swap = transpose is not None and transpose.swap
     plain = _Transposed(plain, i, swap, shape, aval.dtype)
-    place = 1 - i if swap else i
-    arrays = (cotangent, other) if place == 0 else (other, cotangent)
-    flags = [(True, axes[1 - i]) if place == 0 else (axes[1 - i], True) for axes in mapped]
+    position = 1 - i if swap else i
+    arrays = (cotangent, other) if position == 0 else (other, cotangent)
+    flags = [(True, axes[1 - i]) if position == 0 else (axes[1 - i], True) for axes in mapped]
     params = {"plain": plain, "static": static, "mapped": tuple(flags)}
     if transpose is None:
         (out,) = _plainly(*arrays, form=form, **params)
     else:
         (out,) = _form_p.bind(*arrays, form=transpose.form(), **params)
-    out = out.sum([level for level, axis in enumerate(levels) if not axis])  # one array served the whole batch
+    out = out.sum(
+        [level for level, axis in enumerate(levels) if not axis]
+    )  # an array without the axis was shared by the whole batch
     return [out, None] if i == 0 else [None, out]
 
 

@@ -1,4 +1,4 @@
-"""Convolutions of few channels, in which vectors would stay empty: neighbouring outputs of a row as channels of one."""
+"""Convolutions of few channels, for which vectors are too wide: neighbouring outputs of a row as channels of one."""
 
 from typing import NamedTuple
 
@@ -12,19 +12,20 @@ class Wide(NamedTuple):
     """A convolution with neighbouring outputs of a row in the channels of one."""
 
     m: int
-    """Outputs in one."""
+    """Outputs combined in one."""
     blocks: int
-    """Columns of such outputs."""
+    """Columns of combined outputs."""
     window: int
     """Width of the kernel, in blocks of the input."""
     left: int
+    """Padding at the left, in pixels."""
     width: int
-    """The input with its padding, in pixels."""
+    """Width of the input with its padding, in pixels."""
     at: Geometry
 
 
 def neighbours(x: tuple[int, ...], w: tuple[int, ...], at: Geometry) -> Wide | None:
-    """How to put outputs together, from the shapes of images and kernel; None where it would not pay."""
+    """How many outputs to combine, from the shapes of images and kernel; None where that is not faster."""
     (fh, fw, c, o), s = w, at.strides[1]
     rows, columns = output_size(x, w, at)
     if c > 8 or o > 64 or at.dilation != (1, 1) or max(at.strides) > 2 or min(rows, columns, x[0]) < 1 or fw == 1:
@@ -38,13 +39,13 @@ def neighbours(x: tuple[int, ...], w: tuple[int, ...], at: Geometry) -> Wide | N
 
 
 def widen_images(x: Array, wide: Wide) -> Array:
-    """Pixels of a row are adjacent in memory, so a block of them is one pixel with more channels at no cost."""
+    """Combine blocks of pixels; they are adjacent in memory, so this is a reshape."""
     x = pad(x, ((0, 0), (wide.left, wide.width - x.shape[2] - wide.left)))
     return x.reshape(*x.shape[:2], wide.blocks + wide.window - 1, -1)
 
 
 def widen_kernel(w: Array, wide: Wide) -> Array:
-    """The kernel m times side by side, each a stride further, zeros around: more products, but full vectors."""
+    """m copies of the kernel as output channels, each shifted by a stride: more products, but full vectors."""
     fh, fw, c, o = w.shape
     block = wide.width // (wide.blocks + wide.window - 1)
     s, room = block // wide.m, wide.window * block - fw

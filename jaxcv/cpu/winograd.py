@@ -1,7 +1,7 @@
 """Winograd's F(2 x 2, 3 x 3): 16 products in place of 36 for every four outputs.
 
 Lavin, Gray: Fast algorithms for convolutional neural networks, https://arxiv.org/abs/1509.09308, section 4.1. Tiles of
-pixels become 16 planes. In C++ where that is possible, which keeps the planes in the cache.
+pixels become 16 planes. The C++ kernels keep the planes in the cache.
 """
 
 import math
@@ -22,14 +22,14 @@ _AT = ((1, 1, 1, 0), (0, 1, -1, -1))
 
 
 def fits(out: tuple[int, ...], w: tuple[int, ...], at: Geometry, dtype: Any, *, gradient: bool = False) -> bool:
-    """Whether the products saved outweigh the transformations.
+    """Whether Winograd's form is faster than a plain convolution.
 
     Args:
-        out: examples, height and width of the result, or of the cotangents.
+        out: batch size, height and width of the result, or of the cotangents.
         w: shape of the kernel.
-        at: where it is laid.
+        at: strides, padding and dilation.
         dtype: of the images.
-        gradient: of the kernel's gradient.
+        gradient: for the kernel's gradient instead of the convolution.
     """
     (*window, c, o), few, pixels = w, min(w[2:]), math.prod(out)
     if window != [3, 3] or not at.strides == at.dilation == (1, 1) or dtype != jnp.float32:
@@ -44,21 +44,21 @@ def fits(out: tuple[int, ...], w: tuple[int, ...], at: Geometry, dtype: Any, *, 
 def convolve(x: Array, w: Array, at: Geometry, *, flip: bool = False) -> Array:
     """Y = A'[(G g G') * (B' d B)]A with d the 4 x 4 tiles of the images and g the kernel.
 
-    `flip`: by the flipped kernel, outputs for inputs. Its channels change places inside the products: to transpose it
-    first took longer than to multiply by it (512 channels: 6 ms for each of the 16).
+    `flip`: with the flipped kernel, and its input and output channels exchanged within the matrix products, because
+    transposing it first takes longer than the products (512 channels: 6 ms for each of the 16).
     """
     channels = w.shape[2 if flip else 3]
     rows, columns = output_size(x.shape, w.shape, at)
     if kernels.ready():
         out = kernels.output(len(x), rows, columns, channels)
-        return kernels.call("winograd_forward", out, x, w, top=at.pads[0][0], left=at.pads[1][0], turn=int(flip))
+        return kernels.call("winograd_forward", out, x, w, top=at.pads[0][0], left=at.pads[1][0], flip=int(flip))
     v = _transform(_BT, x, at, (-(-rows // 2), -(-columns // 2)))
     u = _transform_kernel(w[::-1, ::-1] if flip else w)
     return _inverse(_AT, jnp.einsum("tnc,toc->tno" if flip else "tnc,tco->tno", v, u), (len(x), rows, columns))
 
 
 def kernel_gradient(x: Array, dy: Array, at: Geometry) -> Array:
-    """Its transpose in the kernel: G'[(B' d B) * (A dy A')]G."""
+    """The gradient of `convolve` for the kernel: G'[(B' d B) * (A dy A')]G."""
     if kernels.ready():
         out = kernels.output(3, 3, x.shape[-1], dy.shape[-1])
         return kernels.call("winograd_gradient", out, x, dy, top=at.pads[0][0], left=at.pads[1][0])
@@ -69,20 +69,20 @@ def kernel_gradient(x: Array, dy: Array, at: Geometry) -> Array:
 
 
 def _transform_kernel(w: Array) -> Array:
-    """[3 3 c o]: [16 c o], the kernel as a tile of c o channels."""
+    """[3 3 c o] to [16 c o]: the kernel is one tile of c o channels."""
     return _transform(_G, w.reshape(1, 3, 3, -1), BARE, (1, 1)).reshape(16, *w.shape[2:])
 
 
 def _transform(matrix: Matrix, x: Array, at: Geometry, count: tuple[int, int]) -> Array:
-    """matrix d matrix' of all tiles d, which begin at every second pixel, so many by rows and columns.
+    """matrix d matrix' for all tiles d, which start at every second pixel; `count` is their rows and columns.
 
-    [b h w c]: [16 b*count c].
+    [b h w c] to [16 b*count c].
     """
     return jnp.concatenate([jnp.stack(row) for row in _mix(matrix, _tiles(x, at, count, len(matrix[0])))])
 
 
 def _inverse(matrix: Matrix, planes: Array, shape: tuple[int, int, int]) -> Array:
-    """Tiles matrix m matrix' side by side, [16 n c]: `[*shape c]`, batch, rows and columns."""
+    """Tiles matrix m matrix', assembled: [16 n c] to `[*shape c]`, the shape being batch, rows and columns."""
     (b, rows, columns), size = shape, len(matrix)
     high, wide = (-(-rows // 2), -(-columns // 2)) if size == 2 else (1, 1)
 
@@ -92,8 +92,8 @@ def _inverse(matrix: Matrix, planes: Array, shape: tuple[int, int, int]) -> Arra
 
 
 def _tiles(x: Array, at: Geometry, count: tuple[int, int], size: int) -> list[list[Array]]:
-    """Positions (i, j) of all `size` x `size` tiles, which begin at every second pixel: [b*count c] each."""
-    pads = [(p[0], 2 * n + size - 2 - side - p[0]) for p, n, side in zip(at.pads, count, x.shape[1:3], strict=True)]
+    """Pixels (i, j) of all `size` x `size` tiles, which start at every second pixel: [b*count c] each."""
+    pads = [(p[0], 2 * n + size - 2 - pixels - p[0]) for p, n, pixels in zip(at.pads, count, x.shape[1:3], strict=True)]
     x = pad(x, pads)
     ends, (b, _, _, c) = [2 * n - 1 for n in count], x.shape
     return [

@@ -1,13 +1,13 @@
-"""Losses: `loss(outputs, batch) -> {term: [b]}`, one value an example, float32, not reduced.
+"""Losses: `loss(outputs, batch) -> {term: [b]}`, one value per example, float32, not reduced.
 
 Masking, the mean over the batch and the sum over the terms happen in the training step. Options are keyword-only, and
-float options may be tracers. Every loss is finite, gradient included, for an example with nothing to learn from.
+float options may be tracers. Every loss is finite, gradient included, for an example without targets.
 
     cross_entropy    softmax classification: `label`
-    hard_negative_cross_entropy  the same on the objects and the background's hardest examples: `label`
+    hard_negative_cross_entropy  the same on the objects and the hardest background examples: `label`
     heatmaps         key points as heat maps: `points`, `visible`
     landmarks        key points as 2n numbers, squared or wing loss: `points`, `visible`
-    localization     one object or none, log-loss or squares: `boxes`, `classes`, `valid`
+    localization     one object or none, log-loss or squared errors: `boxes`, `classes`, `valid`
     triplet          embeddings, on the hardest triplets of the batch: `label`
     yolo             detection on grids with anchor boxes: `boxes`, `classes`, `valid`
     yolo_v1          detection on a grid without anchor boxes

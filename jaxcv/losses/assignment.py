@@ -1,4 +1,4 @@
-"""Which slot of YOLO's grids answers for which truth."""
+"""The assignment of ground-truth boxes to the slots of YOLO's grids."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,73 +11,77 @@ from jaxcv.types import Batch
 
 
 class Truths(NamedTuple):
-    """The boxes of a batch that count, made finite."""
+    """The ground-truth boxes of a batch, made finite."""
 
     boxes: Float[Array, "b m 4"]
     """Zeros where a coordinate was not finite."""
     area: Float[Array, "b m"]
-    truth: Bool[Array, "b m"]
+    """Square pixels."""
+    valid: Bool[Array, "b m"]
+    """Which boxes are ground truth."""
     shield: Bool[Array, "b m"]
-    """Truths, and boxes that are to be ignored."""
+    """Ground truth and ignored boxes: slots that overlap one are not penalised for their objectness."""
 
 
 class Assignment(NamedTuple):
-    """Where each truth belongs and what should stand there."""
+    """The slot of each ground-truth box, and the targets of that slot."""
 
     slot: Int[Array, "b m"]
     """Index into the slots of all grids, one grid after the other."""
-    claims: Bool[Array, "b m"]
-    """Truths that got their slot."""
+    assigned: Bool[Array, "b m"]
+    """Ground-truth boxes that have their slot; of several with the same slot, the first."""
     offset: Float[Array, "b m 2"]
+    """As in `ops.GridTargets`."""
     log_scale: Float[Array, "b m 2"]
+    """As in `ops.GridTargets`."""
 
 
 def truths_of(batch: Batch) -> Truths:
-    """What counts of a batch's boxes: valid ones that are finite and have an area."""
+    """The ground truth among a batch's boxes: valid ones that are finite and have an area."""
     finite = jnp.isfinite(batch["boxes"]).all(-1)
     boxes = jnp.where(finite[..., None], batch["boxes"], 0.0).astype(jnp.float32)
     area = box_area(boxes)
     present = finite & (area > 0)
-    truth = batch["valid"] & present
-    shield = (truth | (batch["ignored"] & present)) if "ignored" in batch else truth
-    return Truths(boxes, area, truth, shield)
+    valid = batch["valid"] & present
+    shield = (valid | (batch["ignored"] & present)) if "ignored" in batch else valid
+    return Truths(boxes, area, valid, shield)
 
 
-def first_claims(slot: Int[Array, "b m"], truth: Bool[Array, "b m"]) -> Bool[Array, "b m"]:
-    """Truths that no earlier truth has taken the slot of."""
+def first_of_slot(slot: Int[Array, "b m"], valid: Bool[Array, "b m"]) -> Bool[Array, "b m"]:
+    """Valid boxes whose slot is not that of an earlier valid box."""
     same = slot[:, :, None] == slot[:, None, :]
     earlier = jnp.tri(slot.shape[1], k=-1, dtype=bool)
-    return truth & ~(same & earlier[None] & truth[:, None, :]).any(-1)
+    return valid & ~(same & earlier[None] & valid[:, None, :]).any(-1)
 
 
 def assign(truths: Truths, grids: Sequence[tuple[Array, Array]], image_size: tuple[int, int]) -> Assignment:
-    """Give each truth the anchor box of the most similar shape, and of that one's grid the cell of its centre.
+    """Assign each ground-truth box to the anchor box of the most similar shape, in the cell of its centre.
 
     Args:
-        truths: Of the batch.
-        grids: Outputs `[b, gh, gw, a, d]` and anchor boxes `[a, 2]` of each grid; only shapes of outputs are read.
+        truths: `[b, m]` boxes.
+        grids: Outputs `[b, gh, gw, a, d]` and anchor boxes `[a, 2]` of each grid; of the outputs, only shapes are read.
         image_size: (height, width) of the network's input in pixels.
     """
-    places, fits, start = [], [], 0
+    targets, fits, start = [], [], 0
     for outputs, anchors in grids:
         rows, columns, a = outputs.shape[1:4]
-        place = encode_yolo(truths.boxes, anchors, grid_size=(rows, columns), image_size=image_size)
-        places.append(place._replace(slot=place.slot + start))
+        target = encode_yolo(truths.boxes, anchors, grid_size=(rows, columns), image_size=image_size)
+        targets.append(target._replace(slot=target.slot + start))
         fits.append(shape_iou(truths.boxes[..., 2:] - truths.boxes[..., :2], anchors).max(-1))
         start += rows * columns * a
-    best, fit = places[0], fits[0]
-    for place, other in zip(places[1:], fits[1:], strict=True):
+    best, fit = targets[0], fits[0]
+    for target, other in zip(targets[1:], fits[1:], strict=True):
         better = other > fit  # among equals the first grid
         best = type(best)(
-            slot=jnp.where(better, place.slot, best.slot),
-            offset=jnp.where(better[..., None], place.offset, best.offset),
-            log_scale=jnp.where(better[..., None], place.log_scale, best.log_scale),
+            slot=jnp.where(better, target.slot, best.slot),
+            offset=jnp.where(better[..., None], target.offset, best.offset),
+            log_scale=jnp.where(better[..., None], target.log_scale, best.log_scale),
         )
         fit = jnp.where(better, other, fit)
-    return Assignment(best.slot, first_claims(best.slot, truths.truth), best.offset, best.log_scale)
+    return Assignment(best.slot, first_of_slot(best.slot, truths.valid), best.offset, best.log_scale)
 
 
-def claimed_slots(assignment: Assignment, count: int) -> Bool[Array, "b slots"]:
-    """Which of so many slots are some truth's."""
+def assigned_slots(assignment: Assignment, count: int) -> Bool[Array, "b slots"]:
+    """Which of `count` slots have a ground-truth box assigned."""
     number = jnp.arange(count, dtype=assignment.slot.dtype)
-    return ((assignment.slot[:, :, None] == number[None, None]) & assignment.claims[..., None]).any(1)
+    return ((assignment.slot[:, :, None] == number[None, None]) & assignment.assigned[..., None]).any(1)

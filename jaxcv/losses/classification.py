@@ -18,12 +18,12 @@ def cross_entropy(
 
     Args:
         outputs: Logits `[b, k]`; or those and a tuple of the logits `[b, k]` of auxiliary heads.
-        batch: `label` `[b]`, integers in [0, k); or `[b, k]`, probabilities, as mixed pictures have them.
-        label_smoothing: Share of the probability spread evenly over all classes, in [0, 1].
-        auxiliary_weight: Of each auxiliary head's loss (GoogLeNet: 0.3).
+        batch: `label` `[b]`, integers in [0, k); or `[b, k]`, probabilities (mixup, CutMix).
+        label_smoothing: Fraction of the target's probability spread evenly over all classes, in [0, 1].
+        auxiliary_weight: Factor of each auxiliary head's loss (GoogLeNet: 0.3).
 
     Returns:
-        `cross_entropy` `[b]`, and the weighted sum `auxiliary` `[b]` where there are such heads.
+        `cross_entropy` `[b]`, and with auxiliary heads `auxiliary` `[b]`, the sum of their losses times the weight.
 
     References:
         Szegedy et al., Going deeper with convolutions, https://arxiv.org/abs/1409.4842, section 5 (auxiliary heads).
@@ -44,19 +44,19 @@ def hard_negative_cross_entropy(
     ratio: Scalar = 3.0,
     background: int = 0,
 ) -> dict[str, tuple[Float[Array, " b"], Float[Array, " b"]]]:
-    """Softmax cross-entropy of the objects and of the background's hardest examples; the others do not count.
+    """Softmax cross-entropy of the objects and of the hardest background examples of the batch.
 
-    For a detector's classifier, to which nearly everything is background, and easy. What it takes for an object is
-    what it learns from: bootstrapping, within the batch.
+    For classifiers of windows or proposals, nearly all of which are background and easy: only the background examples
+    of the largest losses count.
 
     Args:
         outputs: Logits `[b, k]`.
         batch: `label` `[b]`, integers in [0, k).
-        ratio: At most so many of the background for every object of the batch, and so many where there is none.
-        background: The class that stands for nothing.
+        ratio: Background examples per object of the batch, at most; a batch without objects counts as one with one.
+        background: Index of the background class.
 
     Returns:
-        `cross_entropy`: values `[b]`, and weights `[b]`, 1 or 0. Of equally hard ones the first count.
+        `cross_entropy`: values `[b]`, and weights `[b]`, 1 or 0. Among equal losses the first count.
 
     References:
         Liu et al., SSD: Single Shot MultiBox Detector, https://arxiv.org/abs/1512.02325, section 2.2, "hard negative
@@ -70,9 +70,9 @@ def hard_negative_cross_entropy(
     if "example_valid" in batch:
         negative &= batch["example_valid"]
     order = jnp.argsort(jnp.where(negative, -values, jnp.inf))
-    rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
+    position = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
     objects = jnp.sum(batch["label"] != background)
-    hard = rank.astype(jnp.float32) < ratio * jnp.maximum(objects, 1).astype(jnp.float32)
+    hard = position.astype(jnp.float32) < ratio * jnp.maximum(objects, 1).astype(jnp.float32)
     return {"cross_entropy": (values, (~negative | hard).astype(jnp.float32))}
 
 

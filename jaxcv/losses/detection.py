@@ -1,7 +1,7 @@
 """Losses of detectors with anchor boxes: `(outputs, batch) -> {term: [b]}`, float32, unreduced.
 
-A box counts as a truth where the batch's `valid` is set, unless it has no area or a coordinate that is not finite:
-then it is padding. An image without a truth is legal.
+A box is ground truth where the batch's `valid` is set, unless it has no area or a coordinate that is not finite: then
+it counts as padding. An image may have no ground truth.
 """
 
 from typing import Literal
@@ -12,7 +12,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxcv.losses.assignment import assign, claimed_slots, truths_of
+from jaxcv.losses.assignment import assign, assigned_slots, truths_of
 from jaxcv.ops import (
     AnchorBoxes,
     YoloOutputs,
@@ -54,25 +54,25 @@ def yolo(
     focal_alpha: Scalar | None = None,
     label_smoothing: Scalar = 0.0,
 ) -> dict[str, Float[Array, " b"]]:
-    """The loss of YOLO with anchor boxes, each term summed over the image's truths (`no_object`: over slots).
+    """The loss of YOLO with anchor boxes, each term summed over the image's ground truth (`no_object`: over slots).
 
-    Every truth claims one slot: the cell of its centre, and there the anchor box of the most similar shape; with
-    several grids, in the grid whose anchor box that is. Where two truths claim the same slot the earlier in the list
-    gets it; the later adds nothing, but as a truth it still shields what overlaps it from `no_object`. With sigma the
-    logistic function, per truth in its slot:
+    Every ground-truth box is assigned one slot: the cell of its centre, and there the anchor box of the most similar
+    shape; with several grids, in that anchor box's grid. Of two boxes with the same slot the first in the list has it;
+    the second adds no term, but slots that overlap it are still excluded from `no_object`. With sigma the logistic
+    function, per ground-truth box in its slot:
 
     - `xy`: (sigma(t_xy) - offset in the cell)², summed over x and y, in cells;
-    - `wh`: (t_wh - log(truth / anchor box))², summed over width and height;
-    - or, in place of these two, `box`: 1 - the (generalized, distance, complete) IoU of box and truth;
-    - `objectness`: binary cross-entropy of sigma(t_o) with 1, or on the way to the IoU (`objectness_iou`);
+    - `wh`: (t_wh - log(target / anchor box))², summed over width and height;
+    - or, in place of these two, `box`: 1 - the (generalized, distance, complete) IoU of prediction and target;
+    - `objectness`: binary cross-entropy of sigma(t_o) with 1, the IoU, or between them (`objectness_iou`);
     - `class`: cross-entropy;
-    - `no_object`: binary cross-entropy of sigma(t_o) with 0, over all unclaimed slots whose box overlaps no truth and
-      no `ignored` box by more than `ignore_threshold`.
+    - `no_object`: binary cross-entropy of sigma(t_o) with 0, over all unassigned slots whose box has an IoU of at
+      most `ignore_threshold` with all ground-truth and `ignored` boxes.
 
     `xy` and `wh` follow the squared errors of YOLO v1 (equation 3) and v2; binary and softmax cross-entropy for
-    objectness and classes replace their squared errors (the course: "in practice log-loss"), as does v3 for objectness.
-    The weights are v1's. YOLOv3 is `class_loss="sigmoid", ignore_threshold=0.5`. Left out of v2: the pull of all slots
-    towards their anchor boxes over the first 12,800 images, which is in its code, not in its paper.
+    objectness and classes replace their squared errors, as does v3 for objectness. The weights are v1's. YOLOv3 is
+    `class_loss="sigmoid", ignore_threshold=0.5`. Left out of v2: the loss that draws all slots to their anchor boxes
+    over the first 12,800 images, which is in its code, not in its paper.
 
     Args:
         outputs: `[b, gh, gw, a, 5 + k]`: t_x, t_y, t_w, t_h, objectness logit, class logits; or a tuple of such grids,
@@ -88,16 +88,16 @@ def yolo(
         objectness_weight: Factor of `objectness`.
         no_object_weight: Factor of `no_object`.
         class_weight: Factor of `class`.
-        ignore_threshold: IoU in [0, 1] up to which an unclaimed slot counts as a mistake.
-        small_box_weight: How much more a small box's `xy`, `wh` or `box` weighs: 1 + small_box_weight * (1 - share of
-            the image it covers). 1 is darknet's 2 - w * h; 0 weighs all alike, as in the papers.
-        objectness_iou: How far the target of `objectness` goes from 1 (at 0) to the predicted box's IoU with its
-            truth (at 1, as in v1 and v2).
+        ignore_threshold: IoU in [0, 1] up to which an unassigned slot counts as background.
+        small_box_weight: `xy`, `wh` and `box` are weighted by 1 + small_box_weight * (1 - fraction of the image that
+            the target covers). 1 is darknet's 2 - w * h; 0 weighs all boxes alike, as in the papers.
+        objectness_iou: The target of `objectness` is interpolated from 1 (at 0) to the IoU of prediction and target (at
+            1, as in v1 and v2).
         focal_gamma: `objectness` and `no_object` are focal: times (1 - probability of the target) to this power; None:
             they are not.
         focal_alpha: With `focal_gamma`: `objectness` times this, `no_object` times 1 - this; None: neither.
-        label_smoothing: Share in [0, 1] of each class's probability that is spread evenly over all (sigmoid: over both
-            answers).
+        label_smoothing: Fraction in [0, 1] of the target's probability that is spread evenly over all classes (sigmoid:
+            over 0 and 1).
 
     Returns:
         `xy`, `wh` (or `box`), `objectness`, `no_object`, `class`, each `[b]`, times its weight.
@@ -106,17 +106,17 @@ def yolo(
         Redmon et al., You Only Look Once, https://arxiv.org/abs/1506.02640, section 2.2;
         Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2;
         Redmon, Farhadi, YOLOv3, https://arxiv.org/abs/1804.02767, sections 2.1 (ignoring by IoU) and 2.2;
-        Lin et al., Focal Loss, https://arxiv.org/abs/1708.02002, equation 5; for the overlaps see the ops.
+        Lin et al., Focal Loss, https://arxiv.org/abs/1708.02002, equation 5; for the IoUs see the ops.
     """
     image_size = batch["image"].shape[1:3]
     pairs = [(grid.astype(jnp.float32), anchors) for grid, anchors in grids(outputs, anchor_boxes)]
     truths = truths_of(batch)
     target = assign(truths, pairs, image_size)
-    said = _joined([grid for grid, _ in pairs])
-    places = _joined([decode_yolo(grid, anchors, image_size=image_size) for grid, anchors in pairs])
-    own = jnp.take_along_axis(said, target.slot[..., None], axis=1)
-    box = jnp.take_along_axis(places, target.slot[..., None], axis=1)
-    places = lax.stop_gradient(places)
+    slots = _joined([grid for grid, _ in pairs])
+    boxes = _joined([decode_yolo(grid, anchors, image_size=image_size) for grid, anchors in pairs])
+    own = jnp.take_along_axis(slots, target.slot[..., None], axis=1)
+    box = jnp.take_along_axis(boxes, target.slot[..., None], axis=1)
+    boxes = lax.stop_gradient(boxes)
 
     def binary(logits: Array, goal: Array) -> Array:
         if focal_gamma is None:
@@ -124,16 +124,16 @@ def yolo(
         return optax.sigmoid_focal_loss(logits, goal, alpha=focal_alpha, gamma=focal_gamma)
 
     goal = 1 - objectness_iou * (1 - paired_box_iou(lax.stop_gradient(box), truths.boxes))
-    overlaps = ((box_iou(truths.boxes, places) > ignore_threshold) & truths.shield[..., None]).any(1)
-    spared = claimed_slots(target, said.shape[1]) | overlaps
-    mistakes = jnp.where(spared, 0.0, binary(said[..., 4], jnp.zeros_like(said[..., 4])))
-    classes = _class_errors(own[..., 5:], jnp.where(truths.truth, batch["classes"], 0), class_loss, label_smoothing)
+    overlaps = ((box_iou(truths.boxes, boxes) > ignore_threshold) & truths.shield[..., None]).any(1)
+    excluded = assigned_slots(target, slots.shape[1]) | overlaps
+    background = jnp.where(excluded, 0.0, binary(slots[..., 4], jnp.zeros_like(slots[..., 4])))
+    classes = _class_errors(own[..., 5:], jnp.where(truths.valid, batch["classes"], 0), class_loss, label_smoothing)
 
     def over_truths(values: Array) -> Array:
-        return jnp.where(target.claims, values, 0.0).sum(-1)
+        return jnp.where(target.assigned, values, 0.0).sum(-1)
 
-    share = jnp.minimum(truths.area / (image_size[0] * image_size[1]), 1.0)
-    weight = 1 + small_box_weight * (1 - share)
+    fraction = jnp.minimum(truths.area / (image_size[0] * image_size[1]), 1.0)
+    weight = 1 + small_box_weight * (1 - fraction)
     if box_loss == "squared":
         xy = jnp.square(jax.nn.sigmoid(own[..., 0:2]) - target.offset).sum(-1)
         wh = jnp.square(own[..., 2:4] - target.log_scale).sum(-1)
@@ -142,20 +142,20 @@ def yolo(
         terms = {"box": box_weight * over_truths(weight * (1 - _OVERLAPS[box_loss](box, truths.boxes)))}
     return terms | {
         "objectness": objectness_weight * over_truths(binary(own[..., 4], goal)),
-        "no_object": no_object_weight * mistakes.sum(-1),
+        "no_object": no_object_weight * background.sum(-1),
         "class": class_weight * over_truths(classes),
     }
 
 
 def _joined(arrays: list[Array]) -> Array:
-    """The slots of all grids in a row: `[b, slots, ...]`."""
+    """The slots of all grids concatenated: `[b, slots, ...]`."""
     flat = [x.reshape(x.shape[0], -1, x.shape[-1]) for x in arrays]
     return flat[0] if len(flat) == 1 else jnp.concatenate(flat, axis=1)
 
 
 def _class_errors(logits: Array, classes: Array, loss: str, smoothing: Scalar) -> Array:
     k = logits.shape[-1]
-    sure = jax.nn.one_hot(classes, k, dtype=logits.dtype)
+    one_hot = jax.nn.one_hot(classes, k, dtype=logits.dtype)
     if loss == "sigmoid":
-        return optax.sigmoid_binary_cross_entropy(logits, sure + smoothing * (0.5 - sure)).sum(-1)
-    return optax.softmax_cross_entropy(logits, sure + smoothing * (1 / k - sure))
+        return optax.sigmoid_binary_cross_entropy(logits, one_hot + smoothing * (0.5 - one_hot)).sum(-1)
+    return optax.softmax_cross_entropy(logits, one_hot + smoothing * (1 / k - one_hot))

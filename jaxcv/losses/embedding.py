@@ -1,4 +1,4 @@
-"""Losses of embeddings: what shows the same thing lies close together, all else apart."""
+"""Losses of embeddings: examples of the same class close together, others apart."""
 
 from typing import Literal
 
@@ -26,24 +26,23 @@ def triplet(
     distance: Distance = "squared",
     margin: Scalar | None = 0.2,
 ) -> dict[str, tuple[Float[Array, " b"], Float[Array, " b"]]]:
-    """Triplet loss on the hardest triplet of every example: the anchor must be nearer to its positive than to others.
+    """Triplet loss with batch-hard mining: one triplet per anchor.
 
     max(d(anchor, positive) - d(anchor, negative) + margin, 0), with the positive the farthest example of the anchor's
-    class in the batch and the negative the nearest one of another. So a batch must hold several examples of a class,
-    and several classes. Embeddings are taken as they are; FaceNet's have length one.
+    class in the batch and the negative the nearest one of another. So a batch must contain several classes, and several
+    examples of each. Embeddings are not normalised here; FaceNet's have length one.
 
     Args:
         outputs: Embeddings `[b, d]`.
-        batch: `label` `[b]`, integers; optionally `example_valid` `[b]`: what is padding takes no part.
-        distance: d: `squared` |a - b|^2 as in FaceNet and the course; `euclidean` |a - b| as in Hermans et al. and
+        batch: `label` `[b]`, integers; optionally `example_valid` `[b]`: False on padding, which does not count.
+        distance: d: `squared` |a - b|^2 as in FaceNet; `euclidean` |a - b| as in Hermans et al. and
             torch's `TripletMarginLoss`, whose margin is 1; `cosine` 1 - cos(a, b), which gives
-            max(cos(a, n) - cos(a, p) + margin, 0). (With the signs of a distance, as the course's notes have it, a
-            similarity would be learnt the wrong way round.)
-        margin: How much farther the negative must be. None: the soft margin ln(1 + exp(d_p - d_n)), which never
-            stops pulling.
+            max(cos(a, n) - cos(a, p) + margin, 0).
+        margin: How much farther the negative must be. None: the soft margin ln(1 + exp(d_p - d_n)), whose gradient
+            never vanishes.
 
     Returns:
-        `triplet`: values `[b]`, one an anchor, and weights `[b]`: 1, or 0 for an anchor without a positive or without
+        `triplet`: values `[b]`, one per anchor, and weights `[b]`: 1, or 0 for an anchor without a positive or without
         a negative.
 
     References:
@@ -57,24 +56,24 @@ def triplet(
     positives = same & other & valid[None, :]
     negatives = ~same & valid[None, :]
 
-    # Looked for without gradient, then computed again for the triplets found: 2 b distances instead of b^2 have one.
+    # Triplets are mined without gradient; only their 2 b distances, not all b^2, are differentiated.
     fixed = lax.stop_gradient(embeddings)
     if distance == "cosine":
         apart = 1 - pairwise_cosine_similarity(fixed, fixed)
     else:
         apart = pairwise_squared_distances(fixed, fixed)
-    positive = embeddings[_least(jnp.where(positives, -apart, jnp.inf))]
-    negative = embeddings[_least(jnp.where(negatives, apart, jnp.inf))]
+    positive = embeddings[_argmin(jnp.where(positives, -apart, jnp.inf))]
+    negative = embeddings[_argmin(jnp.where(negatives, apart, jnp.inf))]
     excess = _distances(embeddings, positive, distance) - _distances(embeddings, negative, distance)
     values = jax.nn.softplus(excess) if margin is None else jax.nn.relu(excess + margin)
     weights = valid & positives.any(1) & negatives.any(1)
     return {"triplet": (values, weights.astype(jnp.float32))}
 
 
-def _least(values: Array) -> Array:
-    """Place of the least value of each row, the first of equals.
+def _argmin(values: Array) -> Array:
+    """Index of the smallest value of each row, the first of equals.
 
-    XLA's `argmin` on a CPU goes value by value: of 512 x 512 two of them take longer than all the rest of the loss.
+    XLA's `argmin` is not vectorised on a CPU: two of them over 512 x 512 take longer than the rest of the loss.
     """
     count = values.shape[1]
     hit = values == values.min(1, keepdims=True, initial=jnp.inf)

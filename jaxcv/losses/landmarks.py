@@ -1,7 +1,7 @@
 """Losses of landmarks: `(outputs, batch) -> {term: [b]}`, float32, unreduced.
 
-`batch` has `points` [b p 2] in pixels and perhaps `visible` [b p]: what is not visible counts nowhere, and an example
-without a visible point has loss 0. Errors are in pixels of the network's input.
+`batch` has `points` [b p 2] in pixels and optionally `visible` [b p]: points that are not visible do not count, and an
+example without a visible point has loss 0. Errors are in pixels of the network's input.
 """
 
 from typing import Literal
@@ -24,16 +24,16 @@ def landmarks(
     width: Scalar = 10.0,
     curvature: Scalar = 2.0,
 ) -> dict[str, Float[Array, " b"]]:
-    """The error of each coordinate in pixels, put through a loss, and its mean over the visible points.
+    """The mean over coordinates and visible points of a loss of the error x in pixels.
 
     - `mse`: x².
     - `wing`: width log(1 + |x| / curvature) where |x| < width, else |x| - C with C = width - width log(1 + width /
-      curvature), which joins the two: beside L2 and L1, small errors count for more.
+      curvature), which makes it continuous. It weighs small errors more than L1 and L2.
 
     Args:
-        outputs: `[b, p, 2]` of (x, y) as shares of the image's sides.
-        batch: `image` `[b, h, w, c]`, read for its size only; `points` `[b, p, 2]` in pixels; perhaps `visible`
-            `[b, p]`.
+        outputs: `[b, p, 2]` of (x, y) as fractions of the image's width and height.
+        batch: `image` `[b, h, w, c]`, read for its size only; `points` `[b, p, 2]` in pixels; optionally
+            `visible` `[b, p]`.
         form: "wing" or "mse".
         width: The paper's w, in pixels; above 0. Its 10 is for pictures of 256 pixels.
         curvature: The paper's epsilon, in pixels; above 0.
@@ -42,7 +42,7 @@ def landmarks(
         `points` `[b]`.
 
     Raises:
-        ValueError: If there is no such form.
+        ValueError: If `form` is neither.
 
     References:
         Feng et al., Wing loss for robust facial landmark localisation, https://arxiv.org/abs/1711.06753, equation 5.
@@ -51,8 +51,8 @@ def landmarks(
         raise ValueError(f"form={form!r}: expected 'wing' or 'mse'")
     height, image_width = batch["image"].shape[1:3]
     seen = _visible(batch)
-    sides = jnp.asarray([[[image_width, height]]], jnp.float32)
-    errors = jnp.where(seen[..., None], outputs.astype(jnp.float32) * sides - batch["points"], 0.0)
+    size = jnp.asarray([[[image_width, height]]], jnp.float32)
+    errors = jnp.where(seen[..., None], outputs.astype(jnp.float32) * size - batch["points"], 0.0)
     if form == "mse":
         values = jnp.square(errors)
     else:
@@ -72,22 +72,25 @@ def heatmaps(
     sigma: Scalar = 1.0,
     heatmap_weight: Scalar = 1.0,
 ) -> dict[str, Float[Array, " b"]]:
-    """`landmarks` of the soft-argmax of each map, and the cross-entropy of the map with a bell around its truth.
+    """`landmarks` of the soft-argmax of each map, and the cross-entropy of the map with a Gaussian around its target.
 
-    The mean place alone leaves the shape of a map open; the bell asks for one peak of width `sigma`, as a regulariser.
-    (The paper's is the Jensen-Shannon divergence from the same bell.)
+    The mean position alone does not determine the shape of a map; the Gaussian, of standard deviation `sigma`, is a
+    regulariser. (The paper's is the Jensen-Shannon divergence from the same Gaussian.)
 
     Args:
         outputs: `[b, h, w, p]` logits.
-        batch: As for `landmarks`: `points` `[b, p, 2]` in pixels, perhaps `visible` `[b, p]`.
+        batch: As for `landmarks`: `points` `[b, p, 2]` in pixels, optionally `visible` `[b, p]`.
         form: As for `landmarks`.
         width: As for `landmarks`.
         curvature: As for `landmarks`.
-        sigma: Of the bell, in cells of the map; above 0.
+        sigma: Standard deviation of the Gaussian, in cells of the map; above 0.
         heatmap_weight: Factor of `heatmap`.
 
     Returns:
         `points` and `heatmap`, each `[b]`, the second times its weight.
+
+    Raises:
+        ValueError: As `landmarks`.
 
     References:
         Nibali et al., Numerical coordinate regression with convolutional neural networks,
@@ -96,9 +99,9 @@ def heatmaps(
     outputs = outputs.astype(jnp.float32)
     height, image_width = batch["image"].shape[1:3]
     seen = _visible(batch)
-    sides = jnp.asarray([[[image_width, height]]], jnp.float32)
+    size = jnp.asarray([[[image_width, height]]], jnp.float32)
     target = gaussian_heatmaps(
-        jnp.where(seen[..., None], batch["points"], 0.0) / sides, size=outputs.shape[1:3], sigma=sigma
+        jnp.where(seen[..., None], batch["points"], 0.0) / size, size=outputs.shape[1:3], sigma=sigma
     )
     entropy = -(target * jax.nn.log_softmax(outputs, axis=(1, 2))).sum((1, 2))
     points = landmarks(soft_argmax(outputs), batch, form=form, width=width, curvature=curvature)

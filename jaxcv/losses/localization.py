@@ -1,4 +1,4 @@
-"""Losses of localization, one object or none an image: `(outputs, batch) -> {term: [b]}`, float32, unreduced."""
+"""Losses of localization, one object or none per image: `(outputs, batch) -> {term: [b]}`, float32, unreduced."""
 
 from typing import Literal
 
@@ -22,14 +22,13 @@ def localization(
 ) -> dict[str, Float[Array, " b"]]:
     """The loss on y = [p_c, b_x, b_y, b_h, b_w, c_1 .. c_n]: is there an object, where, and of which class.
 
-    What the network says is p_c = sigma(outputs_0) with sigma the logistic function, b = outputs_1..4, and
-    c = softmax(outputs_5..). The truth is the largest `valid` box of the image: p_c = 1, its centre, height and width
-    as shares of the image's sides, its class; or p_c = 0 where there is none.
+    The prediction is p_c = sigma(outputs_0) with sigma the logistic function, b = outputs_1..4, and
+    c = softmax(outputs_5..). The target is the largest `valid` box of the image: p_c = 1, its centre, height and width
+    as fractions of the image's, and its class; or p_c = 0 where there is none.
 
     - `log`: -log p_c or -log(1 - p_c); mean of the four squared errors of the box; -log c of the right class.
-    - `squares`: (p_c - 1)² or p_c²; sum of the four squared errors of the box; sum over the classes of (c - truth)².
-      With weights 1 the terms add up to the course's |ŷ - y|² where there is an object, (ŷ_1 - y_1)² where there is
-      none.
+    - `squares`: (p_c - 1)² or p_c²; sum of the four squared errors of the box; sum over classes of (c - target)².
+      With weights 1 the terms add up to |ŷ - y|² where there is an object, and to (ŷ_1 - y_1)² where there is none.
 
     Both forms have `box` and `class` 0 where there is no object.
 
@@ -46,7 +45,7 @@ def localization(
         `object`, `box`, `class`, each `[b]`, times its weight.
 
     Raises:
-        ValueError: If there is no such form.
+        ValueError: If `form` is neither.
     """
     if form not in ("log", "squares"):
         raise ValueError(f"form={form!r}: expected 'log' or 'squares'")
@@ -54,18 +53,18 @@ def localization(
     height, width = batch["image"].shape[1:3]
     index, present = largest_box(batch["boxes"], batch["valid"])
     box = jnp.take_along_axis(batch["boxes"], index[:, None, None], axis=1)[:, 0]
-    # What is no truth may hold anything: it must not make a NaN on its way to being masked.
+    # Padding may hold any value: as zeros, it gives no NaN before it is masked.
     box = box_convert(jnp.where(present[:, None], box, 0.0), source="xyxy", target="cxcywh")
-    truth = jnp.stack([box[:, 0] / width, box[:, 1] / height, box[:, 3] / height, box[:, 2] / width], axis=-1)
+    target = jnp.stack([box[:, 0] / width, box[:, 1] / height, box[:, 3] / height, box[:, 2] / width], axis=-1)
     label = jnp.where(present, jnp.take_along_axis(batch["classes"], index[:, None], axis=1)[:, 0], 0)
 
-    errors = jnp.square(outputs[:, 1:5] - truth)
-    there = present.astype(jnp.float32)
+    errors = jnp.square(outputs[:, 1:5] - target)
+    p_c = present.astype(jnp.float32)
     if form == "log":
-        object_ = optax.sigmoid_binary_cross_entropy(outputs[:, 0], there)
+        object_ = optax.sigmoid_binary_cross_entropy(outputs[:, 0], p_c)
         box_, class_ = errors.mean(-1), optax.softmax_cross_entropy_with_integer_labels(outputs[:, 5:], label)
     else:
-        object_ = jnp.square(jax.nn.sigmoid(outputs[:, 0]) - there)
+        object_ = jnp.square(jax.nn.sigmoid(outputs[:, 0]) - p_c)
         one_hot = jax.nn.one_hot(label, outputs.shape[1] - 5)
         box_, class_ = errors.sum(-1), jnp.square(jax.nn.softmax(outputs[:, 5:]) - one_hot).sum(-1)
     return {

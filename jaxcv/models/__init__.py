@@ -4,7 +4,7 @@
 NHWC `float32` in [0, 1]; a model standardises inside with its own `mean` and `std`. `features` names the activations
 of each stage, in the paper's words. With `train=True`, pass `mutable=["batch_stats"]` to models that have batch
 normalisation. Variants are `partial`s of their family, so every one takes the family's fields.
-`convolutionalize(model, variables)` runs a classifier over every window of a picture at once.
+`convolutionalize(model, variables)` makes a window classifier a network over whole pictures.
 `print(summary(model, (224, 224, 3)))` shows the layers, their parameters and their cost.
 """
 

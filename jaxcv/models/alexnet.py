@@ -17,9 +17,9 @@ from jaxcv.types import Scalar
 
 
 class AlexNet(nn.Module):
-    """The one-column network of 2014, as torchvision has it; `alexnet_2012` is the paper's first form.
+    """The one-column network of 2014, as in torchvision; `alexnet_2012` is the paper's.
 
-    Takes [b h w c] in [0, 1], sides of 63 and more (224 in the paper, for a 6x6 map before fc6); returns logits
+    Takes [b h w c] in [0, 1], height and width at least 63 (224 in the paper, for a 6x6 map before fc6); returns logits
     [b num_classes] and the features `conv1 pool1 conv2 pool2 conv3 conv4 conv5 pool5 fc6 fc7`, after the ReLU.
     Deviation from both papers: initial values follow He et al. instead of one standard deviation for all.
     """
@@ -27,18 +27,18 @@ class AlexNet(nn.Module):
     num_classes: int = 1000
     channels: tuple[int, int, int, int, int] = (64, 192, 384, 256, 256)
     groups: tuple[int, int, int, int, int] = (1, 1, 1, 1, 1)
-    """The paper's two graphics cards: in 2 groups, a filter sees half of the maps."""
+    """Groups of each convolution; the paper splits three layers in 2, one half for each of its two GPUs."""
     padding: int | Literal["valid"] = 2
-    """Pixels of zeros around the image: 224 + 2 + 2 gives conv1 the same 55x55 places as the paper's 227. "valid": no
-    layer is padded, for `convolutionalize`; sides of 195 and more, and 355 for a 6x6 map before fc6."""
+    """Pixels of zeros around the image: 224 + 2 + 2 gives conv1 the same 55x55 output as the paper's 227. "valid": no
+    layer is padded, for `convolutionalize`; images of at least 195, and 355 for a 6x6 map before fc6."""
     response_norm: bool = False
     """Local response normalisation after conv1 and conv2: features `norm1`, `norm2`."""
     fc_width: int = 4096
-    fc_side: int = 6
-    """Side of the map that fc6 reads; any other is averaged, or repeated, to it."""
+    fc_map_size: int = 6
+    """Height and width of the map before fc6; other maps are resized to it by `ops.adaptive_avg_pool2d`."""
     dropout: Scalar = 0.5
     dropout_at: tuple[str, ...] = ("pool5", "fc6")
-    """Features of which the next layer sees a share; in the paper it is the outputs of fc6 and fc7."""
+    """Features with dropout behind them; in the paper, fc6 and fc7."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -59,14 +59,14 @@ class AlexNet(nn.Module):
             if i in (1, 2, 5):
                 x = features[f"pool{i}"] = MaxPool(3, strides=2, name=f"pool{i}")(x)
 
-        def thinned(x: Array, name: str) -> Array:
+        def dropped(x: Array, name: str) -> Array:
             return Dropout(self.dropout)(x, train=train) if name in self.dropout_at else x
 
-        x = thinned(Flatten(self.fc_side)(x), "pool5")
+        x = dropped(Flatten(self.fc_map_size)(x), "pool5")
         for name in ("fc6", "fc7"):
             dense = Dense(self.fc_width, kernel_init=VarianceScaling(2.0, "fan_in"), name=name)
             features[name] = nn.relu(dense(x))
-            x = thinned(features[name], name)
+            x = dropped(features[name], name)
         return Dense(self.num_classes, name="head")(x), features
 
 
@@ -79,4 +79,4 @@ alexnet_2012 = partial(
     response_norm=True,
     dropout_at=("fc6", "fc7"),
 )
-"""The paper's: for images of 227x227."""
+"""The paper's network, for images of 227x227."""

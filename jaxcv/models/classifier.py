@@ -1,4 +1,4 @@
-"""A head alone: what is trained on the features of a frozen network."""
+"""A linear classifier, to be trained on the features of a frozen network."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -7,7 +7,7 @@ from jaxcv.models.layers import Dense
 
 
 class Classifier(nn.Module):
-    """A linear layer `head` from features to logits, which starts at zero: all classes equally probable.
+    """A linear layer `head` from features to logits, initialised with zeros: all classes equally probable.
 
     Takes [b d], returns logits [b num_classes] and no features.
     """

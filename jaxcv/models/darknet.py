@@ -1,6 +1,6 @@
-"""The trunks of the three YOLOs, classifiers of ImageNet in their own right: plain, then residual convolutions.
+"""The backbones of YOLO v1 to v3, as classifiers: two without and one with residual connections.
 
-Each takes [b h w c] in [0, 1], sides divisible by 32, and returns logits [b num_classes] and features.
+Each takes [b h w c] in [0, 1], height and width divisible by 32, and returns logits [b num_classes] and features.
 """
 
 from functools import partial
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jaxcv.models.layers import ConvNormAct, Dense, MaxPool, global_avg_pool, standardize
 from jaxcv.ops.initializers import lecun_normal
 
-# Batch normalisation and a leaky ReLU; running averages keep 0.97, for runs of some 1,000 steps.
+# Batch normalisation and a leaky ReLU; the momentum of the running averages suits runs of some 1,000 steps.
 DarknetUnit = partial(
     ConvNormAct,
     momentum=0.97,
@@ -34,10 +34,10 @@ TINY = (*((16, 3), "M", (32, 3), "M", (64, 3), "M", (128, 3), "M", (256, 3), "M"
 class PlainDarknet(nn.Module):
     """Convolutions one after the other with max pooling between; features `conv1 conv2 ..` and `pool`.
 
-    `extraction` is the first YOLO's trunk (https://arxiv.org/abs/1506.02640, figure 3), with batch normalisation, which
-    its published configuration has and the paper has not; `darknet19` the second's (https://arxiv.org/abs/1612.08242,
-    table 6), whose last 1x1 convolution stands here behind the average, where it gives the same; `darknet_tiny` that of
-    the tiny third one.
+    `extraction` is the backbone of YOLO v1 (https://arxiv.org/abs/1506.02640, figure 3), with batch normalisation,
+    as in its published configuration but not in the paper; `darknet19` that of v2 (https://arxiv.org/abs/1612.08242,
+    table 6), with the average before the last 1x1 convolution instead of after it, which is equivalent; `darknet_tiny`
+    that of tiny YOLO v3.
     """
 
     layers: tuple[str | tuple[int, ...], ...] = DARKNET19
@@ -68,7 +68,7 @@ class PlainDarknet(nn.Module):
 
 
 class Darknet53(nn.Module):
-    """Residual bottlenecks in five stages, each behind a strided convolution; features `stem stage1 .. stage5 pool`.
+    """Residual bottlenecks in five stages, each after a strided convolution; features `stem stage1 .. stage5 pool`.
 
     Redmon, Farhadi: YOLOv3. https://arxiv.org/abs/1804.02767, table 1.
     """
@@ -76,7 +76,7 @@ class Darknet53(nn.Module):
     stage_sizes: tuple[int, ...] = (1, 2, 8, 8, 4)
     num_classes: int = 1000
     stem_channels: int = 32
-    """Of the first convolution; each stage has twice as many as what is before it."""
+    """Channels of the first convolution; each stage doubles them."""
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 

@@ -25,7 +25,7 @@ from jaxcv.models.layers import (
 )
 from jaxcv.types import Scalar
 
-# Over the incoming connections: without batch norm, the reductions' few outputs would drown the signal.
+# By fan-in: the 1x1 reductions have few outputs, so that by fan-out activations would grow without batch norm.
 _Unit = partial(
     ConvNormAct, epsilon=1e-3, kernel_init=nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 )
@@ -45,7 +45,7 @@ _MODULES = {
 
 
 class AuxiliaryLogits(NamedTuple):
-    """Outputs, while training, of a network with heads in its middle: their losses are added with a small weight."""
+    """Outputs in training of a network with auxiliary heads, whose losses are added with a small weight."""
 
     main: Float[Array, "b k"]
     auxiliary: tuple[Float[Array, "b k"], ...]
@@ -55,14 +55,14 @@ class AuxiliaryLogits(NamedTuple):
 class InceptionModule(nn.Module):
     """Four branches over the same map, joined by channels (figure 2b): 1x1; 1x1, 3x3; 1x1, 5x5; max pool, 1x1.
 
-    Sides stay; channels become channels[0] + channels[2] + channels[4] + channels[5].
+    Height and width stay; channels become channels[0] + channels[2] + channels[4] + channels[5].
     """
 
     channels: tuple[int, int, int, int, int, int]
     """#1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj, as in the paper's table 1."""
     norm: bool = True
     large_kernel: int = 5
-    """Side of the kernels of `branch5x5`."""
+    """Kernel size of `branch5x5`."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c2"]:
@@ -82,7 +82,7 @@ class InceptionModule(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """The classifier beside the trunk (section 5): pooled to 4x4, `conv` 1x1, two dense layers `fc1`, `fc2`.
+    """An auxiliary classifier (section 5): pooled to 4x4, `conv` 1x1, two dense layers `fc1`, `fc2`.
 
     The paper's pooling of 5x5 by 3 turns 14x14 into 4x4. Maps of another size, and with `adaptive` all, are pooled to
     4x4 by `ops.adaptive_avg_pool2d`, so that parameters do not depend on the size of the images.
@@ -95,7 +95,7 @@ class AuxiliaryHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b k"]:
-        """`train` selects batch statistics and turns dropout on."""
+        """`train` selects batch statistics over running ones, and turns dropout on."""
         if self.adaptive or x.shape[1:3] != (14, 14):
             x = ops.adaptive_avg_pool2d(x, output_size=4)
         else:
@@ -110,7 +110,7 @@ class GoogLeNet(nn.Module):
 
     Takes [b h w 3] in [0, 1] (224 in the paper, at least 15), returns logits [b num_classes] and the features
     `conv1 pool1 conv2 pool2 inception3a ... inception5b pool`. With `aux_logits` and `train`, the first output is
-    `AuxiliaryLogits`: of the paper's two heads on inception4a and 4d, whose losses it weights by 0.3.
+    `AuxiliaryLogits`, with the paper's two heads on inception4a and 4d, whose losses it weights by 0.3.
 
     By default the paper's network as it was published for Caffe: biases, local response normalisation (before the
     second convolution and after the third) and pooling that rounds up. Deviation: He's initialisation.
@@ -120,12 +120,12 @@ class GoogLeNet(nn.Module):
     aux_logits: bool = False
     torchvision_compatible: bool = False
     """torchvision's network: batch normalisation, `branch5x5` with 3x3 kernels, a last pooling of 2x2, auxiliary
-    heads that pool adaptively. Its published weights want `mean` and `std` of 0.5."""
+    heads that pool adaptively. Its published weights were trained with `mean` and `std` of 0.5."""
     norm: bool | None = None
     """Batch normalisation (https://arxiv.org/abs/1502.03167) in place of biases and local response normalisation;
     None: where `torchvision_compatible`."""
     dropout: Scalar = 0.4
-    """Before the head; in the auxiliary heads it is 0.7, unless this is 0.0, which turns off all."""
+    """Rate before the head. The auxiliary heads have 0.7, or 0 if this is 0."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -137,8 +137,8 @@ class GoogLeNet(nn.Module):
         norm = self.torchvision_compatible if self.norm is None else self.norm
         unit = partial(_Unit, norm=norm)
 
-        def respond(x: Array) -> Array:
-            # Caffe divides alpha = 1e-4 by the size of the window, ops does not.
+        def response_norm(x: Array) -> Array:
+            # Caffe divides its alpha of 1e-4 by `size`; the op does not.
             return x if norm else ops.local_response_norm(x, size=5, alpha=1e-4 / 5, beta=0.75, k=1.0)
 
         def auxiliary(name: str, x: Array) -> Array:
@@ -149,9 +149,9 @@ class GoogLeNet(nn.Module):
         x = standardize(images, self.mean, self.std)
         x = features["conv1"] = unit(64, 7, strides=2, padding=3, name="conv1")(x, train=train)
         x = features["pool1"] = MaxPool(3, strides=2, ceil_mode=True)(x)
-        x = unit(64, 1, name="conv2_reduce")(respond(x), train=train)
+        x = unit(64, 1, name="conv2_reduce")(response_norm(x), train=train)
         x = features["conv2"] = unit(192, 3, name="conv2")(x, train=train)
-        x = features["pool2"] = MaxPool(3, strides=2, ceil_mode=True)(respond(x))
+        x = features["pool2"] = MaxPool(3, strides=2, ceil_mode=True)(response_norm(x))
         for name, channels in _MODULES.items():
             if name == "inception4a":
                 x = MaxPool(3, strides=2, ceil_mode=True)(x)

@@ -1,4 +1,4 @@
-"""Inception v3: inception modules with 5x5 and 7x7 convolutions taken apart into 3x3 and 1x7, 7x1.
+"""Inception v3: inception modules with 5x5 and 7x7 convolutions factorised into 3x3 and 1x7, 7x1.
 
 Szegedy et al.: Rethinking the inception architecture for computer vision. https://arxiv.org/abs/1512.00567
 """
@@ -28,22 +28,22 @@ from jaxcv.types import Scalar
 _Unit = partial(ConvNormAct, epsilon=1e-3)
 
 Step = tuple[int, *tuple[int | tuple[int, int], ...]]
-"""Channels and kernel of a convolution, or kernels of several side by side over the same map."""
+"""Channels and kernel of a convolution, or the kernels of several in parallel over the same map."""
 
 Branches = Mapping[str, tuple[Step, ...]]
 """The steps of each branch by its name."""
 
 
 class Mixed(nn.Module):
-    """Branches of convolutions over the same map, joined by channels, and a pooled branch behind them.
+    """Branches of convolutions over the same map and one with pooling, concatenated by channels.
 
-    The units of a branch are named after it and numbered; those side by side are lettered, `branch3x3_2a`.
+    The units of a branch have its name and a number, parallel ones a letter too: `branch3x3_2a`.
     """
 
     branches: Branches
     pooled: int = 0
-    """Channels of `branch_pool`, a mean of 3x3 before a 1x1 convolution. With 0 the module halves the sides: the last
-    convolution of each branch has stride 2 and no padding, and the pooled branch is a maximum of 3x3 by 2."""
+    """Channels of `branch_pool`, a mean of 3x3 before a 1x1 convolution. With 0 the module halves height and width:
+    the last convolution of each branch has stride 2 and no padding, and the pooled branch is max pooling 3x3 by 2."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 c2"]:
@@ -106,9 +106,9 @@ _MODULES = {
 
 
 class AuxiliaryHead(nn.Module):
-    """The classifier beside the trunk (figure 8): mean of 5x5 by 3, `conv0` 1x1, `conv1` 5x5, `fc`.
+    """The auxiliary classifier (figure 8): mean of 5x5 by 3, `conv0` 1x1, `conv1` 5x5, `fc`.
 
-    Raises ValueError where the map is smaller than the paper's 17x17: nothing would be left.
+    Raises ValueError where the map is smaller than the paper's 17x17, for which the kernels are too large.
     """
 
     num_classes: int
@@ -118,8 +118,8 @@ class AuxiliaryHead(nn.Module):
         """`train` selects batch statistics over running ones."""
         if min(x.shape[1:3]) < 17:
             if not self.is_initializing():
-                sides = f"{x.shape[1]}x{x.shape[2]}"
-                raise ValueError(f"the auxiliary head wants a map of 17x17, images of 299x299, or more; not {sides}")
+                size = f"{x.shape[1]}x{x.shape[2]}"
+                raise ValueError(f"a map of {size}: the auxiliary head expects at least 17x17, of images of 299x299")
             x = jnp.zeros((x.shape[0], 17, 17, x.shape[3]), x.dtype)  # parameters are the same at every size
         x = _Unit(128, 1, name="conv0")(AvgPool(5, strides=3)(x), train=train)
         x = _Unit(768, 5, padding="valid", name="conv1")(x, train=train)
@@ -131,11 +131,11 @@ class InceptionV3(nn.Module):
 
     Takes [b h w 3] in [0, 1] (299 in the paper, at least 75), returns logits [b num_classes] and the features
     `Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 MaxPool_3a_3x3 Conv2d_3b_1x1 Conv2d_4a_3x3 MaxPool_5a_3x3
-    Mixed_5b ... Mixed_7c pool`. With `aux_logits` and `train`, the first output is `AuxiliaryLogits`: of one head on
-    Mixed_6e, whose loss torchvision weights by 0.4; it takes images of at least 299.
+    Mixed_5b ... Mixed_7c pool`. With `aux_logits` and `train`, the first output is `AuxiliaryLogits`, with one head
+    on Mixed_6e, whose loss torchvision weights by 0.4; images are then at least 299.
 
-    torchvision's published weights want `mean` and `std` of 0.5. Deviations from the paper's table 1, known from the
-    released network: the stem, the 5x5 kept in the first modules, and their widths.
+    torchvision's published weights were trained with `mean` and `std` of 0.5. Deviations from the paper's table 1, as
+    in the released network: the stem, the 5x5 convolutions of the first modules, and their widths.
     """
 
     num_classes: int = 1000

@@ -1,4 +1,4 @@
-"""Landmarks: where in a picture each of n known points lies, as 2n numbers or as n heat maps."""
+"""Landmark detection: n points of an object, as 2n numbers or as n heat maps."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -10,20 +10,20 @@ from jaxcv.types import Scalar
 
 
 class LandmarkRegressor(nn.Module):
-    """The course's landmark detection: a trunk, and 2n outputs.
+    """Landmark detection by regression: a backbone, and 2n outputs.
 
-    Takes [b h w c] in [0, 1]; returns [b n 2] of (x, y) as shares of the image's sides, which start in the middle.
-    Features: the trunk's maps, `neck`, and `attention` [b h w], whose softmax is each cell's share in the answer.
+    Takes [b h w c] in [0, 1]; returns [b n 2] of (x, y) as fractions of the image's width and height, initially its
+    centre. Features: the backbone's maps, `neck`, and `attention` [b h w], whose softmax is each cell's weight.
 
-    Where the course has fully connected layers, which have to learn every place anew, every cell of the last map says
-    where the points lie relative to its own middle (`trunk.Cells`).
+    Instead of fully connected layers, which learn every position separately, each cell of the last map predicts the
+    points relative to its own centre (`cells.Cells`).
     """
 
     backbone: nn.Module
-    """Any network of the zoo; its own fully connected layers are left out."""
+    """Any classifier of `jaxcv.models`; its fully connected layers are left out."""
     num_points: int
     neck_channels: int = 256
-    """Of a 3x3 convolution in front of the answers."""
+    """Channels of a 3x3 convolution before the head."""
     dropout: Scalar = 0.0
 
     @nn.compact
@@ -40,22 +40,22 @@ class LandmarkRegressor(nn.Module):
 
 
 class LandmarkHeatmaps(nn.Module):
-    """Landmarks as heat maps: the trunk's coarse maps are enlarged and joined with its finer ones.
+    """Landmarks as heat maps, from a feature pyramid over the backbone's maps.
 
-    Takes [b h w c] in [0, 1], sides such that each map of the trunk is twice as large as the next coarser one (sides
-    divisible by the trunk's stride); returns logits [b h/stride w/stride num_points], whose `ops.soft_argmax` is the
-    points. Features: the trunk's maps, and `up<i>`, the joined map after i enlargements.
+    Takes [b h w c] in [0, 1], height and width divisible by the backbone's stride, so that each of its maps is twice as
+    large as the next coarser one; returns logits [b h/stride w/stride num_points], whose `ops.soft_argmax` is the
+    points. Features: the backbone's maps, and `up<i>`, the map after i upsamplings.
 
-    The joining is that of feature pyramids: 1x1 convolution of each map, upsampling, sum, 3x3 convolution.
+    The pyramid: 1x1 convolution of each map, upsampling, sum, 3x3 convolution.
 
     Lin et al.: Feature pyramid networks. https://arxiv.org/abs/1612.03144, section 3.
     """
 
     backbone: nn.Module
-    """Any network of the zoo; its own fully connected layers are left out."""
+    """Any classifier of `jaxcv.models`; its fully connected layers are left out."""
     num_points: int
     stride: int = 4
-    """Pixels of the image for each cell of the heat maps, along a side."""
+    """Of the heat maps, in pixels of the image."""
     channels: int = 64
 
     @nn.compact
@@ -65,7 +65,7 @@ class LandmarkHeatmaps(nn.Module):
         """`train` selects batch statistics over running ones.
 
         Raises:
-            ValueError: The trunk has no map of the stride, or maps that do not double.
+            ValueError: If the backbone has no map of the stride, or its maps do not double in size.
         """
         features = feature_maps(self.backbone, images, train=train)
         levels = {x.shape[1:3]: x for x in features.values()}  # the last map of every size
@@ -74,7 +74,7 @@ class LandmarkHeatmaps(nn.Module):
         sizes = [coarse, *finer]
         doubles = all((2 * a, 2 * b) == next_ for (a, b), next_ in zip(sizes[:-1], sizes[1:], strict=True))
         if sizes[-1] != goal or not doubles:
-            raise ValueError(f"heat maps of {goal}: the trunk's maps are {sizes}, expected doublings up to that")
+            raise ValueError(f"heat maps of {goal}: the backbone's maps are {sizes}, expected doublings up to that")
         x = ConvNormAct(self.channels, 1, name="lateral0")(levels[coarse], train=train)
         for i, size in enumerate(finer, start=1):
             lateral = ConvNormAct(self.channels, 1, activation=None, name=f"lateral{i}")(levels[size], train=train)

@@ -1,7 +1,7 @@
 """Layers and blocks that the networks are built from, each usable alone.
 
-All map [b h w c] to [b h' w' c']. Those that behave differently while training take `train=` by keyword; whatever
-takes it hands it down by keyword, so that a frozen part of a network can be run as in evaluation from outside.
+Most map [b h w c] to [b h' w' c']. Those that behave differently in training take `train=` by keyword, and pass it on
+by keyword, so that an interceptor can run a frozen part of a network as in evaluation.
 Parameters have Flax's names and shapes: `kernel` (HWIO), `bias`, `scale`; statistics `mean`, `var`.
 """
 
@@ -29,54 +29,54 @@ def standardize(
 ) -> Float[Array, "b h w c2"]:
     """`(images - mean) / std` per channel.
 
-    One number stands for every channel; a grey picture becomes as many equal channels as there are numbers, so every
-    RGB network takes it.
+    `mean` and `std` broadcast against the channels: one number serves all of them, and a grey image given three becomes
+    three channels, as RGB networks expect.
     """
     mean_, std_ = (jnp.asarray(v, images.dtype).reshape(1, 1, 1, -1) for v in (mean, std))
     return (images - mean_) / std_
 
 
 def space_to_depth(x: Float[Array, "b h w c"], *, block: int) -> Float[Array, "b h2 w2 c2"]:
-    """Every `block` x `block` square of pixels as one with all their channels, row by row."""
+    """Every `block` x `block` square of pixels becomes one pixel with all their channels, row by row."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // block, block, w // block, block, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // block, w // block, block * block * c)
 
 
 def flatten(x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
-    """All places and channels of an example in one row, channels innermost."""
+    """[b, h * w * c], channels innermost."""
     return x.reshape(x.shape[0], -1)
 
 
 class Flatten(nn.Module):
-    """`flatten` as a layer: where a network ends to be convolutional, for `convolutionalize` to see.
+    """`flatten` as a layer, so that `convolutionalize` can tell where the convolutional part of a network ends.
 
-    With `side`, the map is first averaged, or repeated, to side x side (`ops.adaptive_avg_pool2d`), so that the layer
-    above can be fully connected whatever the size of the images.
+    With `size`, the map is first resized to size x size by `ops.adaptive_avg_pool2d`, so that the parameters of the
+    next layer do not depend on the size of the images.
     """
 
-    side: int | None = None
+    size: int | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
-        """All places and channels of an example in one row, channels innermost."""
-        if self.side is not None and x.shape[1:3] != (self.side, self.side):
-            x = ops.adaptive_avg_pool2d(x, output_size=self.side)
+        """[b, h * w * c], channels innermost."""
+        if self.size is not None and x.shape[1:3] != (self.size, self.size):
+            x = ops.adaptive_avg_pool2d(x, output_size=self.size)
         return flatten(x)
 
 
 def global_avg_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
-    """The mean over all places."""
+    """The mean over all positions."""
     return x.mean(axis=(1, 2))
 
 
 def parameter(module: nn.Module, name: str, init: Initializer, shape: tuple[int, ...]) -> Array:
-    """`module.param(name, init, shape)`, a third of the time of tracing a network faster.
+    """`module.param(name, init, shape)`, with which tracing a network takes a third less time.
 
-    Flax evaluates `init` abstractly at every application, to compare shapes; here the shape asked for is compared.
+    Flax evaluates `init` abstractly at every call to know the shape; here it is given.
 
     Raises:
-        flax.errors.ScopeParamShapeError: the variables hold a parameter of another shape.
+        flax.errors.ScopeParamShapeError: If the variables hold a parameter of another shape.
     """
     if not module.has_variable("params", name):
         return module.param(name, init, shape)
@@ -101,9 +101,9 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow features"]:
-        """Sides are those of `ops.conv_output_size`."""
-        sides = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
-        kernel = parameter(self, "kernel", self.kernel_init, (*sides, x.shape[-1] // self.groups, self.features))
+        """Output height and width are those of `ops.conv_output_size`."""
+        window = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
+        kernel = parameter(self, "kernel", self.kernel_init, (*window, x.shape[-1] // self.groups, self.features))
         x = ops.conv2d(
             x,
             kernel.astype(x.dtype),
@@ -131,9 +131,9 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow features"]:
-        """Sides are those of `ops.conv_transpose2d`."""
-        sides = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
-        kernel = parameter(self, "kernel", self.kernel_init, (*sides, x.shape[-1], self.features)).astype(x.dtype)
+        """Output height and width are those of `ops.conv_transpose2d`."""
+        window = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
+        kernel = parameter(self, "kernel", self.kernel_init, (*window, x.shape[-1], self.features)).astype(x.dtype)
         x = ops.conv_transpose2d(x, kernel, strides=self.strides, padding=self.padding)
         if not self.use_bias:
             return x
@@ -161,13 +161,13 @@ class Dense(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """`ops.max_pool2d` as a layer: it has a name, and a line in the summary."""
+    """`ops.max_pool2d` as a layer, with a name and a row in `summary`."""
 
     window: int | tuple[int, int]
     strides: int | tuple[int, int] | None = None
     padding: ops.Padding = "valid"
     ceil_mode: bool = False
-    """Sides are rounded up instead of down: a last window may hang over the edge."""
+    """Output height and width are rounded up instead of down: the last windows may reach over the edge."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow c"]:
@@ -177,7 +177,7 @@ class MaxPool(nn.Module):
 
 
 class AvgPool(nn.Module):
-    """`ops.avg_pool2d` as a layer; with `coefficients`, 1998's: times a trained `scale`, plus a trained `bias`."""
+    """`ops.avg_pool2d` as a layer; with `coefficients`, times a trained `scale` plus a trained `bias` (LeNet-5)."""
 
     window: int | tuple[int, int]
     strides: int | tuple[int, int] | None = None
@@ -186,7 +186,7 @@ class AvgPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow c"]:
-        """The mean of each window; padded places count as zeros."""
+        """The mean of each window; padding counts as zeros."""
         x = ops.avg_pool2d(x, window=self.window, strides=self.strides, padding=self.padding)
         if not self.coefficients:
             return x
@@ -196,26 +196,26 @@ class AvgPool(nn.Module):
 
 
 def _ceiling(x: Array, window: Any, strides: Any, padding: ops.Padding) -> ops.Padding:
-    """Explicit padding of `padding` pixels that also makes room for a last, incomplete window (torch's ceil_mode)."""
+    """Explicit padding of `padding` pixels, more below and on the right for incomplete windows (torch's ceil_mode)."""
     window, strides = ((v, v) if isinstance(v, int) else v for v in (window, window if strides is None else strides))
     padding = 0 if padding == "valid" else padding
     if not isinstance(padding, int):
-        raise ValueError(f"ceil_mode wants padding as a number of pixels, not {padding!r}")
-    sides = []
+        raise ValueError(f"padding={padding!r}: with ceil_mode, expected a number of pixels or 'valid'")
+    around = []
     for size, f, s in zip(x.shape[1:3], window, strides, strict=True):
         count = -(-(size + 2 * padding - f) // s) + 1
         if (count - 1) * s >= size + padding:  # torch: the last window starts inside the image or its left padding
             count -= 1
-        sides.append((padding, max(padding, (count - 1) * s + f - size - padding)))
-    return (sides[0], sides[1])
+        around.append((padding, max(padding, (count - 1) * s + f - size - padding)))
+    return (around[0], around[1])
 
 
 class BatchNorm(nn.Module):
     """`(x - mean) / sqrt(var + epsilon) * scale + bias`, per channel.
 
-    With `train`, mean and variance of the batch; the running ones move to `momentum * old + (1 - momentum) * new`, the
-    variance with Bessel's correction n / (n - 1), as in torch (Flax leaves it out). Else the running ones. Statistics
-    are float32 also where x has less.
+    With `train`, mean and variance are those of the batch, and the running ones become
+    `momentum * old + (1 - momentum) * new`, the variance with Bessel's correction n / (n - 1), as in torch (Flax leaves
+    it out). Otherwise the running ones are used. Statistics are float32.
 
     Ioffe, Szegedy: Batch normalization, https://arxiv.org/abs/1502.03167, algorithm 1 (2 for evaluation).
     """
@@ -225,7 +225,7 @@ class BatchNorm(nn.Module):
     use_scale: bool = True
     scale_init: Initializer = nn.initializers.ones_init()
     relu: bool = False
-    """Negative values become 0."""
+    """Apply a ReLU to the result."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"], *, train: bool) -> Float[Array, "*b c"]:
@@ -250,7 +250,7 @@ class BatchNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """While training, sets a share of the values to zero and scales the others up by 1 / (1 - rate).
+    """In training, sets a random fraction `rate` of the values to zero and scales the others by 1 / (1 - rate).
 
     Draws from the "dropout" stream. Srivastava et al., JMLR 15, 2014.
     """
@@ -260,7 +260,7 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*shape"], *, train: bool) -> Float[Array, "*shape"]:
         """Identity in evaluation."""
-        # Not Flax's, which branches on the value of the rate: a sweep over it would compile every time.
+        # Flax's Dropout branches on the rate in Python, so that it could not be traced.
         if not train or (isinstance(self.rate, int | float) and self.rate == 0):
             return x
         keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, x.shape)
@@ -268,7 +268,7 @@ class Dropout(nn.Module):
 
 
 class ConvNormAct(nn.Module):
-    """Convolution `conv`, batch normalisation `norm`, activation: the unit most networks repeat.
+    """Convolution `conv`, batch normalisation `norm`, activation.
 
     Without `norm`, the convolution has a bias instead. `activation=None` leaves the last step out.
     """
@@ -285,7 +285,7 @@ class ConvNormAct(nn.Module):
     kernel_init: Initializer = he_normal
     scale_init: Initializer = nn.initializers.ones_init()
     conv_bias: bool = False
-    """The convolution has a bias even before `norm`, which takes it out again: some published weights hold one."""
+    """The convolution has a bias even before `norm`, where it is redundant: some published weights hold one."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b oh ow features"]:
@@ -302,7 +302,7 @@ class ConvNormAct(nn.Module):
         )(x)
         if not self.norm:
             return x if self.activation is None else self.activation(x)
-        relu = self.activation is nn.relu  # in one with the normalisation it is faster
+        relu = self.activation is nn.relu  # faster together with the normalisation
         norm = BatchNorm(self.momentum, self.epsilon, scale_init=self.scale_init, relu=relu, name="norm")
         x = norm(x, train=train)
         return x if relu or self.activation is None else self.activation(x)

@@ -1,4 +1,4 @@
-"""LeNet-5: two convolutions with pooling, three fully connected layers. As it is taught today, and as it was.
+"""LeNet-5: two convolutions with pooling, three fully connected layers; in today's form and in that of 1998.
 
 LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition. Proc. IEEE 86(11), 1998.
 """
@@ -23,14 +23,14 @@ CONNECTIONS = (
     *((i, (i + 1) % 6, (i + 3) % 6, (i + 4) % 6) for i in range(3)),
     tuple(range(6)),
 )
-"""Table I of the paper: for each of C3's 16 filters, the maps of S2 that it sees."""
+"""Table I of the paper: for each of C3's 16 filters, the maps of S2 that it is connected to."""
 
 
 class LeNet(nn.Module):
-    """LeNet-5 in the form taught today: max pooling, ReLU, a softmax layer on top.
+    """LeNet-5 in its usual modern form: max pooling, ReLU, softmax.
 
     Takes [b 32 32 c] in [0, 1], returns logits [b num_classes] and the features `conv1 pool1 conv2 pool2 fc3 fc4`.
-    Deviations from 1998: every map of conv2 sees all maps of pool1 (the paper's connection table saved arithmetic),
+    Deviations from 1998: every map of conv2 is connected to all maps of pool1 (not by the paper's table I),
     pooling has no trained coefficients, and the output is a linear layer, not radial basis functions.
     """
 
@@ -44,7 +44,7 @@ class LeNet(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
     ) -> tuple[Float[Array, "b *grid k"], dict[str, Array]]:
-        """The network has no layer that depends on `train`."""
+        """No layer depends on `train`."""
         features: dict[str, Array] = {}
         x = standardize(images, self.mean, self.std)
         for i, channels in enumerate((6, 16), start=1):
@@ -58,30 +58,30 @@ class LeNet(nn.Module):
 
 
 class ConnectedConv(nn.Module):
-    """A convolution whose filters each see only some of the incoming maps.
+    """A convolution whose filters are each connected to only some of the input channels.
 
-    Parameters `kernel` [f f n], one square of weights for each of the n connections, filter by filter, and `bias`.
+    Parameters: `kernel` [f f n], one f x f kernel for each of the n connections, filter by filter, and `bias`.
     """
 
     connections: tuple[tuple[int, ...], ...]
-    """For each filter, the maps that it sees."""
+    """For each filter, its input channels."""
     kernel_size: int
     dilation: int | tuple[int, int] = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow features"]:
         """No padding."""
-        side, seen = self.kernel_size, list(itertools.chain.from_iterable(self.connections))
+        size, inputs = self.kernel_size, list(itertools.chain.from_iterable(self.connections))
         sizes = [len(maps) for maps in self.connections]
         filters = np.repeat(np.arange(len(sizes)), sizes)
-        deviation = np.repeat(1 / np.sqrt(np.multiply(sizes, side * side)), sizes).astype(np.float32)
+        deviation = np.repeat(1 / np.sqrt(np.multiply(sizes, size * size)), sizes).astype(np.float32)
 
         def initial(key: Array, shape: tuple[int, ...]) -> Array:
             return jax.random.normal(key, shape) * deviation.reshape(1, 1, -1)
 
-        kernel = self.param("kernel", initial, (side, side, len(seen))).astype(x.dtype)
+        kernel = self.param("kernel", initial, (size, size, len(inputs))).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros_init(), (len(sizes),)).astype(x.dtype)
-        full = jnp.zeros((side, side, x.shape[-1], len(sizes)), x.dtype).at[:, :, np.array(seen), filters].set(kernel)
+        full = jnp.zeros((size, size, x.shape[-1], len(sizes)), x.dtype).at[:, :, np.array(inputs), filters].set(kernel)
         return ops.conv2d(x, full, dilation=self.dilation) + bias.reshape(1, 1, 1, -1)
 
 
@@ -93,9 +93,9 @@ def scaled_tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 class LeNet1998(nn.Module):
     """LeNet-5 of the paper, section II.B.
 
-    Takes [b 32 32 1] in [0, 1], 1 the ink; returns logits [b num_classes] and the features `c1 s2 c3 s4 c5 f6`, after
-    the squashing function. Ink and paper are given the values 1.175 and -0.1. Deviations: the output is a linear layer
-    for a softmax, not distances from fixed pictures of the characters (radial basis functions); pooling scales the mean
+    Takes [b 32 32 1] in [0, 1], the ink 1; returns logits [b num_classes] and the features `c1 s2 c3 s4 c5 f6`, after
+    the squashing function. Standardised, ink is 1.175 and paper -0.1. Deviations: the output is a linear layer
+    for a softmax, not distances from fixed bitmaps of the characters (radial basis functions); pooling scales the mean
     of four values, not their sum; initial weights are normal with variance 1 / inputs, not uniform within 2.4 / inputs.
     """
 
@@ -107,7 +107,7 @@ class LeNet1998(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
     ) -> tuple[Float[Array, "b *grid k"], dict[str, Array]]:
-        """The network has no layer that depends on `train`."""
+        """No layer depends on `train`."""
         conv = partial(Conv, kernel_size=5, padding="valid", kernel_init=lecun_normal)
         pool = partial(AvgPool, 2, coefficients=True)
         features: dict[str, Array] = {}

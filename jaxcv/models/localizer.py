@@ -1,4 +1,4 @@
-"""Localization: which object a picture shows, and where, for one object or none."""
+"""Localization: class and box of one object per image, or none."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,21 +9,21 @@ from jaxcv.models.layers import ConvNormAct
 
 
 class Localizer(nn.Module):
-    """A convolutional trunk and a head that answers y = [p_c, b_x, b_y, b_h, b_w, c_1 .. c_n], once an image.
+    """A backbone and a head that predicts y = [p_c, b_x, b_y, b_h, b_w, c_1 .. c_n] once per image.
 
-    Takes [b h w c] in [0, 1]; returns [b 5 + num_classes], raw: `losses.localization` and `predict.localization` put
-    p_c through a logistic function and the classes through a softmax. Features: the trunk's maps, `neck`, and
-    `objectness` [b h w], how sure each cell is; p_c is their log sum exp.
+    Takes [b h w c] in [0, 1]; returns [b 5 + num_classes], raw: `losses.localization` and `predict.localization` apply
+    a logistic function to p_c and a softmax to the classes. Features: the backbone's maps, `neck`, and `objectness`
+    [b h w], a logit for each cell; p_c is their log sum exp.
 
-    Where the course has fully connected layers, which have to learn every place anew, every cell of the last map
-    answers for itself, its box relative to its own middle (`trunk.Cells`).
+    Instead of fully connected layers, which learn every position separately, each cell of the last map predicts y, its
+    box relative to its own centre (`cells.Cells`).
     """
 
     backbone: nn.Module
-    """Any network of the zoo; its own fully connected layers are left out."""
+    """Any classifier of `jaxcv.models`; its fully connected layers are left out."""
     num_classes: int
     neck_channels: int = 128
-    """Of a 3x3 convolution in front of the answers."""
+    """Channels of a 3x3 convolution before the head."""
 
     @nn.compact
     def __call__(

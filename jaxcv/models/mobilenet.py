@@ -1,4 +1,4 @@
-"""MobileNets: depthwise convolutions, which look at space, and 1x1 convolutions, which mix channels.
+"""MobileNets: depthwise convolutions within channels, and 1x1 convolutions across them.
 
 Howard et al.: MobileNets. https://arxiv.org/abs/1704.04861
 Sandler et al.: MobileNetV2: inverted residuals and linear bottlenecks. https://arxiv.org/abs/1801.04381
@@ -25,7 +25,7 @@ from jaxcv.types import Scalar
 # Version 1, table 1: channels and stride of each block.
 BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 
-# Version 2, table 2: expansion, channels, how often, stride of the first.
+# Version 2, table 2: expansion, channels, number of blocks, stride of the first.
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -55,7 +55,7 @@ class DepthwiseSeparable(nn.Module):
             norm=self.norm,
             epsilon=self.epsilon,
             activation=self.activation,
-            # Over the incoming connections: for depthwise kernels, the outgoing ones of torch's rule are too many.
+            # By fan-in: for depthwise kernels torch's rule, fan-out, gives too small a variance.
             kernel_init=nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal"),
         )
         depthwise = unit(x.shape[-1], strides=self.strides, padding=self.padding, groups=x.shape[-1], name="depthwise")
@@ -66,8 +66,8 @@ class MobileNetV1(nn.Module):
     """Thirteen depthwise separable blocks behind a strided convolution.
 
     Takes [b h w 3] in [0, 1] (224 in the paper, at least 1), returns logits [b num_classes] and the features
-    `stem block1 ... block13 pool`. By default all is as in TensorFlow's published networks: ReLU that ends at 6,
-    `same` padding, standardisation to [-1, 1]. timm's have `padding=1, epsilon=1e-5`.
+    `stem block1 ... block13 pool`. By default all is as in TensorFlow's published networks: ReLU6,
+    `same` padding, images scaled to [-1, 1]. timm's have `padding=1, epsilon=1e-5`.
     """
 
     num_classes: int = 1000
@@ -76,7 +76,7 @@ class MobileNetV1(nn.Module):
     blocks: tuple[tuple[int, int], ...] = BLOCKS
     """Channels and stride of each."""
     norm: bool = True
-    """Without, convolutions have biases: for weights with the batch normalisation folded in."""
+    """Batch normalisation; without it convolutions have biases, for weights with the normalisation folded in."""
     padding: ops.Padding = "same"
     """Of the 3x3 convolutions."""
     epsilon: float = 1e-3
@@ -108,9 +108,9 @@ class MobileNetV1(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widened by `expand` 1x1, convolved by `depthwise` 3x3, narrowed by a linear `project` 1x1 (table 1).
+    """Expanded by `expand` 1x1, filtered by `depthwise` 3x3, projected by a linear `project` 1x1 (table 1).
 
-    Where neither sides nor channels change, the input is added. With an expansion of 1 there is no `expand`.
+    Where the shape does not change, the input is added. With an expansion of 1 there is no `expand`.
     """
 
     features: int
@@ -141,7 +141,7 @@ class MobileNetV2(nn.Module):
 
     num_classes: int = 1000
     width: float = 1.0
-    """Width multiplier: all channels times this, to the nearest multiple of 8 that is not a tenth smaller; `last` is
+    """Width multiplier: all channels times this, to the nearest multiple of 8 that is not over 10 % smaller; `last` is
     never narrowed (section 6.1)."""
     stages: tuple[tuple[int, int, int, int], ...] = STAGES
     """Expansion, channels, number of blocks and stride of the first, for each."""
@@ -175,7 +175,7 @@ class MobileNetV2(nn.Module):
 
 
 def _rounded(channels: float) -> int:
-    """The nearest multiple of 8, halves up; the next one where that takes away more than a tenth."""
+    """The nearest multiple of 8, halves up; the next larger one where that is more than 10 % smaller."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8
 

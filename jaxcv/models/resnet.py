@@ -1,4 +1,4 @@
-"""Residual networks: every block adds to what it was given.
+"""Residual networks: every block adds its output to its input.
 
 He, Zhang, Ren, Sun: Deep residual learning for image recognition. https://arxiv.org/abs/1512.03385.
 """
@@ -24,22 +24,22 @@ from jaxcv.models.layers import (
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, `unit1` and `unit2`, and the shortcut (figure 5, left): `channels` go out."""
+    """Two 3x3 convolutions, `unit1` and `unit2`, and the shortcut (figure 5, left), with `channels` outputs."""
 
     channels: int
     strides: int = 1
     stride_first: bool = True
-    """No choice here: the stride is always that of unit1. The field is there for blocks to be interchangeable."""
+    """Unused, the stride is always that of unit1; the field makes blocks interchangeable."""
     projection: bool = True
     """Where the shape changes, the shortcut is a 1x1 convolution with batch normalisation (the paper's option B); else
-    (option A) every `strides`-th pixel with channels of zeros behind its own, which has no parameters."""
+    (option A) every `strides`-th pixel, padded with channels of zeros, which has no parameters."""
     zero_init: bool = False
     """The last `scale` starts at zero, so that the block starts as its shortcut: https://arxiv.org/abs/1706.02677,
     section 5.1."""
     unit: Callable[..., nn.Module] = ConvNormAct
-    """What the block's convolutions are."""
+    """Module class of the block's convolutions."""
     expansion: ClassVar[int] = 1
-    """Channels that go out, as a multiple of `channels`."""
+    """Output channels as a multiple of `channels`."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b oh ow d"]:
@@ -64,7 +64,7 @@ class Bottleneck(nn.Module):
     unit: Callable[..., nn.Module] = ConvNormAct
     """As in `BasicBlock`."""
     expansion: ClassVar[int] = 4
-    """Channels that go out, as a multiple of `channels`."""
+    """Output channels as a multiple of `channels`."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b oh ow d"]:
@@ -109,9 +109,9 @@ class Stage(nn.Module):
 class ResNet(nn.Module):
     """A residual network, by the number of blocks in each stage.
 
-    Takes [b h w c] in [0, 1], any sides; returns logits [b num_classes] and the features `conv1`, `pool1` (after max
-    pooling; not with `small_images`), `conv2_x conv3_x ..` (the ends of `stage1 stage2 ..`), and `pool`, the global
-    average [b d].
+    Takes [b h w c] in [0, 1], any height and width; returns logits [b num_classes] and the features `conv1`, `pool1`
+    (after max pooling; not with `small_images`), `conv2_x conv3_x ..` (the ends of `stage1 stage2 ..`), and `pool`, the
+    global average [b d].
     """
 
     stage_sizes: tuple[int, ...] = (2, 2, 2, 2)
@@ -122,7 +122,7 @@ class ResNet(nn.Module):
     small_images: bool = False
     """The stem is a 3x3 convolution without stride or pooling (section 4.2), instead of 7x7/2 and pooling."""
     pixel_block: int = 1
-    """The stem works on squares of so many pixels, all their channels in one: cheaper than strides."""
+    """The stem works on blocks of so many by so many pixels (space to depth), which is cheaper than strides."""
     stride_first: bool = False
     """Bottlenecks have their stride in the first convolution, as in the paper ("v1"), not in the 3x3 ("v1.5")."""
     projection: bool = True
@@ -130,7 +130,7 @@ class ResNet(nn.Module):
     zero_init: bool = False
     """Every block starts as its shortcut."""
     unit: Callable[..., nn.Module] = ConvNormAct
-    """What the convolutions are: `partial(ConvNormAct, momentum=0.99)`, or anything that takes the same fields."""
+    """Module class of the convolutions: `partial(ConvNormAct, momentum=0.99)`, or any with the same fields."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -169,7 +169,7 @@ resnet101 = partial(ResNet, stage_sizes=(3, 4, 23, 3), block=Bottleneck)
 resnet152 = partial(ResNet, stage_sizes=(3, 8, 36, 3), block=Bottleneck)
 
 # Section 4.2: 6n + 2 layers for 32x32 pictures, shortcuts without parameters. The paper subtracts the mean of every
-# pixel; here the training set's mean and standard deviation of each channel travel with the network.
+# pixel; here the network standardises by the training set's mean and standard deviation of each channel.
 _CIFAR = partial(
     ResNet,
     width=16,

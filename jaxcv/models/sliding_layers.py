@@ -1,8 +1,8 @@
-"""What a layer looks at, and how it runs in one pass over all windows of a picture: for `jaxcv.models.sliding`.
+"""How each layer runs in one pass over all windows of a picture, for `jaxcv.models.sliding`.
 
-Between the layers of a network, the places that one window reads are `own` pixels apart, the product of the strides so
-far. Those that all windows read are closer where windows are: as far apart as the greatest common divisor of `own` and
-of the distance between windows. On that grid every layer runs, its inputs `own / grid` places apart.
+At a layer, the positions that one window reads are `own` pixels apart, the product of the strides so far. The positions
+that all windows read are `grid` pixels apart, the greatest common divisor of `own` and the distance between windows.
+Every layer is computed on that grid, with a dilation of `own / grid`.
 """
 
 import functools
@@ -21,80 +21,86 @@ from jaxcv.models.layers import AvgPool, BatchNorm, Conv, ConvNormAct, Dense, Dr
 from jaxcv.models.lenet import ConnectedConv
 from jaxcv.ops.conv import pair
 
-Side = int | tuple[int, int]
-_ANYWHERE = (BatchNorm, ConvNormAct, Dense, Dropout)
-"""Layers that treat every place alike, or are made of such that are looked at themselves."""
+Size = int | tuple[int, int]
+_POINTWISE = (BatchNorm, ConvNormAct, Dense, Dropout)
+"""Layers that act on every position alone. ConvNormAct's parts are examined one by one."""
 
 
 @dataclass
 class Shape:
-    """What matters of a network's form to its windows."""
+    """How a network maps a window to the inputs of its first fully connected layer."""
 
     layers: list[tuple[tuple[int, int], tuple[int, int]]]
-    """(window, strides) of every layer that looks at neighbours."""
-    side: int | None = None
+    """(window, strides) of every layer that is not pointwise."""
+    size: int | None = None
+    """Of the `Flatten` layer."""
     channels: int = 0
+    """Of the map before it."""
     dense: tuple[str, ...] = ()
     """Path of the first fully connected layer's kernel."""
 
-    def window(self, places: tuple[int, int]) -> tuple[int, int]:
-        """The smallest window that gives a map of so many places."""
+    def window(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the smallest window whose map has this size."""
         for f, s in reversed(self.layers):
-            places = (places[0] - 1) * s[0] + f[0], (places[1] - 1) * s[1] + f[1]
-        return places
+            size = (size[0] - 1) * s[0] + f[0], (size[1] - 1) * s[1] + f[1]
+        return size
 
     def map_of(self, window: tuple[int, int]) -> tuple[int, int]:
-        """Places of the map that a window gives."""
-        sides = window
+        """Height and width of a window's map. Raises ValueError if the window is too small."""
+        size = window
         for f, s in self.layers:
-            if min(sides[0] - f[0], sides[1] - f[1]) < 0:
+            if min(size[0] - f[0], size[1] - f[1]) < 0:
                 raise ValueError(f"a window of {window[0]}x{window[1]} pixels is too small for the network")
-            sides = (sides[0] - f[0]) // s[0] + 1, (sides[1] - f[1]) // s[1] + 1
-        return sides
+            size = (size[0] - f[0]) // s[0] + 1, (size[1] - f[1]) // s[1] + 1
+        return size
 
 
 def shape_of(model: nn.Module, variables: Mapping[str, Any]) -> Shape:
-    """Run the network over shapes alone and note what its layers look at."""
-    found = Shape([])
+    """Trace the network without computing it, and record the geometry of its layers.
 
-    def note(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    Raises:
+        ValueError: If the network has not one `Flatten` layer with a fully connected one after it, or as `geometry_of`.
+    """
+    shape = Shape([])
+
+    def record(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module = context.module
         if context.method_name != "__call__" or not module.path or isinstance(module, Dropout):
             return method(*args, **kwargs)
-        if found.dense:
+        if shape.dense:
             return jnp.zeros((1, module.features), args[0].dtype) if isinstance(module, Dense) else args[0]
         if isinstance(module, Flatten):
-            if found.channels:
+            if shape.channels:
                 raise ValueError(f"{'/'.join(module.path)}: a second Flatten")
-            found.side, found.channels = module.side, args[0].shape[-1]
+            shape.size, shape.channels = module.size, args[0].shape[-1]
             return args[0][:, 0, 0]
         if isinstance(module, Dense):
-            if not found.channels:
+            if not shape.channels:
                 raise ValueError(f"{'/'.join(module.path)}: a fully connected layer must come after a `Flatten` layer")
-            found.dense = ("params", *module.path, "kernel")
+            shape.dense = ("params", *module.path, "kernel")
             return jnp.zeros((1, module.features), args[0].dtype)
-        if (seen := looks_at(module)) is not None:
-            found.layers.append(seen[:2])
+        if (geometry := geometry_of(module)) is not None:
+            shape.layers.append(geometry[:2])
         if isinstance(module, Conv):
             return jnp.zeros((*args[0].shape[:3], module.features), args[0].dtype)
         return args[0] if isinstance(module, MaxPool | AvgPool) else method(*args, **kwargs)
 
-    with nn.intercept_methods(note):
+    with nn.intercept_methods(record):
         jax.eval_shape(
             lambda v: model.apply(v, jnp.zeros((1, 64, 64, 1)), train=False), jax.tree.map(lambda x: x, dict(variables))
         )
-    if not found.dense:
+    if not shape.dense:
         raise ValueError(f"{type(model).__name__} has no fully connected layer after a `Flatten` layer")
-    return found
+    return shape
 
 
-def looks_at(module: nn.Module) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None:
-    """(reach, strides, dilation) of a layer that looks at neighbours; None for one that does not.
+def geometry_of(module: nn.Module) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None:
+    """(reach, strides, dilation) of a layer, the reach being its window with dilation; None for a pointwise one.
 
     Raises:
-        ValueError: It is padded, or of an unknown kind.
+        ValueError: If it is padded, or of an unknown kind.
     """
-    if isinstance(module, _ANYWHERE):
+    if isinstance(module, _POINTWISE):
         return None
     name = "/".join(module.path)
     if isinstance(module, ConnectedConv):
@@ -106,28 +112,28 @@ def looks_at(module: nn.Module) -> tuple[tuple[int, int], tuple[int, int], tuple
         size, dilation = pair(module.window), (1, 1)
         strides = size if module.strides is None else pair(module.strides)
         if isinstance(module, MaxPool) and module.ceil_mode:
-            raise ValueError(f"{name} rounds its sides up: a window's last places would depend on what is beyond it")
+            raise ValueError(f"{name} has ceil_mode: a window's last outputs would depend on pixels beyond the window")
     else:
-        raise ValueError(f"{name} is a {type(module).__name__}, of which it is not known what it sees of a window")
+        raise ValueError(f"{name} is a {type(module).__name__}, whose receptive field is not known")
     if getattr(module, "padding", "valid") not in ("valid", 0, ((0, 0), (0, 0))):
         raise ValueError(
-            f"{name} is padded ({module.padding!r}): a crop sees zeros around it where the picture goes on, so no pass "
-            'over the picture can equal it; build the network with padding="valid", which has the same parameters'
+            f"{name} is padded ({module.padding!r}): a crop is padded with zeros where the picture goes on, so that "
+            'their outputs differ; build the network with padding="valid", which has the same parameters'
         )
     reach = (size[0] - 1) * dilation[0] + 1, (size[1] - 1) * dilation[1] + 1
     return reach, strides, dilation
 
 
 class Pass:
-    """An interceptor of one pass: runs every layer on the grid of places that some window reads."""
+    """Method interceptor that computes every layer on the grid of positions that some window reads."""
 
     def __init__(self, strides: tuple[int, int]):
         self.wanted = strides
         self.own = (1, 1)
-        """Distance in pixels between the layer's inputs as the classifier reads them from one window."""
+        """Distance in pixels between neighbouring inputs of the layer for one window."""
 
     def __call__(self, method: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        """A layer's answer; `method` is its own way to it."""
+        """A layer's output on the grid; `method` is the layer's own `__call__`."""
         module = context.module
         if context.method_name != "__call__" or not module.path:
             return method(*args, **kwargs)
@@ -141,10 +147,10 @@ class Pass:
             y = self._first_dense(x, kernel.astype(x.dtype))
             bias: Any = module.get_variable("params", "bias") if module.use_bias else jnp.zeros(1)
             return y + bias.astype(x.dtype).reshape(1, 1, 1, -1)
-        if (seen := looks_at(module)) is None:
+        if (geometry := geometry_of(module)) is None:
             return method(*args, **kwargs)
-        _, strides, dilation = seen
-        # The map's places are `grid` pixels apart: all that windows `wanted` apart read, and no others.
+        _, strides, dilation = geometry
+        # Positions of the map are `grid` pixels apart: those that windows `wanted` apart read, and no others.
         grid = self._grid(self.own)
         apart = self.own[0] // grid[0], self.own[1] // grid[1]
         self.own = self.own[0] * strides[0], self.own[1] * strides[1]
@@ -173,20 +179,20 @@ class Pass:
         grid = self._grid(self.own)
         apart = self.own[0] // grid[0], self.own[1] // grid[1]
         steps = self.wanted[0] // grid[0], self.wanted[1] // grid[1]
-        # One matrix product: the filters are far larger than the map.
+        # As one matrix product: convolution is slow with such large filters over so small a map.
         rows, columns = (n - (f - 1) * d for n, f, d in zip(x.shape[1:3], kernel.shape, apart, strict=False))
-        places = [
+        values = [
             x[:, i : i + rows : steps[0], j : j + columns : steps[1]]
             for i in range(0, kernel.shape[0] * apart[0], apart[0])
             for j in range(0, kernel.shape[1] * apart[1], apart[1])
         ]
-        return jnp.concatenate(places, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+        return jnp.concatenate(values, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
 def _by_phases(convolve: Callable[[Array], Any], x: Array, apart: tuple[int, int]) -> Array:
-    """A convolution whose inputs are `apart`, as one of neighbours over each of the maps that make up this one.
+    """A convolution of dilation `apart`, as an undilated one over each phase of the map (every `apart`-th position).
 
-    Neighbours can be convolved by the faster forms of `jaxcv.cpu.convolution`.
+    Undilated convolutions have faster forms in `jaxcv.cpu.convolution`.
     """
     if apart == (1, 1):
         return convolve(x)
@@ -202,7 +208,7 @@ def _by_phases(convolve: Callable[[Array], Any], x: Array, apart: tuple[int, int
 
 
 def _pooled(x: Array, join: Any, window: tuple[int, int], steps: tuple[int, int], apart: tuple[int, int]) -> Array:
-    """`join` over a window whose places are `apart`, along the rows, then down the columns."""
+    """`join` over a window of dilation `apart`, along the rows, then down the columns."""
     for axis in (2, 1):
         f, s, d = window[axis - 1], steps[axis - 1], apart[axis - 1]
         end = (x.shape[axis] - (f - 1) * d - 1) // s * s + 1

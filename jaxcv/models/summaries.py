@@ -1,4 +1,4 @@
-"""A network as a table, layer by layer, from shapes alone: nothing is computed."""
+"""A network as a table of its layers, from shapes alone."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -37,9 +37,9 @@ class Summary:
     inputs: tuple[tuple[int, ...], ...]
     rows: tuple[Row, ...]
     parameters: int
-    """All of the network's, those included that evaluation does not use (auxiliary heads)."""
+    """Of the whole network, including parts that evaluation does not use (auxiliary heads)."""
     parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Shape of what each part of several layers gives out, by path."""
+    """Output shape of each module, by path."""
 
     @property
     def multiply_adds(self) -> int:
@@ -47,11 +47,11 @@ class Summary:
         return sum(row.multiply_adds for row in self.rows)
 
     def to_depth(self, depth: int) -> "Summary":
-        """Rows whose paths agree in their first `depth` words made one: the part of the network with that path."""
+        """Merge the rows whose paths have the same first `depth` names."""
         merged: dict[str, Row] = {}
         for row in self.rows:
             path = "/".join(row.path.split("/")[:depth])
-            before = merged.pop(path, None)  # a part that is used again moves to its last place
+            before = merged.pop(path, None)  # a module that is called again moves to its last call
             merged[path] = Row(
                 path,
                 row.kind if path == row.path else "",
@@ -62,7 +62,7 @@ class Summary:
         return Summary(self.network, self.inputs, tuple(merged.values()), self.parameters, self.parts)
 
     def shortened(self, rows: int = 40) -> "Summary":
-        """As deep as it goes with at most so many rows, but never less deep than 1."""
+        """The largest depth with at most so many rows, and at least 1."""
         deepest = max((row.path.count("/") + 1 for row in self.rows), default=1)
         for depth in range(deepest, 1, -1):
             if len((short := self.to_depth(depth)).rows) <= rows:
@@ -71,9 +71,9 @@ class Summary:
 
     def __str__(self) -> str:
         lines = [("layer", "kind", "activation", "size", "parameters", "multiply-adds")]
-        lines += [("input", "", _sides(shape), f"{math.prod(shape):,}", "0", "0") for shape in self.inputs]
+        lines += [("input", "", _text(shape), f"{math.prod(shape):,}", "0", "0") for shape in self.inputs]
         lines += [
-            (r.path, r.kind, _sides(r.shape), f"{r.size:,}", f"{r.parameters:,}", f"{r.multiply_adds:,}")
+            (r.path, r.kind, _text(r.shape), f"{r.size:,}", f"{r.parameters:,}", f"{r.multiply_adds:,}")
             for r in self.rows
         ]
         unused = self.parameters - sum(row.parameters for row in self.rows)
@@ -93,11 +93,11 @@ def summary(model: nn.Module, *shapes: tuple[int, ...]) -> Summary:
     """Activation shape and size, parameters and multiply-adds of every layer, in evaluation of one example.
 
     A layer is a module that has parameters of its own, or pools. Multiply-adds are those of its `kernel`: entries of
-    the kernel times places of the output (of the input for a transposed convolution); normalisation, activation and
+    the kernel times positions of the output (of the input for a transposed convolution); normalisation, activation and
     biases are not counted, as in the papers.
 
     Args:
-        model: any Linen module that keeps the contract of `jaxcv.models`.
+        model: any Linen module that is called like those of `jaxcv.models`.
         shapes: of each input without the batch, such as `(224, 224, 3)`.
 
     Returns:
@@ -119,8 +119,8 @@ def summary(model: nn.Module, *shapes: tuple[int, ...]) -> Summary:
         parts["/".join(path)] = array.shape[1:]
         if own or isinstance(module, MaxPool | AvgPool):
             again = any(row.path == "/".join(path) for row in calls)
-            places = (args[0] if "Transpose" in type(module).__name__ else array).shape[1:-1]
-            work = own["kernel"].size * math.prod(places) if "kernel" in own else 0
+            positions = (args[0] if "Transpose" in type(module).__name__ else array).shape[1:-1]
+            work = own["kernel"].size * math.prod(positions) if "kernel" in own else 0
             count = 0 if again else sum(leaf.size for leaf in own.values())
             calls.append(Row("/".join(path), type(module).__name__, array.shape[1:], count, work))
         return out
@@ -132,7 +132,7 @@ def summary(model: nn.Module, *shapes: tuple[int, ...]) -> Summary:
 
 
 def _own(params: Any, path: tuple[str, ...]) -> dict[str, Any]:
-    """A module's parameters without those of its parts."""
+    """A module's parameters without those of its submodules."""
     for name in path:
         params = params.get(name, {}) if isinstance(params, Mapping) else {}
     return dict(_leaves(params))
@@ -144,5 +144,5 @@ def _leaves(params: Any) -> Iterator[tuple[str, Any]]:
             yield name, leaf
 
 
-def _sides(shape: tuple[int, ...]) -> str:
+def _text(shape: tuple[int, ...]) -> str:
     return "(" + ", ".join(map(str, shape)) + ")"

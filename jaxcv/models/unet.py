@@ -1,4 +1,4 @@
-"""U-Net: down to a coarse map, up again, every level joined with the map of the same size on the way down.
+"""U-Net: an encoder and a decoder, each level of which is concatenated with the encoder's map of the same size.
 
 Ronneberger, Fischer, Brox: U-Net: convolutional networks for biomedical image segmentation.
 https://arxiv.org/abs/1505.04597
@@ -12,18 +12,18 @@ from jaxcv.models.layers import Conv, ConvNormAct, ConvTranspose, MaxPool, stand
 
 
 class UNet(nn.Module):
-    """One vector of class logits for each pixel.
+    """Semantic segmentation: class logits for each pixel.
 
-    Takes [b h w c] in [0, 1], sides divisible by 2^depth; returns logits [b h w num_classes] and the features `down1`
-    .. `down<depth>`, `bottom`, `up<depth>` .. `up1`, each after the second convolution of its level.
+    Takes [b h w c] in [0, 1], height and width divisible by 2^depth; returns logits [b h w num_classes] and features
+    `down1` .. `down<depth>`, `bottom`, `up<depth>` .. `up1`, each after the second convolution of its level.
 
-    Deviations from the paper: convolutions are padded, so that the output has the size of the image and nothing is
-    cropped before joining; batch normalisation after each (`norm=False` leaves it out); `width` 64 is the paper's.
+    Deviations from the paper: convolutions are padded, so that the output has the size of the image and no map
+    is cropped; batch normalisation after each (unless `norm=False`).
     """
 
     num_classes: int = 2
     width: int = 64
-    """Channels at full size; each level down doubles them."""
+    """Channels at full resolution, 64 in the paper; each level down doubles them."""
     depth: int = 4
     """Levels below the first."""
     norm: bool = True
@@ -37,11 +37,11 @@ class UNet(nn.Module):
         """`train` selects batch statistics over running ones.
 
         Raises:
-            ValueError: If a side is not divisible by 2^depth.
+            ValueError: If height or width is not divisible by 2^depth.
         """
         multiple = 2**self.depth
-        if any(side % multiple for side in images.shape[1:3]):
-            raise ValueError(f"sides {images.shape[1:3]} must be multiples of {multiple}: 2 to the {self.depth} levels")
+        if any(n % multiple for n in images.shape[1:3]):
+            raise ValueError(f"images of {images.shape[1:3]}: expected multiples of 2^depth = {multiple}")
 
         def level(x: Array, name: str, channels: int) -> Array:
             for i in (1, 2):

@@ -1,4 +1,4 @@
-"""VGG: nothing but 3x3 convolutions and 2x2 pooling, in five stages, and three fully connected layers.
+"""VGG: 3x3 convolutions and 2x2 pooling in five stages, and three fully connected layers.
 
 Simonyan, Zisserman: Very deep convolutional networks for large-scale image recognition.
 https://arxiv.org/abs/1409.1556, table 1.
@@ -18,22 +18,22 @@ from jaxcv.types import Scalar
 class VGG(nn.Module):
     """A network of the VGG family, by the number of convolutions in each stage.
 
-    Takes [b h w c] in [0, 1], sides of 2^stages (32) and more (224 in the paper, for a 7x7 map before fc6); returns
-    logits [b num_classes] and the features `conv1_1 .. pool1 conv2_1 .. pool5 fc6 fc7`, after the ReLU. Deviations
-    from the paper: initial values follow He et al.; batch normalisation, where it is asked for, came later.
+    Takes [b h w c] in [0, 1], height and width at least 2^stages (32; 224 in the paper, for a 7x7 map before fc6);
+    returns logits [b num_classes] and the features `conv1_1 .. pool1 conv2_1 .. pool5 fc6 fc7`, after the ReLU.
+    Deviations from the paper: initial values follow He et al.; batch normalisation (`norm`) came later.
     """
 
     stage_sizes: tuple[int, ...] = (1, 1, 2, 2, 2)
     stage_channels: tuple[int, ...] = (64, 128, 256, 512, 512)
     norm: bool = False
-    """Batch normalisation after every convolution, which keeps its (then idle) bias, as in torchvision."""
+    """Batch normalisation after every convolution, which keeps its then redundant bias, as in torchvision."""
     num_classes: int = 1000
     fc_width: int = 4096
-    fc_side: int = 7
-    """Side of the map that fc6 reads; any other is averaged, or repeated, to it."""
+    fc_map_size: int = 7
+    """Height and width of the map before fc6; other maps are resized to it by `ops.adaptive_avg_pool2d`."""
     padding: int | Literal["valid"] = 1
     """Pixels of zeros around every map. "valid": none, for `convolutionalize`; a map loses two pixels at each layer, so
-    the smallest sides are 150 for vgg11 and 212 for vgg16, and 342 and 404 for a 7x7 map before fc6."""
+    images are at least 150 for vgg11 and 212 for vgg16, and 342 and 404 for a 7x7 map before fc6."""
     dropout: Scalar = 0.5
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
@@ -50,7 +50,7 @@ class VGG(nn.Module):
                 unit = ConvNormAct(channels, padding=self.padding, norm=self.norm, conv_bias=True, name=f"conv{i}_{j}")
                 x = features[f"conv{i}_{j}"] = unit(x, train=train)
             x = features[f"pool{i}"] = MaxPool(2, name=f"pool{i}")(x)
-        x = Flatten(self.fc_side)(x)
+        x = Flatten(self.fc_map_size)(x)
         for name in ("fc6", "fc7"):
             dense = Dense(self.fc_width, kernel_init=VarianceScaling(2.0, "fan_in"), name=name)
             features[name] = nn.relu(dense(x))

@@ -15,13 +15,13 @@ from jaxcv.models.yolos import objectness_prior
 
 
 class YOLO(nn.Module):
-    """YOLOv2's head on a small residual trunk with two scales joined.
+    """YOLOv2's head on a small residual backbone, with features of two scales joined.
 
-    Takes [b h w c] in [0, 1], sides divisible by 16. Returns [b h/8 w/8 a 5+k], raw: for each cell and anchor box
-    `tx, ty, tw, th, to` and k class logits; `ops.decode_yolo` turns them into boxes. Features: `stage1` (stride 4),
-    `stage2` (8), `stage3` (16), `neck` (8).
+    Takes [b h w c] in [0, 1], height and width divisible by 16. Returns [b h/8 w/8 a 5+k], raw: for each cell and
+    anchor box `tx, ty, tw, th, to` and k class logits; `ops.decode_yolo` turns them into boxes. Features: `stage1`
+    (stride 4), `stage2` (8), `stage3` (16), `neck` (8).
 
-    Deviations from the paper: a narrow trunk of three stages with Darknet-53's bottlenecks (YOLOv3, section 2.4)
+    Deviations from the paper: a narrow backbone of three stages with Darknet-53's bottlenecks (YOLOv3, section 2.4)
     instead of Darknet-19, whose stem works on 2x2 pixel blocks, which is cheaper on every backend; fine and coarse
     features are joined by upsampling the coarse ones (YOLOv3, section 2.3) instead of reorganising the fine ones.
     """
@@ -36,7 +36,7 @@ class YOLO(nn.Module):
     prior: float = 0.01
     """Objectness of every slot before training (https://arxiv.org/abs/1708.02002, section 4.1)."""
     dtype: str = "float32"
-    """Of all that is computed: "float32" or "bfloat16". Parameters and statistics are float32."""
+    """Of the computation: "float32" or "bfloat16". Parameters and statistics are float32."""
     mean: tuple[float, ...] = (0.45,)
     std: tuple[float, ...] = (0.25,)
 

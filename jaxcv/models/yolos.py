@@ -1,8 +1,8 @@
-"""The three YOLOs as they were published, over any trunk of the zoo.
+"""YOLO v1, v2 and v3 as published, over any backbone.
 
-Each takes [b h w c] in [0, 1], sides divisible by its coarsest stride, and returns raw outputs: `predict.yolo` (or
-`yolo_v1`) turns them into boxes. `backbone` is a network that returns `(logits, features)`; its dense layers are left
-out. The features are the trunk's, plus what is named below.
+Each takes [b h w c] in [0, 1], height and width divisible by its coarsest stride, and returns raw outputs, which
+`predict.yolo` (or `yolo_v1`) turns into boxes. `backbone` is a network that returns `(logits, features)`; its dense
+layers are left out. The features are the backbone's, and those named below.
 """
 
 import math
@@ -22,7 +22,7 @@ from jaxcv.types import Scalar
 
 
 def objectness_prior(anchors: int, depth: int, prior: float) -> Any:
-    """Initial biases of a head whose slots start with this objectness: the many empty ones drown everything else."""
+    """Initial biases of a head: a low objectness `prior`, so that empty slots do not dominate the first losses."""
 
     def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         logit = math.log(prior / (1 - prior))
@@ -32,10 +32,10 @@ def objectness_prior(anchors: int, depth: int, prior: float) -> Any:
 
 
 class YOLOv1(nn.Module):
-    """One grid, `num_boxes` boxes and one class in each cell, read off the whole picture by fully connected layers.
+    """One grid, `num_boxes` boxes and one class in each cell, predicted by fully connected layers.
 
-    Returns [b s s 5 * num_boxes + num_classes]; see `ops.decode_yolo_v1`. The cells are twice as large as a pixel of
-    the trunk's feature: 64 pixels, 7 x 7 cells at 448. Trains with `losses.yolo_v1`. Features: `conv24`, `fc`.
+    Returns [b s s 5 * num_boxes + num_classes]; see `ops.decode_yolo_v1`. The grid's stride is twice that of the
+    backbone's feature: 64 pixels, 7 x 7 cells at 448. Trains with `losses.yolo_v1`. Features: `conv24`, `fc`.
 
     Redmon et al.: You Only Look Once. https://arxiv.org/abs/1506.02640, figure 3.
     """
@@ -45,14 +45,14 @@ class YOLOv1(nn.Module):
     backbone: nn.Module | None = None
     """None: `extraction`."""
     feature: str | int = 32
-    """Of the trunk: its name, or the last of this stride."""
+    """Of the backbone: a name, or a stride for the last feature of that stride."""
     width: int = 1024
-    """Channels of the four convolutions behind the trunk."""
+    """Channels of the four convolutions after the backbone."""
     fc_width: int = 4096
-    """Of the fully connected layer; 0: none, the cells see what their convolutions see, and any size is taken."""
+    """Of the fully connected layer; 0: a 1x1 convolution instead, for images of any size."""
     dropout: Scalar = 0.5
     dtype: str = "float32"
-    """Of all that is computed: "float32" or "bfloat16". Parameters and statistics are float32."""
+    """Of the computation: "float32" or "bfloat16". Parameters and statistics are float32."""
 
     @nn.compact
     def __call__(
@@ -73,7 +73,7 @@ class YOLOv1(nn.Module):
 
 
 class YOLOv2(nn.Module):
-    """Anchor boxes on one grid of stride 32, with finer features passed through to it.
+    """Anchor boxes on one grid of stride 32, with a passthrough of finer features.
 
     Returns [b h/32 w/32 a 5+k], raw: for each cell and anchor box `tx, ty, tw, th, to` and k class logits. Trains with
     `losses.yolo`. Features: `conv20`, `conv22`.
@@ -87,14 +87,14 @@ class YOLOv2(nn.Module):
     backbone: nn.Module | None = None
     """None: `darknet19`."""
     coarse: str | int = 32
-    """Feature of the trunk that the grid lies on: its name, or the last of this stride."""
+    """Feature of the backbone with the grid's stride: a name, or a stride for the last feature of that stride."""
     fine: str | int = 16
-    """Feature of half its stride that is passed through."""
+    """Feature of half that stride, for the passthrough."""
     width: int = 1024
-    """Channels of the convolutions behind the trunk; those of the passthrough are a sixteenth."""
+    """Channels of the convolutions after the backbone; the passthrough has a sixteenth of them."""
     darknet_order: bool = False
-    """Finer features are put into channels in the order that Darknet's own code does it, which is not by squares of
-    pixels: for weights trained with it."""
+    """The passthrough rearranges pixels as Darknet's `reorg` layer does, not as space to depth; for weights trained
+    with Darknet."""
     prior: float = 0.01
     """Objectness of every slot before training (https://arxiv.org/abs/1708.02002, section 4.1)."""
     dtype: str = "float32"
@@ -104,12 +104,16 @@ class YOLOv2(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
     ) -> tuple[Float[Array, "b gh gw a p"], dict[str, Array]]:
-        """`train` selects batch statistics over running ones."""
+        """`train` selects batch statistics over running ones.
+
+        Raises:
+            ValueError: If the fine feature is not twice as large as the coarse one.
+        """
         network = darknet19(name="backbone") if self.backbone is None else self.backbone
         features, (x, fine) = trunk_features(network, images.astype(self.dtype), (self.coarse, self.fine), train=train)
         if fine.shape[1:3] != (2 * x.shape[1], 2 * x.shape[2]):
-            sides = f"{fine.shape[1]}x{fine.shape[2]} and {x.shape[1]}x{x.shape[2]}"
-            raise ValueError(f"{self.fine} and {self.coarse} are {sides} pixels: expected twice as many and half")
+            sizes = f"{fine.shape[1]}x{fine.shape[2]} and {x.shape[1]}x{x.shape[2]}"
+            raise ValueError(f"features {self.fine!r} and {self.coarse!r} are {sizes}: expected a ratio of 2")
         for i in (19, 20):
             x = features[f"conv{i}"] = DarknetUnit(self.width, name=f"conv{i}")(x, train=train)
         fine = DarknetUnit(self.width // 16, 1, name="conv21")(fine, train=train)
@@ -122,7 +126,7 @@ class YOLOv2(nn.Module):
 
 
 def darknet_reorganised(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-    """Darknet's `reorg` layer: [c h w] read as [c/4 2h 2w], squares of that put into channels, read as [4c h/2 w/2]."""
+    """Darknet's `reorg` layer: [c h w] reshaped to [c/4 2h 2w], space to depth, reshaped to [4c h/2 w/2]."""
     b, h, w, c = x.shape
     wide = x.transpose(0, 3, 1, 2).reshape(b, c // 4, h, 2, w, 2)
     small = wide.transpose(0, 3, 5, 1, 2, 4).reshape(b, 4 * c, h // 2, w // 2)
@@ -130,13 +134,13 @@ def darknet_reorganised(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"
 
 
 class YOLOv3(nn.Module):
-    """Anchor boxes on several grids, each joined by what the coarser one has seen, enlarged.
+    """Anchor boxes on several grids, finer ones with the upsampled features of coarser ones.
 
-    Returns a tuple of grids [b gh gw a 5+k], finest first (strides 8, 16 and 32); the anchor boxes are dealt out
+    Returns a tuple of grids [b gh gw a 5+k], finest first (strides 8, 16 and 32); the anchor boxes are divided
     evenly, the first ones to the finest. Trains with `losses.yolo(class_loss="sigmoid", ignore_threshold=0.5)`.
     Features: `neck1` (finest) `neck2 ..`.
 
-    Redmon, Farhadi: YOLOv3. https://arxiv.org/abs/1804.02767, section 2.3; `yolo_v3_tiny` is its small form.
+    Redmon, Farhadi: YOLOv3. https://arxiv.org/abs/1804.02767, section 2.3; `yolo_v3_tiny` is the tiny version.
     """
 
     anchor_boxes: ops.AnchorBoxes
@@ -145,9 +149,9 @@ class YOLOv3(nn.Module):
     backbone: nn.Module | None = None
     """None: `darknet53`, or for two grids `darknet_tiny`."""
     stages: tuple[str | int, ...] = (8, 16, 32)
-    """Features of the trunk, finest first, each of twice the stride of the one before: names, or strides."""
+    """Features of the backbone, finest first, each of twice the stride of the one before: names, or strides."""
     neck_channels: tuple[int, ...] = (128, 256, 512)
-    """Of each grid; every second convolution has twice as many."""
+    """Channels of each grid's neck; every second convolution has twice as many."""
     neck_depths: tuple[int, ...] = (5, 5, 5)
     """Convolutions of each grid's neck, 1x1 and 3x3 in turn."""
     prior: float = 0.01
@@ -159,14 +163,18 @@ class YOLOv3(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
     ) -> tuple[tuple[Array, ...], dict[str, Array]]:
-        """`train` selects batch statistics over running ones."""
+        """`train` selects batch statistics over running ones.
+
+        Raises:
+            ValueError: If the anchor boxes cannot be divided evenly among the grids.
+        """
         network = self.backbone
         if network is None:
             network = (darknet_tiny if len(self.stages) == 2 else darknet53)(name="backbone")
         features, maps = trunk_features(network, images.astype(self.dtype), self.stages, train=train)
         total, levels = len(np.asarray(self.anchor_boxes)), len(self.stages)
         if total % levels:
-            raise ValueError(f"{total} anchor boxes cannot be dealt out evenly to {levels} grids")
+            raise ValueError(f"{total} anchor boxes cannot be divided evenly among {levels} grids")
         a, depth = total // levels, 5 + self.num_classes
         outputs: list[Array] = []
         above = None

@@ -3,7 +3,7 @@
 The contract: jitted, working under `vmap` and `grad`, static shapes with masks, empty and degenerate input accepted
 with finite values and gradients, every option keyword-only, float options allowed to be tracers, `key` first where
 there is one. Images are NHWC, boxes xyxy, angles degrees; names are torchvision's where it has one. Results have the
-inputs' precision, but for boxes: what is computed of them is float32 at least.
+inputs' precision, except that whatever is computed from boxes is at least float32.
 
     boxes      box_convert box_area box_iou paired_box_iou generalized_box_iou paired_generalized_box_iou
                clip_boxes_to_image encode_boxes decode_boxes largest_box
@@ -19,8 +19,8 @@ inputs' precision, but for boxes: what is computed of them is float32 at least.
     heatmaps   soft_argmax gaussian_heatmaps
     images     to_float resized_crop affine boxes_in_window adjust_colors upsample2x
     colors     adjust_hue
-    warps      warp affine_matrix affine_places affine_points invert_affine
-               elastic_places elastic_points invert_elastic; on ints: elastic_limit
+    warps      warp affine_matrix affine_positions affine_points invert_affine
+               elastic_positions elastic_points invert_elastic; on ints: elastic_limit
     conv       conv2d depthwise_conv2d conv_transpose2d; on ints: conv_output_size conv_parameters conv_multiply_adds
     normalization  batch_norm local_response_norm
     sliding    sliding_windows image_pyramid; on ints: window_boxes pyramid_scales
@@ -78,11 +78,11 @@ from jaxcv.ops.soft_nms import matrix_nms, soft_nms
 from jaxcv.ops.warps import (
     Interpolation,
     affine_matrix,
-    affine_places,
     affine_points,
+    affine_positions,
     elastic_limit,
-    elastic_places,
     elastic_points,
+    elastic_positions,
     invert_affine,
     invert_elastic,
     warp,
@@ -101,7 +101,7 @@ __all__ = [
     "adjust_hue",
     "affine",
     "affine_matrix",
-    "affine_places",
+    "affine_positions",
     "affine_points",
     "avg_pool2d",
     "batch_norm",
@@ -124,7 +124,7 @@ __all__ = [
     "depthwise_conv2d",
     "distance_box_iou",
     "elastic_limit",
-    "elastic_places",
+    "elastic_positions",
     "elastic_points",
     "encode_boxes",
     "encode_yolo",

@@ -1,7 +1,7 @@
-"""Anchor boxes as shapes: finding good ones for a data set, and the one that fits a box best.
+"""Anchor boxes as shapes: clustered from a data set, and matched to boxes.
 
-An anchor box has no place here, only a (width, height); so has what it is compared with. The overlap of two such
-shapes is their IoU when they share a centre. Sizes in half precision are widened: results are float32 at least.
+Anchor boxes, and the boxes compared with them, are (width, height) only; their IoU is that of boxes with the same
+centre. Sizes in half precision are cast: results are at least float32.
 """
 
 import functools
@@ -25,17 +25,17 @@ _SMALLEST_AREA = 1e-12
 def kmeans_anchor_boxes(
     sizes: Float[Array, "n 2"], *, k: int, iterations: int = 100, valid: Bool[Array, " n"] | None = None
 ) -> Float[Array, "{k} 2"]:
-    """The `k` shapes that a set of box sizes clusters around: k-means with the distance 1 - IoU.
+    """Anchor boxes from box sizes, by k-means with the distance 1 - IoU.
 
-    Deterministic: starts from the `k` quantiles of the area and moves every centre to the mean of its members (Lloyd)
-    until nothing changes. The mean need not lower a 1 - IoU cost, so the best centres met on the way are returned.
-    A centre without members stays where it is. With fewer than `k` different sizes some anchor boxes coincide; with no
-    size at all every one is 1 x 1.
+    Deterministic: starts from `k` quantiles of the area and moves every centre to the mean of its members (Lloyd) until
+    nothing changes. The mean does not always lower a 1 - IoU cost, so the best centres of all iterations are returned.
+    A centre without members is not moved. With fewer than `k` different sizes some anchor boxes coincide; with no size
+    at all each is 1 x 1.
 
     Args:
-        sizes: `[n, 2]` of (width, height), any unit; sizes without area, infinite or NaN are left out.
+        sizes: `[n, 2]` of (width, height), any unit; sizes without area, infinite or NaN do not count.
         k: How many anchor boxes.
-        iterations: The most rounds to take.
+        iterations: Upper bound of the number of iterations.
         valid: `[n]`, which sizes count; by default all.
 
     Returns:
@@ -87,7 +87,7 @@ def kmeans_anchor_boxes(
 
 @jax.jit
 def match_anchor_boxes(sizes: Float[Array, "*n 2"], anchor_boxes: Float[Array, "a 2"]) -> Int[Array, "*n"]:
-    """Which anchor box has the shape most like each size: highest IoU with the centres laid on each other.
+    """The anchor box of the most similar shape for each size: highest IoU with equal centres.
 
     Args:
         sizes: `[..., 2]` of (width, height).

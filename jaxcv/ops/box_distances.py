@@ -1,4 +1,4 @@
-"""Overlaps of boxes that also mind how far apart their centres are and how alike their shapes.
+"""IoU less penalties for the distance of the centres and for different aspect ratios.
 
 Boxes are as in `jaxcv.ops.boxes`, results float32 at least; everything is finite, gradients included, for empty,
 identical and disjoint boxes.
@@ -20,9 +20,9 @@ _SMALLEST_SIDE = 1e-6
 
 @jax.jit
 def distance_box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
-    """IoU of every box of `a` with every box of `b`, less how far apart their centres are.
+    """IoU of every box of `a` with every box of `b`, less the normalised squared distance of their centres.
 
-    The squared distance of the centres is divided by that of the smallest enclosing box's corners.
+    It is divided by the squared diagonal of the smallest enclosing box.
 
     Args:
         a: `[..., n, 4]` xyxy.
@@ -40,7 +40,7 @@ def distance_box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> Floa
 
 @jax.jit
 def paired_distance_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> Float[Array, "*n"]:
-    """`distance_box_iou` of each box of `a` with the box of `b` at the same place.
+    """`distance_box_iou` of each box of `a` with the box of `b` of the same index.
 
     Args:
         a: `[..., 4]` xyxy.
@@ -57,10 +57,10 @@ def paired_distance_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> F
 
 @jax.jit
 def complete_box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
-    """`distance_box_iou` of every box of `a` with every box of `b`, less how unlike their aspect ratios are.
+    """`distance_box_iou` of every box of `a` with every box of `b`, less a penalty for different aspect ratios.
 
-    The unlikeness v = (4 / pi²) (atan(w_a / h_a) - atan(w_b / h_b))² counts v / (1 - IoU + v) times, a factor that no
-    gradient flows through, as in the paper.
+    The penalty is alpha v with v = (4 / pi²) (atan(w_a / h_a) - atan(w_b / h_b))² and alpha = v / (1 - IoU + v).
+    No gradient flows through alpha, as in the paper.
 
     Args:
         a: `[..., n, 4]` xyxy.
@@ -78,7 +78,7 @@ def complete_box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> Floa
 
 @jax.jit
 def paired_complete_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> Float[Array, "*n"]:
-    """`complete_box_iou` of each box of `a` with the box of `b` at the same place.
+    """`complete_box_iou` of each box of `a` with the box of `b` of the same index.
 
     Args:
         a: `[..., 4]` xyxy.
@@ -95,7 +95,7 @@ def paired_complete_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> F
 
 def _distance_iou(a: Array, b: Array) -> Array:
     a, b = widened(a), widened(b)
-    # Column by column: XLA fuses it to one loop.
+    # Coordinate by coordinate: XLA fuses it into one loop.
     across, down = ((a[..., i] + a[..., i + 2] - b[..., i] - b[..., i + 2]) / 2 for i in (0, 1))
     width, height = (jnp.maximum(a[..., i + 2], b[..., i + 2]) - jnp.minimum(a[..., i], b[..., i]) for i in (0, 1))
     return ratio(*overlap(a, b)) - ratio(across**2 + down**2, width**2 + height**2)
@@ -104,12 +104,12 @@ def _distance_iou(a: Array, b: Array) -> Array:
 def _complete_iou(a: Array, b: Array) -> Array:
     a, b = widened(a), widened(b)
     iou = ratio(*overlap(a, b))
-    unlike = (4 / math.pi**2) * (_slant(a) - _slant(b)) ** 2
-    weight = lax.stop_gradient(ratio(unlike, 1 - iou + unlike))
-    return _distance_iou(a, b) - weight * unlike
+    v = (4 / math.pi**2) * (_shape_angle(a) - _shape_angle(b)) ** 2
+    alpha = lax.stop_gradient(ratio(v, 1 - iou + v))
+    return _distance_iou(a, b) - alpha * v
 
 
-def _slant(boxes: Array) -> Array:
-    """The angle whose tangent is width over height, in radians."""
+def _shape_angle(boxes: Array) -> Array:
+    """atan(width / height), in radians."""
     width, height = (jnp.maximum(boxes[..., i + 2] - boxes[..., i], _SMALLEST_SIDE) for i in (0, 1))
     return jnp.arctan2(width, height)

@@ -1,12 +1,12 @@
 """Boxes: formats, areas, overlaps, and the regression targets of R-CNN.
 
 Boxes are `xyxy` unless a name says otherwise: `[..., 4]` of (x1, y1, x2, y2) with x1 <= x2 and y1 <= y2, x to the
-right, y down, any unit as long as it is one. An inverted box counts as empty. Everything is finite, gradients
-included, for no boxes at all and for empty, identical and disjoint boxes.
+right, y down, all in the same unit. An inverted box counts as empty. Everything is finite, gradients included, for no
+boxes at all and for empty, identical and disjoint boxes.
 
-Boxes in half precision and of integers are widened first: what is computed of them, coordinates included, is float32
-(float64 stays), for an area of 300 by 300 pixels is infinite in float16, and bfloat16 tells no two neighbouring pixels
-beyond 256 apart. torchvision's areas and overlaps are float32 likewise; its conversions and clipping stay in half.
+Boxes in half precision and of integers are cast to float32 first, and so are all results (float64 stays): an area of
+300 by 300 pixels is infinite in float16, and bfloat16 does not resolve pixels beyond 256. torchvision's areas and
+overlaps are float32 likewise; its conversions and clipping stay in half precision.
 """
 
 import functools
@@ -22,7 +22,7 @@ from jaxcv.types import Scalar
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 
 _SMALLEST_AREA = 1e-12
-"""Below it an area divides no more: 1 / area² still fits float32."""
+"""A quotient with a smaller denominator is 0: 1 / area², in the gradient, still fits float32."""
 _SMALLEST_SIDE = 1e-6
 _LARGEST_LOG_SCALE = math.log(1000 / 16)
 
@@ -62,7 +62,7 @@ def box_area(boxes: Real[Array, "*n 4"]) -> Float[Array, "*n"]:
         boxes: `[..., 4]` xyxy.
 
     Returns:
-        `[...]`, unit squared; 0 for an inverted box (torchvision multiplies the negative sides).
+        `[...]`, unit squared; 0 for an inverted box (torchvision multiplies the negative width and height).
     """
     boxes = widened(boxes)
     width = jnp.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
@@ -86,7 +86,7 @@ def box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> Float[Array, 
 
 @jax.jit
 def paired_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> Float[Array, "*n"]:
-    """Intersection over union of each box of `a` with the box of `b` at the same place.
+    """Intersection over union of each box of `a` with the box of `b` of the same index.
 
     Args:
         a: `[..., 4]` xyxy.
@@ -102,7 +102,7 @@ def paired_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> Float[Arra
 def generalized_box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> Float[Array, "*b n m"]:
     """Generalized intersection over union of every box of `a` with every box of `b`.
 
-    IoU minus the share of the smallest enclosing box that neither covers: unlike IoU it still has a gradient between
+    IoU minus the fraction of the smallest enclosing box that neither covers: unlike IoU it still has a gradient between
     disjoint boxes.
 
     Args:
@@ -120,7 +120,7 @@ def generalized_box_iou(a: Real[Array, "*b n 4"], b: Real[Array, "*b m 4"]) -> F
 
 @jax.jit
 def paired_generalized_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> Float[Array, "*n"]:
-    """Generalized intersection over union of each box of `a` with the box of `b` at the same place.
+    """Generalized intersection over union of each box of `a` with the box of `b` of the same index.
 
     Args:
         a: `[..., 4]` xyxy.
@@ -137,7 +137,7 @@ def paired_generalized_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -
 
 @jax.jit
 def clip_boxes_to_image(boxes: Real[Array, "*n 4"], *, image_size: tuple[Scalar, Scalar]) -> Float[Array, "*n 4"]:
-    """Move the parts of boxes outside the image onto its border.
+    """Clip boxes to the image.
 
     Args:
         boxes: `[..., 4]` xyxy in pixels.
@@ -158,7 +158,7 @@ def largest_box(boxes: Real[Array, "*b m 4"], valid: Bool[Array, "*b m"]) -> tup
 
     Args:
         boxes: `[..., m, 4]` xyxy, m at least 1.
-        valid: `[..., m]`, which of them count. A box without area, or not finite, never does.
+        valid: `[..., m]`, which of them count. Boxes without area, or not finite, never count.
 
     Returns:
         Index `[...]` of the largest, the first among equals, 0 where there is none; and whether there is one, `[...]`.
@@ -175,13 +175,13 @@ def encode_boxes(
     *,
     weights: tuple[Scalar, Scalar, Scalar, Scalar] = (1.0, 1.0, 1.0, 1.0),
 ) -> Float[Array, "*n 4"]:
-    """What a regressor must say to move each reference box (an anchor box, a proposal) onto its box.
+    """Regression targets: the deltas from each reference box (an anchor box, a proposal) to its box.
 
     t_x = (x - x_r) / w_r, t_y = (y - y_r) / h_r, t_w = log(w / w_r), t_h = log(h / h_r), with (x, y) the centres.
 
     Args:
-        boxes: `[..., 4]` xyxy, the targets. Sides count as at least 1e-6, so that an empty box has finite deltas.
-        references: `[..., 4]` xyxy, same unit, sides likewise.
+        boxes: `[..., 4]` xyxy, the targets. Widths and heights count as at least 1e-6, for finite deltas.
+        references: `[..., 4]` xyxy, same unit, likewise.
         weights: Factors of (t_x, t_y, t_w, t_h); Fast R-CNN's are (10, 10, 5, 5).
 
     Returns:
@@ -204,13 +204,13 @@ def decode_boxes(
     weights: tuple[Scalar, Scalar, Scalar, Scalar] = (1.0, 1.0, 1.0, 1.0),
     max_log_scale: Scalar = _LARGEST_LOG_SCALE,
 ) -> Float[Array, "*n 4"]:
-    """Move reference boxes by what the regressor said: the inverse of `encode_boxes`.
+    """Apply predicted deltas to reference boxes: the inverse of `encode_boxes`.
 
     Args:
         deltas: `[..., 4]` of (t_x, t_y, t_w, t_h), without unit.
-        references: `[..., 4]` xyxy. Sides count as at least 1e-6.
+        references: `[..., 4]` xyxy. Widths and heights count as at least 1e-6.
         weights: As given to `encode_boxes`.
-        max_log_scale: t_w and t_h are cut off here, so that the exponential stays finite (torchvision's log(1000/16)).
+        max_log_scale: t_w and t_h are clipped here, so that the exponential stays finite (torchvision's log(1000/16)).
 
     Returns:
         `[..., 4]` xyxy, in the unit of `references`, not clipped to any image.
@@ -227,12 +227,12 @@ def decode_boxes(
 
 
 def widened(boxes: Array) -> Array:
-    """The same numbers, in float32 unless they are wide already."""
+    """Cast to float32, except float64."""
     return boxes if boxes.dtype in (jnp.float32, jnp.float64) else boxes.astype(jnp.float32)
 
 
 def overlap(a: Array, b: Array) -> tuple[Array, Array]:
-    """Intersection and union of boxes that broadcast against each other, column by column: XLA fuses it to one loop.
+    """Intersection and union of boxes that broadcast against each other, by coordinate: XLA fuses it into one loop.
 
     Boxes are `widened`.
     """
@@ -243,7 +243,7 @@ def overlap(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
-    """The quotient of two areas, 0 where the lower one is empty; masked on both sides of the division for gradients."""
+    """The quotient of two areas, 0 where the denominator is 0; masked twice, so that the gradient is finite there."""
     fine = denominator > _SMALLEST_AREA
     return jnp.where(fine, numerator / jnp.where(fine, denominator, 1.0), 0.0)
 

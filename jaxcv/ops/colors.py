@@ -1,4 +1,4 @@
-"""Hue: the one change of colour that is not linear in the pixels. Brightness and its kin are in `jaxcv.ops.images`."""
+"""Hue. Brightness, contrast and saturation are in `jaxcv.ops.images`."""
 
 import jax
 import jax.numpy as jnp
@@ -7,11 +7,11 @@ from jaxtyping import Array, Float
 
 @jax.jit
 def adjust_hue(images: Float[Array, "b h w c"], shifts: Float[Array, " b"]) -> Float[Array, "b h w c"]:
-    """Turn every pixel's hue, keeping its value and saturation (of HSV).
+    """Shift every pixel's hue, keeping its value and saturation (of HSV).
 
     Args:
-        images: `[b, h, w, c]` in [0, 1]. Pictures of other than three channels have no hue and stay as they are.
-        shifts: `[b]` in fractions of the colour circle, as in torchvision: 1/3 makes red green, 0 leaves the picture.
+        images: `[b, h, w, c]` in [0, 1]. Images with any other number of channels than three are returned unchanged.
+        shifts: `[b]` in fractions of the colour circle, as in torchvision: 1/3 makes red green, 0 changes nothing.
 
     Returns:
         `[b, h, w, c]`.
@@ -28,9 +28,9 @@ def adjust_hue(images: Float[Array, "b h w c"], shifts: Float[Array, " b"]) -> F
         jnp.where(most == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
     )
     sixths = sixths + 6 * shifts[:, None, None]
-    # Along the circle each channel is a trapezium: full for two sixths, empty for two, and ramps between.
-    place = sixths[..., None] + jnp.asarray([5, 3, 1], images.dtype)[None, None, None]
-    place = place - 6 * jnp.floor(place / 6)
-    turned = most[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
-    # A shift of nothing leaves the bits.
-    return jnp.where((shifts == 0)[:, None, None, None], images, turned)
+    # Over the colour circle each channel is a trapezium: largest for two sixths, smallest for two, linear between.
+    phase = sixths[..., None] + jnp.asarray([5, 3, 1], images.dtype)[None, None, None]
+    phase = phase - 6 * jnp.floor(phase / 6)
+    shifted = most[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(phase, 4 - phase), 0, 1)
+    # A shift of 0 returns the same bits.
+    return jnp.where((shifts == 0)[:, None, None, None], images, shifted)

@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from jaxcv.ops.platform import on_cpu
 
 Padding = Literal["valid", "same"] | int | tuple[tuple[int, int], tuple[int, int]]
-"""`valid` none, `same` so that output side = ceil(input side / stride), `p` on all sides, or ((top, bottom), (left,
-right))."""
+"""`valid`: none; `same`: such that output size = ceil(input size / stride); an int: so many pixels at every edge; or
+((top, bottom), (left, right))."""
 
 
 @functools.partial(jax.jit, static_argnames=("strides", "padding", "dilation", "feature_group_count"))
@@ -31,7 +31,7 @@ def conv2d(
     dilation: int | tuple[int, int] = 1,
     feature_group_count: int = 1,
 ) -> Float[Array, "b oh ow o"]:
-    """Every filter slid over the images, products summed over the window and its channels.
+    """Convolution: at every position, the products of filter and window summed.
 
     out[y, x, o] = sum over i, j, c of images[y s + i d - p, x s + j d - p, c] kernel[i, j, c, o].
 
@@ -40,21 +40,21 @@ def conv2d(
         kernel: `[fh, fw, c / feature_group_count, o]`: o filters.
         strides: Step in pixels, or (vertical, horizontal).
         padding: Zeros around the images.
-        dilation: Distance in pixels between neighbouring places of the kernel.
-        feature_group_count: Input and output channels fall into this many groups that do not see each other.
+        dilation: Distance in pixels between neighbouring elements of the kernel.
+        feature_group_count: Input and output channels are divided into so many groups, convolved independently.
 
     Returns:
-        `[b, oh, ow, o]` with the sides of `conv_output_size`; no bias is added.
+        `[b, oh, ow, o]`, height and width by `conv_output_size`; no bias is added.
 
     Raises:
-        ValueError: If the channels do not fit the kernel and the groups.
+        ValueError: If the channels do not fit the kernel and the groups, or the kernel not into the padded images.
     """
     in_channels, (*window, depth, out_channels) = images.shape[-1], kernel.shape
     groups = feature_group_count
     if in_channels != depth * groups or out_channels % groups:
         raise ValueError(
-            f"kernel {kernel.shape} in {groups} groups wants {depth * groups} input channels, not {in_channels}, and "
-            "output channels that the groups divide"
+            f"kernel {kernel.shape} in {groups} groups: expected {depth * groups} input channels, not {in_channels}, "
+            f"and a multiple of {groups} output channels, not {out_channels}"
         )
     strides, dilation = pair(strides), pair(dilation)
     cover = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
@@ -71,7 +71,7 @@ def _plain(
     dilation: tuple[int, int],
     groups: int,
 ) -> Array:
-    # XLA on CPU reads beside the image where one side is padded by a negative number and the other is not.
+    # XLA on CPU reads out of bounds where one edge has negative padding and the opposite one has not.
     x = x[
         :,
         max(-pads[0][0], 0) : x.shape[1] - max(-pads[0][1], 0),
@@ -103,17 +103,20 @@ def depthwise_conv2d(
         kernel: `[fh, fw, 1, c m]`; filters c' m to c' m + m - 1 belong to channel c'.
         strides: Step in pixels, or (vertical, horizontal).
         padding: Zeros around the images.
-        dilation: Distance in pixels between neighbouring places of the kernel.
+        dilation: Distance in pixels between neighbouring elements of the kernel.
 
     Returns:
-        `[b, oh, ow, c m]`; no bias is added.
+        `[b, oh, ow, c m]`, height and width by `conv_output_size`; no bias is added.
+
+    Raises:
+        ValueError: If the channels do not fit the kernel, or the kernel not into the padded images.
 
     References:
         Howard et al., MobileNets, https://arxiv.org/abs/1704.04861, equation 3.
     """
     in_channels, out_channels = images.shape[-1], kernel.shape[-1]
     if kernel.shape[2] != 1 or out_channels % in_channels:
-        raise ValueError(f"a depthwise kernel for {in_channels} channels is [fh, fw, 1, m * {in_channels}]")
+        raise ValueError(f"kernel {kernel.shape}: expected [fh, fw, 1, m * {in_channels}] for {in_channels} channels")
     options = {"strides": strides, "padding": padding, "dilation": dilation}
     return conv2d(images, kernel, feature_group_count=in_channels, **options)
 
@@ -126,7 +129,7 @@ def conv_transpose2d(
     strides: int | tuple[int, int] = 1,
     padding: Padding = "valid",
 ) -> Float[Array, "b oh ow o"]:
-    """Every pixel times the filter, added into the output; where filters overlap, they sum.
+    """Transposed convolution: every pixel times the filter, summed in the output.
 
     out[y s + i - p, x s + j - p, o] += images[y, x, c] kernel[i, j, c, o]: the input's gradient of the convolution with
     these strides and padding.
@@ -136,10 +139,10 @@ def conv_transpose2d(
         kernel: `[fh, fw, c, o]`. torch's [c, o, fh, fw] in another order; Flax's is flipped.
         strides: Distance in the output between neighbouring pixels of the input, or (vertical, horizontal).
         padding: Pixels taken away around the output; negative ones are added as zeros (torch's `output_padding` on the
-            bottom and the right); `same` leaves input side x stride.
+            bottom and the right); `same` gives input size x stride.
 
     Returns:
-        `[b, oh, ow, o]`, sides (n - 1) s + f - what padding takes; no bias is added.
+        `[b, oh, ow, o]`, height and width (n - 1) s + f less the padding; no bias is added.
 
     Raises:
         ValueError: If the channels do not fit, or padding leaves nothing.
@@ -148,7 +151,7 @@ def conv_transpose2d(
         Dumoulin, Visin, A guide to convolution arithmetic for deep learning, https://arxiv.org/abs/1603.07285, ch. 4.
     """
     if images.shape[-1] != kernel.shape[2]:
-        raise ValueError(f"kernel {kernel.shape} wants {kernel.shape[2]} input channels, not {images.shape[-1]}")
+        raise ValueError(f"kernel {kernel.shape}: expected {kernel.shape[2]} input channels, not {images.shape[-1]}")
     full = [(n - 1) * s + f for n, s, f in zip(images.shape[1:3], pair(strides), kernel.shape, strict=False)]
     if padding == "same":
         extra = [f - n * s for f, n, s in zip(full, images.shape[1:3], pair(strides), strict=True)]
@@ -171,16 +174,16 @@ _transposed = on_cpu("transposed_convolution", _plain_transposed)
 
 
 def conv_output_size(size: int, *, window: int, stride: int = 1, padding: int | Literal["valid", "same"] = 0) -> int:
-    """Side of a convolution's or a pooling's output: floor((n + 2p - f) / s) + 1.
+    """Height or width of the output of a convolution or pooling: floor((n + 2p - f) / s) + 1.
 
     Args:
-        size: Input side n in pixels.
-        window: Kernel side f in pixels.
+        size: Input height or width n in pixels.
+        window: Kernel height or width f in pixels.
         stride: s in pixels.
-        padding: p pixels on either side; `valid` is 0, `same` gives ceil(n / s).
+        padding: p pixels at either edge; `valid` is 0, `same` gives ceil(n / s).
 
     Returns:
-        Output side in pixels.
+        Output height or width in pixels.
 
     Raises:
         ValueError: If the window does not fit into the padded input.
@@ -201,8 +204,8 @@ def conv_parameters(
 
     Args:
         in_channels: n_C[l-1].
-        out_channels: n_C[l], the number of filters. (The course's notes once set it equal to n_C[l-1].)
-        window: Kernel side f.
+        out_channels: n_C[l], the number of filters.
+        window: Height and width f of the kernel.
         bias: Whether each filter has a bias; the depthwise stage of the separable form has none.
         separable: Depthwise then pointwise: f x f x n_C[l-1] + n_C[l-1] x n_C[l].
 
@@ -220,13 +223,12 @@ def conv_multiply_adds(
     """Multiply-adds of a convolution of one image: parameters of the filters x positions.
 
     Plain: f x f x n_C[l-1] x positions x n_C[l]. Depthwise separable: f x f x n_C[l-1] x positions for the depthwise
-    stage plus n_C[l-1] x positions x n_C[l] for the pointwise. The ratio is 1 / n_C[l] + 1 / f². (The course's notes
-    give the plain formula for both.)
+    stage plus n_C[l-1] x positions x n_C[l] for the pointwise. The ratio is 1 / n_C[l] + 1 / f².
 
     Args:
         in_channels: n_C[l-1].
         out_channels: n_C[l].
-        window: Kernel side f.
+        window: Height and width f of the kernel.
         output_size: (height, width) of the output.
         separable: Depthwise then pointwise.
 
@@ -241,18 +243,18 @@ def conv_multiply_adds(
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    """One number for both axes."""
+    """(vertical, horizontal); one number stands for both."""
     return (value, value) if isinstance(value, int) else value
 
 
 def pads(
-    sides: Sequence[int], window: Sequence[int], strides: Sequence[int], padding: Padding
+    size: Sequence[int], window: Sequence[int], strides: Sequence[int], padding: Padding
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """((top, bottom), (left, right)) in pixels, whatever way the padding was given."""
+    """The padding as ((top, bottom), (left, right)) in pixels."""
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding == "same":
-        return _same(sides[0], window[0], strides[0]), _same(sides[1], window[1], strides[1])
+        return _same(size[0], window[0], strides[0]), _same(size[1], window[1], strides[1])
     if isinstance(padding, int):
         return (padding, padding), (padding, padding)
     return padding
@@ -272,7 +274,7 @@ def windows(
     *,
     dilation: tuple[int, int] = (1, 1),
 ) -> list[Array]:
-    """The window's places one by one, each as a strided view of the images: [b, oh, ow, c]."""
+    """For each element of the window, row by row, the values it meets: strided slices [b, oh, ow, c]."""
     b, h, w, c = images.shape
     reach = [(f - 1) * d + 1 for f, d in zip(window, dilation, strict=True)]
     around = pads((h, w), reach, strides, padding)

@@ -1,7 +1,7 @@
-"""Distances and similarities of vectors, such as embeddings: of every two, or of those at the same place.
+"""Distances and similarities of vectors, such as embeddings: pairwise, or of vectors with the same index.
 
-Distances are summed from the differences themselves. |a|^2 + |b|^2 - 2 a.b, the usual way, loses the small ones: of a
-vector to itself it may give a negative number. Slopes are finite everywhere, between equal vectors too.
+Distances are computed from differences. The usual |a|^2 + |b|^2 - 2 a.b cancels for close vectors, and may be negative
+for equal ones. Gradients are finite everywhere, between equal vectors too.
 """
 
 import jax
@@ -10,9 +10,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _UNROLLED = 16
-"""How many coordinates are gone through in one pass over the distances: on a CPU as fast as a matrix product."""
+"""Coordinates added in one pass over the distances: with 16, as fast as a matrix product on a CPU."""
 _SHORTEST = 1e-8
-"""A vector counts as at least so long when it is divided by its length, as in torch."""
+"""Lower bound of the length that a vector is divided by, as in torch."""
 
 
 @jax.jit
@@ -45,7 +45,7 @@ def pairwise_distances(a: Float[Array, "*b n d"], b: Float[Array, "*b m d"]) -> 
 
 @jax.jit
 def paired_squared_distances(a: Float[Array, "*n d"], b: Float[Array, "*n d"]) -> Float[Array, "*n"]:
-    """Squared Euclidean distance of each vector of `a` from the vector of `b` at the same place.
+    """Squared Euclidean distance of each vector of `a` from the vector of `b` with the same index.
 
     Args:
         a: `[..., d]`.
@@ -59,7 +59,7 @@ def paired_squared_distances(a: Float[Array, "*n d"], b: Float[Array, "*n d"]) -
 
 @jax.jit
 def paired_distances(a: Float[Array, "*n d"], b: Float[Array, "*n d"]) -> Float[Array, "*n"]:
-    """Euclidean distance of each vector of `a` from the vector of `b` at the same place.
+    """Euclidean distance of each vector of `a` from the vector of `b` with the same index.
 
     Args:
         a: `[..., d]`.
@@ -87,7 +87,7 @@ def pairwise_cosine_similarity(a: Float[Array, "*b n d"], b: Float[Array, "*b m 
 
 @jax.jit
 def cosine_similarity(a: Float[Array, "*n d"], b: Float[Array, "*n d"]) -> Float[Array, "*n"]:
-    """Cosine of the angle between each vector of `a` and the vector of `b` at the same place.
+    """Cosine of the angle between each vector of `a` and the vector of `b` with the same index.
 
     Args:
         a: `[..., d]`.
@@ -112,7 +112,7 @@ def _direction(vectors: Array) -> Array:
     return vectors * lax.rsqrt(jnp.where(squares > _SHORTEST**2, squares, _SHORTEST**2))
 
 
-# A rule of its own: plain differentiation would keep every difference, n m d numbers.
+# A custom gradient: automatic differentiation would save all differences, n m d numbers.
 @jax.custom_vjp
 def _squared_distances(a: Array, b: Array) -> Array:
     dimensions = a.shape[-1]
@@ -127,8 +127,8 @@ def _squared_distances(a: Array, b: Array) -> Array:
             total += jnp.square(rows[..., k, :, None] - columns[..., k, None, :])
         return total
 
-    nothing = jnp.zeros((*a.shape[:-2], a.shape[-1], b.shape[-1]), a.dtype)
-    return lax.fori_loop(0, passes, add, nothing)
+    zeros = jnp.zeros((*a.shape[:-2], a.shape[-1], b.shape[-1]), a.dtype)
+    return lax.fori_loop(0, passes, add, zeros)
 
 
 def _squared_distances_forward(a, b):
@@ -137,11 +137,11 @@ def _squared_distances_forward(a, b):
 
 def _squared_distances_backward(saved, gradients):
     a, b = saved
-    return 2 * _pulls(a, b, gradients), 2 * _pulls(b, a, jnp.swapaxes(gradients, -1, -2))
+    return 2 * _gradient_of_first(a, b, gradients), 2 * _gradient_of_first(b, a, jnp.swapaxes(gradients, -1, -2))
 
 
-def _pulls(a, b, gradients):
-    """[..., n, d]: sum over m of gradients[n, m] (a[n] - b[m]), differences first, as above."""
+def _gradient_of_first(a, b, gradients):
+    """[..., n, d]: sum over m of gradients[n, m] (a[n] - b[m]), from differences, as above."""
     others = jnp.swapaxes(b, -1, -2)[..., None, :, :]
     return (gradients[..., :, None, :] * (a[..., None] - others)).sum(-1)
 

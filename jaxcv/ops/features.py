@@ -1,4 +1,4 @@
-"""Statistics of feature maps: which channels fire together. Features are NHWC, `[..., h, w, c]`."""
+"""Statistics of feature maps. Features are NHWC, `[..., h, w, c]`."""
 
 import functools
 
@@ -9,22 +9,22 @@ from jaxtyping import Array, Float
 from jaxcv.ops.platform import on_cpu
 
 _WIDE = 512
-"""From so many channels on, two products of halves that spare a quarter of the work outrun one whole product."""
+"""From so many channels on, computing three of the four blocks of the symmetric matrix is faster than all of it."""
 
 
 @functools.partial(jax.jit, static_argnames=("normalize",))
 def gram_matrix(features: Float[Array, "*b h w c"], *, normalize: bool = False) -> Float[Array, "*b c c"]:
-    """Products of every two channels, summed over the places: the style of an image, whatever stands where.
+    """Gram matrix: products of every two channels, summed over the positions.
 
     G[k, l] = sum over y, x of features[y, x, k] features[y, x, l].
 
     Args:
         features: `[..., h, w, c]`.
-        normalize: Divide by h w c. Gatys' and the course's squared differences of style then need no factor for the
-            size of the layer but 1/4, theirs being 1 / (2 h w c)^2.
+        normalize: Divide by h w c. The squared differences of two such matrices times 1/4 are the style loss of
+            Gatys et al., whose factor is 1 / (2 h w c)^2.
 
     Returns:
-        `[..., c, c]`, symmetric up to rounding; zeros where there is no place.
+        `[..., c, c]`, symmetric up to rounding; zeros if h or w is 0.
 
     References:
         Gatys, Ecker, Bethge, Image style transfer using convolutional neural networks, CVPR 2016, equation 3.
@@ -48,7 +48,7 @@ def _gram(rows: Array) -> Array:
 
 @_gram.defjvp
 def _(primals, tangents):
-    # One product, and therefore one in reverse too: plain differentiation would take one for each factor.
+    # One product, and so one in reverse mode: automatic differentiation would take one for each factor.
     half = _products(tangents[0], primals[0])
     return _gram(primals[0]), half + jnp.swapaxes(half, -1, -2)
 

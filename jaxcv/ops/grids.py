@@ -1,10 +1,10 @@
-"""The grid of YOLO: what a network says in each cell, as boxes, and boxes as what it should have said.
+"""The grids of YOLO: outputs decoded to boxes, and boxes encoded as targets.
 
 A network of output `[gh, gw, a, 5 + k]` divides its input image into gh x gw cells with `a` anchor boxes each; a
-(cell, anchor box) pair is a slot. In a slot stand t_x, t_y, t_w, t_h, the objectness logit and `k` class logits.
+(cell, anchor box) pair is a slot. A slot holds t_x, t_y, t_w, t_h, the objectness logit and `k` class logits.
 Networks with several grids (YOLOv3) return a tuple of such arrays, finest first.
 
-Boxes and targets are float32 at least, whatever the network computes in: half precision has no digits for places.
+Boxes and targets are at least float32, whatever the network computes in: half precision cannot hold coordinates.
 """
 
 import functools
@@ -23,14 +23,14 @@ _SMALLEST_SIDE = 1e-6
 
 
 YoloOutputs = Float[Array, "b gh gw a d"] | tuple[Float[Array, "b _ _ _ d"], ...]
-"""What a network with anchor boxes says: one grid, or several, finest first."""
+"""Outputs of a network with anchor boxes: one grid, or several, finest first."""
 
 
 def grids(outputs: YoloOutputs, anchor_boxes: AnchorBoxes) -> list[tuple[Array, Array]]:
-    """Each grid with the anchor boxes that are its own: as many as it has, one grid after the other.
+    """Each grid with its anchor boxes, which are listed grid by grid.
 
     Raises:
-        ValueError: There are more or fewer anchor boxes than the grids have.
+        ValueError: If the number of anchor boxes is not that of the grids together.
     """
     every = outputs if isinstance(outputs, tuple) else (outputs,)
     anchors, pairs, start = jnp.asarray(anchor_boxes, jnp.float32), [], 0
@@ -38,12 +38,12 @@ def grids(outputs: YoloOutputs, anchor_boxes: AnchorBoxes) -> list[tuple[Array, 
         pairs.append((grid, anchors[start : start + grid.shape[-2]]))
         start += grid.shape[-2]
     if start != len(anchors):
-        raise ValueError(f"{len(anchors)} anchor boxes for outputs with {start}")
+        raise ValueError(f"{len(anchors)} anchor boxes for outputs that have {start} per cell, all grids together")
     return pairs
 
 
 class GridTargets(NamedTuple):
-    """Where each box belongs on the grid and what should stand there."""
+    """The slot of each box, and the targets of that slot's outputs."""
 
     slot: Int[Array, "*b m"]
     """Index into the gh * gw * a slots, counted row by row, anchor boxes innermost."""
@@ -57,10 +57,10 @@ class GridTargets(NamedTuple):
 def decode_yolo(
     outputs: Float[Array, "*b gh gw a d"], anchor_boxes: Float[Array, "a 2"], *, image_size: tuple[int, int]
 ) -> Float[Array, "*b gh gw a 4"]:
-    """The box in every slot.
+    """The box that each slot predicts.
 
-    Centre = (sigmoid(t_x, t_y) + cell) * stride, size = anchor box * exp(t_w, t_h). t_w and t_h are cut off at
-    log(1000/16), as torchvision does in R-CNN, so that a wild output makes no infinite box; the paper has no bound.
+    Centre = (sigmoid(t_x, t_y) + cell) * stride, size = anchor box * exp(t_w, t_h). t_w and t_h are clipped at
+    log(1000/16) so that boxes stay finite, as torchvision does in R-CNN; the paper has no bound.
 
     Args:
         outputs: `[..., gh, gw, a, 5 + k]`; only t_x, t_y, t_w, t_h are read.
@@ -95,13 +95,13 @@ def encode_yolo(
     grid_size: tuple[int, int],
     image_size: tuple[int, int],
 ) -> GridTargets:
-    """Where each box belongs: the cell its centre lies in, and there the anchor box of the most similar shape.
+    """Targets of each box: its slot is the cell of its centre, with the anchor box of the most similar shape.
 
     A centre on the right or lower edge of the image, or beyond any edge, belongs to the nearest cell, with the offset
-    cut to [0, 1]. This assignment is not non-max suppression, though course notes sometimes call it so.
+    clipped to [0, 1].
 
     Args:
-        boxes: `[..., m, 4]` xyxy in pixels. Sides count as at least 1e-6, so that an empty box has finite targets.
+        boxes: `[..., m, 4]` xyxy in pixels. Widths and heights count as at least 1e-6, for finite targets.
         anchor_boxes: `[a, 2]` of (width, height) in pixels.
         grid_size: (gh, gw) cells.
         image_size: (height, width) of the network's input in pixels.
@@ -130,14 +130,15 @@ def encode_yolo(
 def decode_yolo_v1(
     outputs: Float[Array, "*b gh gw d"], *, num_boxes: int, image_size: tuple[int, int]
 ) -> Float[Array, "*b gh gw num_boxes 4"]:
-    """The boxes in every cell of the first YOLO.
+    """The boxes that each cell of YOLO v1 predicts.
 
-    Centre = ((x, y) + cell) * stride; sides = those of the image times the squares of what the network says, which
-    predicts their roots.
+    Centre = ((x, y) + cell) * stride; width and height are the image's times the square of the outputs, for the network
+    predicts square roots.
 
     Args:
-        outputs: `[..., gh, gw, 5 * num_boxes + k]`: for each box x, y (of the centre in the cell, in cells), the roots
-            of width and height (as shares of the image's), its confidence; then the k class scores of the cell.
+        outputs: `[..., gh, gw, 5 * num_boxes + k]`: for each box x, y (of the centre in the cell, in cells), the
+            square roots of width and height (as fractions of the image's), its confidence; then the k class scores of
+            the cell.
         num_boxes: Boxes in a cell.
         image_size: (height, width) of the network's input in pixels.
 
@@ -149,11 +150,11 @@ def decode_yolo_v1(
     """
     outputs = widened(outputs)
     *batch, rows, columns, _ = outputs.shape
-    said = outputs[..., : 5 * num_boxes].reshape(*batch, rows, columns, num_boxes, 5)
+    boxes = outputs[..., : 5 * num_boxes].reshape(*batch, rows, columns, num_boxes, 5)
     lead = (1,) * len(batch)
     row = jnp.arange(rows, dtype=outputs.dtype).reshape(*lead, rows, 1, 1)
     column = jnp.arange(columns, dtype=outputs.dtype).reshape(*lead, 1, columns, 1)
-    x = (said[..., 0] + column) * (image_size[1] / columns)
-    y = (said[..., 1] + row) * (image_size[0] / rows)
-    half_w, half_h = (jnp.square(said[..., 2 + i]) * image_size[1 - i] / 2 for i in range(2))
+    x = (boxes[..., 0] + column) * (image_size[1] / columns)
+    y = (boxes[..., 1] + row) * (image_size[0] / rows)
+    half_w, half_h = (jnp.square(boxes[..., 2 + i]) * image_size[1 - i] / 2 for i in range(2))
     return jnp.stack([x - half_w, y - half_h, x + half_w, y + half_h], axis=-1)

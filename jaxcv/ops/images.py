@@ -1,4 +1,4 @@
-"""Pictures: number formats, resampling, colours.
+"""Images: number formats, resampling, colours.
 
 Images are `[b, h, w, c]`; coordinates are in pixels with (0, 0) the upper left corner of the picture, so that the
 centre of the first pixel is (0.5, 0.5) and a picture spans [0, w] x [0, h], as boxes do. Resampling is bilinear
@@ -17,12 +17,12 @@ from jaxcv.ops.boxes import widened
 from jaxcv.types import Scalar
 
 _LUMA = (0.299, 0.587, 0.114)
-"""Brightness of red, green and blue to the eye, ITU-R BT.601."""
+"""Weights of red, green and blue in luma, ITU-R BT.601."""
 
 
 @jax.jit
 def to_float(images: Shaped[Array, "*n"]) -> Float[Array, "*n"]:
-    """Pictures as the networks take them: float32 in [0, 1].
+    """Images as the networks take them: float32 in [0, 1].
 
     Args:
         images: Any shape. uint8 is divided by 255; floats are taken to be in [0, 1] already.
@@ -31,7 +31,7 @@ def to_float(images: Shaped[Array, "*n"]) -> Float[Array, "*n"]:
         Same shape, float32.
 
     Raises:
-        TypeError: If `images` is neither uint8 nor float: whether 1 is white or nearly black cannot be told.
+        TypeError: If `images` is neither uint8 nor float: the range of other integers is not known.
     """
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255
@@ -50,14 +50,14 @@ def resized_crop(
 ) -> Float[Array, "b oh ow c"]:
     """Cut a window out of each picture and stretch it to one size, by one bilinear resampling.
 
-    Windows may reach beyond the picture, and one with x1 > x2 (y1 > y2) is read backwards: mirroring costs nothing.
+    Windows may reach beyond the picture; one with x1 > x2 is mirrored left to right, one with y1 > y2 top to bottom.
     Rows and columns are resampled one after the other. Without antialiasing: meant for scales near 1.
 
     Args:
         images: `[b, h, w, c]`.
-        windows: `[b, 4]` xyxy in pixels.
+        windows: `[b, 4]` xyxy in pixels of the picture.
         size: (height, width) of the outputs in pixels; by default that of the inputs.
-        fill: What lies outside the picture; None repeats its edge.
+        fill: Value of pixels outside the picture; None repeats its edge.
 
     Returns:
         `[b, oh, ow, c]`.
@@ -86,11 +86,11 @@ def boxes_in_window(
 
     Args:
         boxes: `[..., n, 4]` xyxy in pixels of the picture.
-        windows: `[..., 4]` xyxy in pixels of the picture; inverted where read backwards.
-        size: (height, width) of the window's picture in pixels.
+        windows: `[..., 4]` xyxy in pixels of the picture; x1 > x2 or y1 > y2 where mirrored.
+        size: (height, width) in pixels of the crop that `resized_crop` returned.
 
     Returns:
-        `[..., n, 4]` xyxy in pixels of the window's picture, float32 at least, not clipped to it.
+        `[..., n, 4]` xyxy in pixels of the crop, at least float32, not clipped to it.
     """
     boxes, windows = widened(boxes), widened(windows)
     x1, y1, x2, y2 = (windows[..., None, i] for i in range(4))
@@ -116,7 +116,7 @@ def affine(
         images: `[b, h, w, c]`.
         matrices: `[b, 2, 3]`: takes (x, y, 1) in the output to (x, y) in the input, in pixels.
         size: (height, width) of the outputs in pixels; by default that of the inputs.
-        fill: What lies outside the picture; None repeats its edge.
+        fill: Value of pixels outside the picture; None repeats its edge.
 
     Returns:
         `[b, oh, ow, c]`.
@@ -147,22 +147,22 @@ def adjust_colors(
     contrast: Float[Array, " b"],
     saturation: Float[Array, " b"],
 ) -> Float[Array, "b h w c"]:
-    """Scale brightness, then the distance from the picture's mean grey, then the distance of each pixel from its grey.
+    """Scale brightness, then contrast about the mean grey of the picture, then saturation about the grey of each pixel.
 
     Args:
         images: `[b, h, w, c]` in [0, 1]. Of three channels grey is the luma, of any other number the mean.
-        brightness: `[b]` factors, at least 0; 1 leaves the picture as it is.
+        brightness: `[b]` factors, at least 0; 1 changes nothing.
         contrast: `[b]` factors, likewise.
         saturation: `[b]` factors, likewise.
 
     Returns:
-        `[b, h, w, c]`, cut to [0, 1] once at the end (torchvision's `adjust_brightness`, `adjust_contrast`,
-        `adjust_saturation` cut after each; without the cuts between, all three are one pass).
+        `[b, h, w, c]`, clipped to [0, 1] once at the end (torchvision's `adjust_brightness`, `adjust_contrast`,
+        `adjust_saturation` clip after each; clipped once, the three are one pass over the pixels).
     """
     c = images.shape[-1]
     channels = _LUMA if c == 3 else (1 / c,) * c
-    gray = functools.reduce(jnp.add, (images[..., i] * share for i, share in enumerate(channels)))
-    # Written out once and summed as it lies: fused with its mean, XLA on CPU takes four times as long.
+    gray = functools.reduce(jnp.add, (images[..., i] * weight for i, weight in enumerate(channels)))
+    # Materialised before it is averaged: XLA on CPU takes four times as long for the two fused.
     gray = lax.optimization_barrier(gray)
     mean = gray.reshape(gray.shape[0], -1).mean(-1)
     gain, lift = _over_pixels(brightness * contrast), _over_pixels(brightness * (1 - contrast) * mean)
@@ -172,7 +172,7 @@ def adjust_colors(
 
 @jax.jit
 def upsample2x(images: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Every pixel four times: the nearest neighbour at twice the size.
+    """Nearest-neighbour resampling to twice the height and width.
 
     Args:
         images: `[b, h, w, c]`.
@@ -189,14 +189,14 @@ def _over_pixels(values: Array) -> Array:
     return values[:, None, None, None]
 
 
-def _taps(start: Array, end: Array, count: int, side: int) -> tuple[Array, Array, Array, Array]:
+def _taps(start: Array, end: Array, count: int, size: int) -> tuple[Array, Array, Array, Array]:
     centres = start + (jnp.arange(count, dtype=start.dtype) + 0.5) * ((end - start) / count)
-    return _around(centres, side)
+    return _around(centres, size)
 
 
-def _around(centres: Array, side: int) -> tuple[Array, Array, Array, Array]:
-    """The two pixels around each place on an axis, how near the second is, and whether the place is in the picture."""
-    place = centres - 0.5
-    first = jnp.floor(place)
-    near, far = (jnp.clip(i, 0, side - 1).astype(jnp.int32) for i in (first, first + 1))
-    return near, far, place - first, (centres >= 0) & (centres <= side)
+def _around(centres: Array, size: int) -> tuple[Array, Array, Array, Array]:
+    """The two pixels around each position on an axis, the weight of the second, and whether the position is inside."""
+    position = centres - 0.5
+    first = jnp.floor(position)
+    near, far = (jnp.clip(i, 0, size - 1).astype(jnp.int32) for i in (first, first + 1))
+    return near, far, position - first, (centres >= 0) & (centres <= size)

@@ -16,17 +16,17 @@ from jaxcv.types import Scalar
 def local_response_norm(
     images: Float[Array, "b h w c"], *, size: int = 5, alpha: Scalar = 1e-4, beta: Scalar = 0.75, k: Scalar = 2.0
 ) -> Float[Array, "b h w c"]:
-    """Every activation divided by the strength of its neighbours in the channels at the same place.
+    """Divide every activation by a power of the squared activations of neighbouring channels at its position.
 
     out[..., i] = images[..., i] / (k + alpha * sum over j of images[..., j]^2)^beta, j from i - size // 2 to
-    i + (size - 1) // 2 as far as there are channels. The paper's alpha: torch and Caffe divide theirs by `size`.
+    i + (size - 1) // 2 where such channels exist. alpha is the paper's: torch and Caffe divide theirs by `size`.
 
     Args:
         images: `[b, h, w, c]`.
-        size: Number n of neighbouring channels, the own one among them.
+        size: Number n of channels summed over, the activation's own included.
         alpha: Weight of the sum of squares.
         beta: Exponent.
-        k: Keeps the divisor from zero; must be positive where values may all be zero.
+        k: Added to the divisor; must be positive where activations may all be zero.
 
     Returns:
         `[b, h, w, c]`.
@@ -51,22 +51,22 @@ def batch_norm(
     epsilon: Scalar = 1e-5,
     relu: bool = False,
 ) -> tuple[Float[Array, "*b c"], Float[Array, "c"], Float[Array, "c"]]:
-    """Every channel to mean 0 and variance 1 over the batch and all places, then scaled and shifted.
+    """Batch normalisation by the statistics of the batch: mean 0, variance 1 per channel, then scale and bias.
 
     y = (x - mean) / sqrt(var + epsilon) * scale + bias.
 
-    The gradient is the explicit one, dx = a dy + b (x - mean) + c with three numbers a channel, from two sums over the
-    batch. Sums are float32 also where x has less.
+    The gradient is explicit: dx = a dy + b (x - mean) + c with three numbers per channel, from two sums over the batch.
+    Sums are at least float32.
 
     Args:
-        x: `[..., c]`, anything in front.
+        x: `[..., c]`, any leading axes.
         scale: `[c]`.
         bias: `[c]`.
-        epsilon: Keeps the divisor from zero.
-        relu: Negative y become 0; on a CPU faster than to do so afterwards, since the gradients of both are one.
+        epsilon: Added to the variance.
+        relu: Apply a ReLU to y; on a CPU faster than a separate one, since the two gradients are computed together.
 
     Returns:
-        y like x; mean `[c]` and variance `[c]` of the batch, divided by its size n, not n - 1. Of nothing, zeros.
+        y like x; mean `[c]` and variance `[c]` of the batch (divided by n, not n - 1), zeros for an empty one.
 
     References:
         Ioffe, Szegedy, Batch normalization, https://arxiv.org/abs/1502.03167, algorithm 1.
@@ -83,7 +83,7 @@ def _wide(x: Array) -> jnp.dtype:
 
 
 def _along(vector: Array, x: Array) -> Array:
-    """[c] as [1 .. 1 c]."""
+    """[c] as [1 ... 1 c]."""
     return lax.expand_dims(vector, range(x.ndim - 1))
 
 
@@ -105,12 +105,12 @@ def _affine(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
 
 
 def _cut(x: Array, dy: Array, mean: Array, factor: Array, bias: Array, relu: bool) -> Array:
-    """The cotangents of what `_affine` gives; with `relu`, zero where that is not positive."""
+    """The cotangents of the output of `_affine`; with `relu`, zero where that output is not positive."""
     wide = dy.astype(_wide(x))
     return jnp.where(_affine(x, mean, factor, bias) > 0, wide, jnp.zeros_like(wide)) if relu else wide
 
 
-# The gradient is traced once for all layers of one shape.
+# Forward and gradient are jitted, so each is traced once for all layers of one shape.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _batch_norm(x: Array, scale: Array, bias: Array, epsilon: Array, relu: bool) -> tuple[Array, Array, Array]:
     return _batch_norm_forward(x, scale, bias, epsilon, relu)[0]

@@ -1,8 +1,8 @@
 """Sliding windows: all crops of a picture, or of a picture at several sizes, and where they lie.
 
-Windows go row by row, from the upper left corner; only whole ones are taken. Sizes and distances are in pixels of the
-picture as it is scaled, boxes in pixels of the picture itself. What convolution makes of them is in
-`jaxcv.models.convolutionalize`.
+Windows go row by row, from the upper left corner; only whole ones are taken. Sizes and strides are in pixels of the
+scaled picture, boxes in pixels of the picture itself. `jaxcv.models.convolutionalize` computes a network's outputs for
+all windows at once.
 """
 
 import functools
@@ -22,10 +22,10 @@ def image_pyramid(images: Float[Array, "b h w c"], *, scales: Scales) -> tuple[F
 
     Args:
         images: `[b, h, w, c]`.
-        scales: Factors of the size; static. 1 gives the pixels as they are.
+        scales: Factors of the size; static. 1 returns the pixels unchanged.
 
     Returns:
-        One array for each scale: `[b, round(h scale), round(w scale), c]`, sides at least 1.
+        One array for each scale: `[b, round(h scale), round(w scale), c]`, height and width at least 1.
     """
     b, h, w, c = images.shape
 
@@ -47,14 +47,14 @@ def sliding_windows(
     """Cut out every window, at every scale.
 
     crops[:, i] of one scale is images[:, y : y + wh, x : x + ww], y and x the multiples of the strides. A window of
-    fixed size over a picture made smaller is a larger window over the picture: so objects of all sizes are found.
+    fixed size over a smaller scale covers a larger part of the picture, and so larger objects.
 
     Args:
         images: `[b, h, w, c]`.
-        window: Side of a window in pixels, or (height, width).
+        window: Size of a window in pixels, or (height, width).
         strides: Distance between neighbouring windows in pixels, or (vertical, horizontal).
-        scales: At these factors of the pictures' size, one after another; static. A scale at which the picture is
-            smaller than a window has none.
+        scales: Factors of the pictures' size, one after another; static. A scale at which the picture is smaller than
+            a window has none.
 
     Returns:
         crops: `[b, n, wh, ww, c]`, n = sum over scales of rows x columns, rows = (h scale - wh) // stride + 1.
@@ -88,11 +88,11 @@ def window_boxes(
     strides: int | tuple[int, int] = 1,
     scales: Scales = (1.0,),
 ) -> Float[Array, "n 4"]:
-    """Where the windows of `sliding_windows` lie.
+    """The boxes of the windows of `sliding_windows`.
 
     Args:
         image_size: (height, width) of the picture in pixels.
-        window: Side of a window in pixels of the scaled picture, or (height, width).
+        window: Size of a window in pixels of the scaled picture, or (height, width).
         strides: Distance between neighbouring windows in the same pixels, or (vertical, horizontal).
         scales: Factors of the picture's size.
 
@@ -105,12 +105,12 @@ def window_boxes(
     (height, width), (down, across) = _checked(window, strides)
     boxes = [jnp.zeros((0, 4), jnp.float32)]
     for scale in scales:
-        sides = _scaled(image_size[0], scale), _scaled(image_size[1], scale)
-        rows, columns = _count(sides, (height, width), (down, across))
+        size = _scaled(image_size[0], scale), _scaled(image_size[1], scale)
+        rows, columns = _count(size, (height, width), (down, across))
         y = jnp.arange(rows, dtype=jnp.float32)[:, None] * down + jnp.zeros((1, columns))
         x = jnp.arange(columns, dtype=jnp.float32)[None] * across + jnp.zeros((rows, 1))
-        # The factors that rounding the sides to whole pixels really gave.
-        v, u = image_size[0] / sides[0], image_size[1] / sides[1]
+        # The factors after rounding to whole pixels.
+        v, u = image_size[0] / size[0], image_size[1] / size[1]
         level = jnp.stack([x * u, y * v, (x + width) * u, (y + height) * v], axis=-1)
         boxes.append(level.reshape(rows * columns, 4))
     return jnp.concatenate(boxes)
@@ -119,13 +119,13 @@ def window_boxes(
 def pyramid_scales(
     *, image_size: tuple[int, int], window: int | tuple[int, int], smallest: float | int | None = None, ratio: float
 ) -> Scales:
-    """The scales at which objects of all sizes fill a window, from the smallest up to the whole picture.
+    """Scales for `sliding_windows`: windows from a smallest size up to the whole picture.
 
     Args:
         image_size: (height, width) of the picture in pixels.
-        window: Side of a window in pixels, or (height, width).
-        ratio: Of the sizes of neighbouring scales, above 1.
-        smallest: Height in pixels of the picture of the smallest window; by default the window's own, so that no
+        window: Size of a window in pixels, or (height, width).
+        ratio: Ratio of neighbouring scales, above 1.
+        smallest: Height of the smallest window, in pixels of the picture; by default the window's own, so that no
             picture is enlarged.
 
     Returns:
@@ -136,7 +136,7 @@ def pyramid_scales(
     """
     (height, width), _ = _checked(window, 1)
     if ratio <= 1:
-        raise ValueError(f"ratio={ratio}: neighbouring scales differ by more than a factor of 1")
+        raise ValueError(f"ratio={ratio}: expected more than 1")
     if smallest is not None and smallest <= 0:
         raise ValueError(f"smallest={smallest}: expected pixels, more than 0")
     scale, scales = 1.0 if smallest is None else height / smallest, []
@@ -146,14 +146,14 @@ def pyramid_scales(
     return tuple(scales)
 
 
-def _scaled(side: int, scale: float) -> int:
-    return max(1, round(side * scale))
+def _scaled(n: int, scale: float) -> int:
+    return max(1, round(n * scale))
 
 
-def _count(sides: tuple[int, int], window: tuple[int, int], strides: tuple[int, int]) -> tuple[int, int]:
-    if sides[0] < window[0] or sides[1] < window[1]:
+def _count(size: tuple[int, int], window: tuple[int, int], strides: tuple[int, int]) -> tuple[int, int]:
+    if size[0] < window[0] or size[1] < window[1]:
         return 0, 0
-    rows, columns = (conv_output_size(n, window=f, stride=s) for n, f, s in zip(sides, window, strides, strict=True))
+    rows, columns = (conv_output_size(n, window=f, stride=s) for n, f, s in zip(size, window, strides, strict=True))
     return rows, columns
 
 

@@ -1,6 +1,6 @@
-"""Predictions: a network's raw outputs -> `Classes`, `Detections` and their like, pure and of fixed shape.
+"""Predictions: a network's raw outputs -> `Classes`, `Detections` and so on; pure, and of fixed shape.
 
-One function serves evaluation, previews, prediction from the command line, and export. Jitted; options keyword-only.
+The same function serves evaluation, previews, prediction and export. Jitted; options are keyword-only.
 
     classes          logits -> label and probabilities
     heatmaps         heat maps -> points
@@ -8,7 +8,7 @@ One function serves evaluation, previews, prediction from the command line, and 
     localization     p_c, box and logits -> one box or none
     sliding_windows  logits of windows -> boxes, scores, classes
     yolo             grids with anchor boxes -> boxes, scores, classes
-    yolo_v1          the first YOLO's grid -> boxes, scores, classes
+    yolo_v1          the grid of YOLO v1 -> boxes, scores, classes
 """
 
 from jaxcv.predict.classification import classes

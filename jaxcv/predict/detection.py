@@ -1,4 +1,4 @@
-"""Predictions of detectors: raw outputs to a fixed number of boxes per image."""
+"""Predictions of detectors: a fixed number of boxes per image."""
 
 import functools
 from typing import Literal, NamedTuple
@@ -23,7 +23,7 @@ from jaxcv.ops.grids import grids
 from jaxcv.types import Detections, Scalar
 
 Suppression = Literal["greedy", "diou", "soft", "matrix"]
-"""`nms`; the same by IoU less the distance of the centres; `soft_nms`; `matrix_nms`, both `gaussian`."""
+"""`nms`; the same by distance IoU; `soft_nms` and `matrix_nms`, both `gaussian`."""
 
 _STATIC = ("class_scores", "class_agnostic", "confidence", "image_size", "max_candidates", "max_outputs", "suppression")
 
@@ -45,10 +45,10 @@ def yolo(
 ) -> Detections:
     """Decode YOLO's outputs and keep the best boxes of each class.
 
-    By default the course's rule: a slot answers with its most probable class and the score p_c, its objectness; boxes
-    of p_c <= 0.6 are discarded; then, per class, the box of the largest p_c is kept and those with an IoU above 0.5
-    with it are dropped, while any remain. Average precision wants every answer, however doubtful: COCO's evaluation
-    takes `confidence="class", score_threshold=0.01`.
+    By default a slot predicts its most probable class with the score p_c, its objectness; boxes of p_c <= 0.6 are
+    discarded; then, per class, the box of the largest p_c is kept and those with an IoU above 0.5 with it are dropped,
+    while any remain. Average precision needs low scores too: for COCO's evaluation use
+    `confidence="class", score_threshold=0.01`.
 
     Boxes are clipped to the image before they are compared.
 
@@ -58,15 +58,15 @@ def yolo(
         anchor_boxes: `[a, 2]` of (width, height) in pixels; of several grids one after the other.
         image_size: (height, width) of the network's input in pixels.
         confidence: The score: p_c alone, or p_c x class probability (v1's equation 1), where every (slot, class) pair
-            is a candidate, so that one slot may answer with two classes.
-        class_scores: Class probabilities, which add up to 1 (v2), or each for itself (v3).
+            is a candidate, so that one slot may predict several classes.
+        class_scores: Class probabilities by softmax (v2) or by a logistic function of each logit (v3).
         score_threshold: Scores up to this are discarded.
-        iou_threshold: Among boxes of a class, one that overlaps a better one by more is dropped; not of `soft` and
-            `matrix`, which lower its score instead.
-        suppression: How; see `nms`, `soft_nms` and `matrix_nms`.
-        class_agnostic: Boxes of all classes drop each other.
+        iou_threshold: Among boxes of a class, those with a higher IoU than this with a better one are dropped. Not
+            used by `soft` and `matrix`, which lower scores instead.
+        suppression: The algorithm; see `nms`, `soft_nms` and `matrix_nms`.
+        class_agnostic: Suppress across classes.
         max_outputs: Boxes per image.
-        max_candidates: Only so many of the best candidates reach the suppression.
+        max_candidates: Candidates of the highest scores that are given to the suppression.
 
     Returns:
         Detections of `max_outputs` rows per image, best first.
@@ -103,10 +103,11 @@ def yolo_v1(
     max_outputs: int = 100,
     max_candidates: int = 400,
 ) -> Detections:
-    """The same for the outputs of the first YOLO, `num_boxes` boxes and one answer for the class in each cell.
+    """Decode the outputs of YOLO v1, `num_boxes` boxes and one class in each cell, and keep the best boxes.
 
     Args:
-        outputs: `[b, gh, gw, 5 * num_boxes + k]`; see `decode_yolo_v1`. Confidences and class scores are cut to [0, 1].
+        outputs: `[b, gh, gw, 5 * num_boxes + k]`; see `decode_yolo_v1`. Confidences and class scores are clipped
+            to [0, 1].
         num_boxes: Boxes in a cell.
         image_size: (height, width) of the network's input in pixels.
         confidence: The score: the box's confidence, or that times the class score (equation 1).
@@ -115,7 +116,7 @@ def yolo_v1(
         suppression: As in `yolo`.
         class_agnostic: As in `yolo`.
         max_outputs: Boxes per image.
-        max_candidates: Only so many of the best candidates reach the suppression.
+        max_candidates: Candidates of the highest scores that are given to the suppression.
 
     Returns:
         Detections of `max_outputs` rows per image, best first.
@@ -126,18 +127,16 @@ def yolo_v1(
     outputs = outputs.astype(jnp.float32)
     b = outputs.shape[0]
     boxes = decode_yolo_v1(outputs, num_boxes=num_boxes, image_size=image_size)
-    said = outputs[..., : 5 * num_boxes].reshape(*outputs.shape[:3], num_boxes, 5)
-    classes = jnp.broadcast_to(
-        outputs[..., None, 5 * num_boxes :], (*said.shape[:4], outputs.shape[-1] - 5 * num_boxes)
-    )
+    own = outputs[..., : 5 * num_boxes].reshape(*outputs.shape[:3], num_boxes, 5)
+    classes = jnp.broadcast_to(outputs[..., None, 5 * num_boxes :], (*own.shape[:4], outputs.shape[-1] - 5 * num_boxes))
     limits = (score_threshold, iou_threshold, suppression, class_agnostic, max_outputs, max_candidates)
-    objectness = jnp.clip(said[..., 4], 0.0, 1.0).reshape(b, -1)
+    objectness = jnp.clip(own[..., 4], 0.0, 1.0).reshape(b, -1)
     classes = jnp.clip(classes, 0.0, 1.0).reshape(b, -1, classes.shape[-1])
     return _best(boxes.reshape(b, -1, 4), objectness, classes, _Rule(confidence, image_size, *limits))
 
 
 class _Rule(NamedTuple):
-    """What is kept; see `yolo`."""
+    """Options of `yolo`."""
 
     confidence: str
     image_size: tuple[int, int]
@@ -150,7 +149,7 @@ class _Rule(NamedTuple):
 
 
 def _best(boxes: Array, objectness: Array, classes: Array, rule: _Rule) -> Detections:
-    """Detections out of every slot's box [b n 4], objectness [b n] and class probabilities [b n k]."""
+    """Detections from every slot's box [b n 4], objectness [b n] and class probabilities [b n k]."""
     boxes = clip_boxes_to_image(boxes, image_size=rule.image_size)
     k = classes.shape[-1]
 

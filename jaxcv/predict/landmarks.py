@@ -12,17 +12,17 @@ from jaxcv.types import Landmarks
 
 @functools.partial(jax.jit, static_argnames=("image_size",))
 def landmarks(outputs: Float[Array, "*b p 2"], *, image_size: tuple[int, int]) -> Landmarks:
-    """Points of a regressor, in pixels.
+    """Points by regression, in pixels.
 
     Args:
-        outputs: `[..., p, 2]` of (x, y) as shares of the image's sides.
+        outputs: `[..., p, 2]` of (x, y) as fractions of the image's width and height.
         image_size: (height, width) of the network's input in pixels.
 
     Returns:
-        `points` `[..., p, 2]`, and `visible` `[..., p]`, all True: a regressor always answers.
+        `points` `[..., p, 2]`, and `visible` `[..., p]`, all True.
     """
-    sides = jnp.asarray(image_size[::-1], jnp.float32).reshape((1,) * (outputs.ndim - 1) + (2,))
-    return Landmarks(outputs.astype(jnp.float32) * sides, jnp.ones(outputs.shape[:-1], bool))
+    size = jnp.asarray(image_size[::-1], jnp.float32).reshape((1,) * (outputs.ndim - 1) + (2,))
+    return Landmarks(outputs.astype(jnp.float32) * size, jnp.ones(outputs.shape[:-1], bool))
 
 
 @functools.partial(jax.jit, static_argnames=("image_size",))

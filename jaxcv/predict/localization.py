@@ -1,4 +1,4 @@
-"""Predictions of localization: one box, or none, an image."""
+"""Predictions of localization: one box per image, or none."""
 
 import functools
 
@@ -12,16 +12,16 @@ from jaxcv.types import Localization
 
 @functools.partial(jax.jit, static_argnames=("image_size",))
 def localization(outputs: Float[Array, "*b d"], *, image_size: tuple[int, int]) -> Localization:
-    """What `losses.localization` trains: p_c, the box in pixels, and the classes.
+    """Predictions of a network trained with `losses.localization`: p_c, the box in pixels, and the classes.
 
     Args:
         outputs: `[..., 5 + n]`, raw: p_c, b_x, b_y, b_h, b_w, c_1 .. c_n.
         image_size: (height, width) of the network's input in pixels.
 
     Returns:
-        `score` `[...]`, p_c in [0, 1]; `box` `[..., 4]` xyxy, cut to the image (no area where a side is not positive);
-        `label` `[...]`, the most probable class, the lowest index among equals; `scores` `[..., n]`, its softmax. Box
-        and classes mean something where p_c says so.
+        `score` `[...]`, p_c in [0, 1]; `box` `[..., 4]` xyxy, clipped to the image (empty where width or height is not
+        positive); `label` `[...]`, the most probable class, the lowest index among equals; `scores` `[..., n]`, the
+        softmax. Box and classes are meaningful where p_c is above 0.5.
     """
     outputs = outputs.astype(jnp.float32)
     height, width = image_size

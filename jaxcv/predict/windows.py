@@ -1,4 +1,4 @@
-"""Predictions of a classifier of windows: those in which it sees something."""
+"""Predictions of a window classifier: windows with objects."""
 
 import functools
 
@@ -23,22 +23,21 @@ def sliding_windows(
     max_outputs: int = 100,
     max_candidates: int = 1_000,
 ) -> Detections:
-    """The windows in which a classifier sees something, the best one of those that overlap.
+    """Windows that a classifier takes for objects, after non-maximum suppression.
 
     The score of a window is the softmax probability of its class.
 
     Args:
-        outputs: Logits `[b, n, k]` of every window, and the windows `[n, 4]` xyxy in pixels of the picture: what
-            `models.WindowScanner` gives, or a classifier's answers to the crops of `ops.sliding_windows` with their
-            boxes.
-        background: The class that stands for nothing; never found.
-        score_threshold: Probabilities up to this are dropped.
-        iou_threshold: Among windows of a class, one that overlaps a better one by more is dropped.
-        min_neighbors: A window is dropped before that unless so many others, of its class and above the threshold,
-            overlap it by `neighbor_iou` or more: around an object neighbouring windows agree, false alarms are alone.
+        outputs: Logits `[b, n, k]` of every window, and the windows `[n, 4]` xyxy in pixels of the picture: the
+            outputs of `models.WindowScanner`, or a classifier's for the crops of `ops.sliding_windows` and their boxes.
+        background: Index of the background class, which is never predicted.
+        score_threshold: Probabilities up to this are discarded.
+        iou_threshold: Among windows of a class, those with a higher IoU than this with a better one are dropped.
+        min_neighbors: Before that, a window is dropped unless at least so many others, of its class and above the
+            threshold, have an IoU of `neighbor_iou` or more with it: false positives have few neighbours.
         neighbor_iou: IoU in (0, 1].
         max_outputs: Boxes per image.
-        max_candidates: Only so many of the best windows are looked at.
+        max_candidates: Windows of the highest scores that are considered.
 
     Returns:
         Detections of `max_outputs` rows per image, best first.
@@ -63,11 +62,11 @@ def sliding_windows(
     return jax.vmap(lambda scores: kept(boxes, scores))(jnp.where(scores > score_threshold, scores, 0.0))
 
 
-def _agreed(boxes: Array, scores: Array, classes: Array, *, min_neighbors: Scalar, neighbor_iou: Scalar) -> Array:
-    """The scores [n], 0 of those that too few others agree with."""
-    found = scores > 0
-    alike = (box_iou(boxes, boxes) >= neighbor_iou) & (classes[:, None] == classes[None]) & found[None]
-    others = alike.sum(axis=1) - 1  # but itself
+def _supported(boxes: Array, scores: Array, classes: Array, *, min_neighbors: Scalar, neighbor_iou: Scalar) -> Array:
+    """The scores [n], 0 for windows with too few neighbours."""
+    positive = scores > 0
+    alike = (box_iou(boxes, boxes) >= neighbor_iou) & (classes[:, None] == classes[None]) & positive[None]
+    others = alike.sum(axis=1) - 1  # without the window itself
     return jnp.where(others.astype(jnp.float32) >= min_neighbors, scores, 0.0)
 
 
@@ -82,11 +81,11 @@ def _best(
     min_neighbors: Scalar,
     neighbor_iou: Scalar,
 ) -> Detections:
-    """Of boxes [n 4] with a score for each class [n k], the best of each class that others agree with."""
+    """Detections from boxes [n 4] with a score for each class [n k]."""
     k = scores.shape[-1]
     best, candidate = lax.top_k(scores.reshape(-1), min(max_candidates, scores.size))
     box, label = boxes[candidate // k], candidate % k
-    best = _agreed(box, best, label, min_neighbors=min_neighbors, neighbor_iou=neighbor_iou)
+    best = _supported(box, best, label, min_neighbors=min_neighbors, neighbor_iou=neighbor_iou)
     index, valid = batched_nms(
         box, best, label, iou_threshold=iou_threshold, score_threshold=score_threshold, max_outputs=max_outputs
     )

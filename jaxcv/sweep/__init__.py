@@ -1,16 +1,16 @@
 """Many runs from one command.
 
-space     what was typed -> alternatives and ranges
-search    a space -> trials: grid, random, TPE, CMA-ES, the file's own; `sampling` says it in Optuna's words
+space     overrides of the command line -> alternatives and ranges
+search    a space -> trials: grid, random, TPE, CMA-ES, the file's own; `sampling` translates it to Optuna
 plan      trials -> programs that are compiled once each
-ledger    an Optuna study: who has which trial, and how it ended; `owner` tells whether he lives
-pruning   which trials end early
+ledger    an Optuna study: the owner and the result of each trial; `owner` tells whether a process is alive
+pruning   trials that are stopped early
 trial     one trial, from claim to end
-engine    trials in turn in this process
-outcomes  the trials as rows; `pictures` draws them, `live` shows them meanwhile
-command   all of this for one command: `command.run(command.Sweep(...), reporter)`
+engine    trials one after another in this process
+outcomes  the trials as rows; `pictures` draws them, `live` shows them while the sweep runs
+command   a whole sweep: `command.run(command.Sweep(...), reporter)`
 
-Only what a single run needs is imported here: Optuna takes its time.
+Only what a single run needs is imported here, because importing Optuna takes long.
 """
 
 from jaxcv.sweep.plan import Plan, plan

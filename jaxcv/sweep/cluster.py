@@ -1,8 +1,8 @@
 """Trials as tasks on a Ray cluster, whose nodes share the folder of the runs.
 
-The driver claims trials and hands each to a task; the task signs for it and trains it as every engine does. When a node
-dies, Ray starts the task again on another one: it finds in the ledger who had the trial before, and goes on from the
-checkpoint in the run's folder.
+The driver claims trials and starts a task for each; the task becomes the trial's owner and trains it as every engine
+does. When a node dies, Ray restarts the task on another, where it reads the previous owner from the ledger and resumes
+from the checkpoint in the run's folder.
 """
 
 import functools
@@ -33,8 +33,9 @@ class Task:
     sweep: Sweep
     """Without its experiment, which every process loads from the file."""
     load: Callable[[Path], Any]
-    """Gives the experiment of a file."""
+    """Returns the experiment of a file."""
     tune: bool = True
+    """Whether to apply `runtime.tune` on the node."""
 
 
 def run_ray(
@@ -50,68 +51,68 @@ def run_ray(
     """Run all trials on a Ray cluster.
 
     Args:
-        work: the sweep; its storage must be within reach of every node, as its folder must.
-        show: what a person sees.
+        work: the sweep; every node must be able to reach its storage and its folder.
+        show: the sweep's reporter.
         task: how a node runs trials.
         address: of the cluster's head, as `HOST:PORT` or "auto"; None: a cluster of this machine alone.
-        num_cpus: cores that a trial takes.
-        num_gpus: GPUs that a trial takes.
-        fail_fast: end all at the first failure.
+        num_cpus: cores per trial.
+        num_gpus: GPUs per trial.
+        fail_fast: stop all trials at the first failure.
 
     Raises:
-        UserError: Ray is not installed, there is no cluster at the address, no node can ever take a trial, or, with
-            `fail_fast`, a trial failed.
+        UserError: If Ray is not installed, there is no cluster at the address, no node has a trial's resources, or,
+            with `fail_fast`, a trial failed.
     """
     ray = _ray()
-    begun = _connect(ray, address)
+    connected = _connect(ray, address)
     remote = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=-1)(_run)
     mine, watching = owner.this_process(), Watching(work.ledger, show)
-    flying: dict[Any, Claim] = {}
-    beaten = time.monotonic()
+    running: dict[Any, Claim] = {}
+    last_beat = time.monotonic()
     try:
         while True:
-            room = _slots(ray, num_cpus, num_gpus)
-            if room == 0 and not flying:
+            slots = _slots(ray, num_cpus, num_gpus)
+            if slots == 0 and not running:
                 raise UserError(
                     f"no node of the cluster has {num_cpus:g} CPUs and {num_gpus:g} GPUs: give --num-cpus, --num-gpus"
                 )
-            while len(flying) < room:
-                # Of a task whose node died, Ray makes another: what flies is not to be had a second time.
-                held = {claim.id for claim in flying.values()}
+            while len(running) < slots:
+                # Ray restarts a task whose node died, so a running trial must not be claimed a second time.
+                held = {claim.id for claim in running.values()}
                 if (claim := work.ledger.claim(where="the driver", held=held)) is None:
                     break
-                flying[remote.remote(task, claim, mine)] = claim
-            done, _ = ray.wait(list(flying), timeout=_POLL) if flying else ([], [])
+                running[remote.remote(task, claim, mine)] = claim
+            done, _ = ray.wait(list(running), timeout=_POLL) if running else ([], [])
             for reference in done:
-                _collect(ray, work, flying.pop(reference), reference)
-            if time.monotonic() - beaten > owner.BEAT:
-                _beat(work, mine, flying)
-                beaten = time.monotonic()
+                _collect(ray, work, running.pop(reference), reference)
+            if time.monotonic() - last_beat > owner.BEAT:
+                _beat(work, mine, running)
+                last_beat = time.monotonic()
             watching.look()
             if fail_fast and watching.failed():
                 raise UserError(watching.failed()[0].error)
             if watching.over:
                 return
-            if not flying:
-                time.sleep(_POLL)  # the rest is in other launchers' hands
+            if not running:
+                time.sleep(_POLL)  # other launchers run the rest
     finally:
-        for reference in flying:
-            ray.cancel(reference)  # as Ctrl-C: the trial is given back with a checkpoint
-        if flying:
-            ray.wait(list(flying), num_returns=len(flying), timeout=60)
-        if begun:
+        for reference in running:
+            ray.cancel(reference)  # as Ctrl-C: the trial is released with a checkpoint
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=60)
+        if connected:
             ray.shutdown()
 
 
 def _run(task: Task, claim: Claim, driver: Mapping[str, Any]) -> None:
-    """The task: one trial in a process of some node."""
+    """The task: one trial in a process on a node."""
     import ray  # pyright: ignore[reportMissingImports]
 
     node = ray.get_runtime_context().get_node_id()[:8]
     work = _open(_key(task), task)
     where = f"{work.where}/{node}"
     holder = work.ledger.storage.get_trial(claim.id).user_attrs.get("owner")
-    if holder is not None and holder["token"] != driver["token"]:  # somebody signed for it before: he is dead
+    if holder is not None and holder["token"] != driver["token"]:  # a restarted task: the owner died
         claim = replace(claim, before=holder)
     work.ledger.sign(claim, where)
     run_trial(replace(work, where=where), claim, Reporter(quiet=True))
@@ -121,7 +122,7 @@ _works: dict[str, Work] = {}
 
 
 def _open(key: str, task: Task) -> Work:
-    """The sweep as this process sees it: opened once, so that its trials share compiled programs."""
+    """The sweep, opened once per process, so that its trials share compiled programs."""
     if key not in _works:
         if task.tune:
             runtime.tune()
@@ -143,37 +144,37 @@ def _experiment(load: Callable[[Path], Any], file: Path) -> Any:
 
 
 def _collect(ray: Any, work: Work, claim: Claim, reference: Any) -> None:
-    """Look at how a task ended; what it could not write down itself is written down here."""
+    """Record a failure that a task could not record itself."""
     try:
         ray.get(reference)
     except ray.exceptions.TaskCancelledError:
         pass
     except Exception as error:  # the task's own, or Ray's
         cause = getattr(error, "cause", None) or error
-        if isinstance(cause, Preempted):  # its node was asked to stop: given back, for the next one that is free
+        if isinstance(cause, Preempted):  # its node was stopped: the trial was released
             return
         lines = str(cause).strip().splitlines() or [""]
         if not work.ledger.storage.get_trial(claim.id).state.is_finished():
             work.ledger.fail(claim, f"{type(cause).__name__}: {lines[-1]}")
 
 
-def _beat(work: Work, mine: Mapping[str, Any], flying: Mapping[Any, Claim]) -> None:
-    """Tasks that wait for a node have no heartbeat of their own."""
-    for claim in flying.values():
+def _beat(work: Work, mine: Mapping[str, Any], running: Mapping[Any, Claim]) -> None:
+    """Send the heartbeats of tasks that are still waiting for a node."""
+    for claim in running.values():
         holder = work.ledger.storage.get_trial(claim.id).user_attrs.get("owner")
         if holder is not None and holder["token"] == mine["token"]:
             work.ledger.storage.set_trial_user_attr(claim.id, "heartbeat", time.time())
 
 
 def _slots(ray: Any, num_cpus: float, num_gpus: float) -> int:
-    """How many trials the cluster takes at once."""
+    """Number of trials that the cluster can run at once."""
     wanted = {kind: number for kind, number in (("CPU", num_cpus), ("GPU", num_gpus)) if number > 0}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return sum(int(min((has.get(k, 0.0) / n for k, n in wanted.items()), default=1.0)) for has in nodes)
 
 
 def _connect(ray: Any, address: str | None) -> bool:
-    """Connect unless this process is; whether it was not."""
+    """Connect to the cluster; False if this process already was. Raises UserError."""
     if ray.is_initialized():
         return False
     try:

@@ -1,4 +1,4 @@
-"""A whole sweep: what to run, the plan, the ledger, the engine, the report."""
+"""A whole sweep: plan, ledger, engine, report."""
 
 import datetime
 import warnings
@@ -26,11 +26,11 @@ from jaxcv.train.run import Run, read_run
 
 @dataclass(frozen=True)
 class Sweep:
-    """Everything that a sweep was asked to be."""
+    """The options of a sweep."""
 
     experiment: ExperimentFunction
     file: Path
-    """Of the experiment, as a person types it."""
+    """Of the experiment, as typed on the command line."""
     search: Search
     root: Path
     """Folder of the run folders."""
@@ -47,14 +47,14 @@ class Sweep:
 
 
 def open_work(sweep: Sweep, *, fresh: bool = False) -> Work:
-    """The sweep's ledger, and what is needed to run its trials.
+    """Open the sweep's ledger, for running its trials.
 
     Args:
-        sweep: what was asked for.
-        fresh: begin the whole sweep anew; the earlier study is moved aside, and so is every run when its turn comes.
+        sweep: its options.
+        fresh: start the whole sweep again; the earlier study is renamed, and each run when its trial starts.
 
     Raises:
-        UserError: an unknown metric or pruner, a storage that does not open.
+        UserError: If the metric or pruner is unknown, or the storage cannot be opened.
     """
     setup = _first_setup(sweep)
     metric = sweep.metric or setup.ranked_by
@@ -69,7 +69,7 @@ def open_work(sweep: Sweep, *, fresh: bool = False) -> Work:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         ledger.study.set_user_attr("fresh_since", now)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is experimental
+        warnings.simplefilter("ignore")  # Optuna's warning that it is experimental
         ledger.study.set_metric_names([metric])
     interval = setup.interval("evaluate")
     pruning = Pruning(sweep.prune, ledger, first=interval, steps=setup.steps) if sweep.prune else None
@@ -90,15 +90,15 @@ def run(
     """Run all trials and report; returns them, the best first.
 
     Args:
-        sweep: what was asked for.
-        reporter: what is shown.
-        fresh: as `open_work`.
-        retry_failed: run trials that failed once more.
+        sweep: its options.
+        reporter: prints messages and the table.
+        fresh: as in `open_work`.
+        retry_failed: run failed trials once more.
         engine: runs the trials; None: this process does.
-        width: of this process, trials at a time in lanes; None: a probe decides.
+        width: trials that this process runs at once, in lanes; None: decided by a measurement.
 
     Raises:
-        UserError: settings are refused; with `fail_fast`, the first trial that fails.
+        UserError: If an option is refused; with `fail_fast`, at the first failed trial.
     """
     planned = make_plan(sweep)
     reporter.say("\n".join(plan_lines(sweep, planned)))
@@ -111,57 +111,59 @@ def run(
     work = replace(work, announce=show.announce)
     if not fresh:
         _compare_ended(sweep, ledger)
-    _tell_what_is_there(ledger, show)
+    _report_ended(ledger, show)
 
     def on_begin(claim: Claim) -> None:
         show.begin(claim)
         show.update(outcomes.rows(ledger))
 
     def on_end(claim: Claim, error: Exception | None) -> None:
-        found = outcomes.rows(ledger)
-        show.update(found)
-        done = sum(row.ended for row in found)
-        show.end(next(row for row in found if row.number == claim.number), done)
+        rows = outcomes.rows(ledger)
+        show.update(rows)
+        done = sum(row.ended for row in rows)
+        show.end(next(row for row in rows if row.number == claim.number), done)
 
     left = sum(not trial.state.is_finished() for trial in ledger.trials())
     if any(len(shared.variants) > 1 for shared, _ in planned.groups):
         if width is not None and width > 1:
-            raise UserError(f"--lanes {width}: a trial here has several steps that take turns, and lanes share but one")
+            raise UserError(
+                f"--lanes {width}: a trial here alternates between several compiled steps, and lanes can share only one"
+            )
         width = 1
     if engine is None and width is None:
         width = choose_width(work, planned.groups, left, reporter.say) if left > 1 else 1
     width = min(width or 1, max(left, 1))
-    with show.living():
+    with show.live():
         if engine is not None:
             engine(work, show)
         elif width > 1:
             work_off_in_lanes(work, show, width=width, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
         else:
             work_off(work, show, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
-    found = outcomes.rows(ledger)
-    if moved := [row for row in found if row.starts]:
-        places = [f"{row.number} ({_way(row)})" for row in moved]
-        reporter.say(f"taken up again after their process ended: trials {', '.join(places)}")
-    report(sweep, work, found, reporter)
+    rows = outcomes.rows(ledger)
+    if moved := [row for row in rows if row.starts]:
+        moves = [f"{row.number} ({_way(row)})" for row in moved]
+        reporter.say(f"resumed after their process ended: trials {', '.join(moves)}")
+    report(sweep, work, rows, reporter)
     ledger.close()
-    return found
+    return rows
 
 
 def run_worker(sweep: Sweep, reporter: Reporter) -> None:
-    """Run trials of a sweep that another process reports."""
+    """Run trials of a sweep as a worker; another process reports."""
     work = replace(open_work(sweep), announce=reporter.say)
     work_off(work, Reporter(quiet=True), fail_fast=sweep.fail_fast)
     work.ledger.close()
 
 
 def make_plan(sweep: Sweep) -> Plan:
-    """Which programs the sweep needs."""
+    """The programs that the sweep needs."""
     count = sweep.search.count if sweep.search.learns else None
     return plan(sweep.experiment, sweep.search.representatives(), count=count)
 
 
 def plan_lines(sweep: Sweep, planned: Plan) -> list[str]:
-    """The plan, and how it is searched."""
+    """The plan and the search, as lines for the terminal."""
     search, lines = sweep.search, planned.lines()
     if search.kind != "grid":
         space = ", ".join(f"{name}={_shown(values)}" for name, values in search.space.items())
@@ -169,32 +171,32 @@ def plan_lines(sweep: Sweep, planned: Plan) -> list[str]:
     return lines
 
 
-def report(sweep: Sweep, work: Work, found: Sequence[outcomes.Row], reporter: Reporter) -> tuple[Path, Path]:
-    """Print the table, best first; write it with its picture beside the run folders; print what to type next.
+def report(sweep: Sweep, work: Work, rows: Sequence[outcomes.Row], reporter: Reporter) -> tuple[Path, Path]:
+    """Print the table, best first; write it and a picture beside the run folders; print the best run's command.
 
     Returns:
         The paths of table and picture.
     """
     ledger = work.ledger
     if not reporter.quiet:
-        title = f"{len(found)} trials, best {work.metric} first"
-        reporter.console.print(results_table(found, work.metric, title))
+        title = f"{len(rows)} trials, best {work.metric} first"
+        reporter.console.print(results_table(rows, work.metric, title))
     table = ledger.root / f"{ledger.name}.csv"
-    outcomes.write_csv(found, work.metric, table)
-    picture = pictures.draw(ledger, found, work.metric, table.with_suffix(".png"))
+    outcomes.write_csv(rows, work.metric, table)
+    picture = pictures.draw(ledger, rows, work.metric, table.with_suffix(".png"))
     reporter.say(f"table: {table}   picture: {picture}")
-    if found and found[0].state == "finished":
+    if rows and rows[0].state == "finished":
         known = hyperparameters(sweep.experiment)
-        place = [] if ledger.root.parent == Path("runs") else ["--workdir", str(ledger.root.parent)]
-        again = outcomes.command(sweep.file, found[0].overrides, known, *place)
-        reporter.say(f"best, trial {found[0].number}: {again}")
+        workdir = [] if ledger.root.parent == Path("runs") else ["--workdir", str(ledger.root.parent)]
+        again = outcomes.command(sweep.file, rows[0].overrides, known, *workdir)
+        reporter.say(f"best, trial {rows[0].number}: {again}")
     for line in dashboard_commands(ledger):
         reporter.say(line)
     return table, picture
 
 
 def dashboard_commands(ledger: Ledger) -> list[str]:
-    """What to type to look at the sweep in a browser."""
+    """Commands that show the sweep in a browser."""
     url = ledger.url.removeprefix("journal:")
     return [
         f"hyperparameters and curves: tensorboard --logdir {ledger.root}",
@@ -202,22 +204,22 @@ def dashboard_commands(ledger: Ledger) -> list[str]:
     ]
 
 
-def refuse_failures(found: Sequence[outcomes.Row]) -> None:
+def refuse_failures(rows: Sequence[outcomes.Row]) -> None:
     """Raise if trials failed.
 
     Raises:
-        UserError: how many, and the first one's reason.
+        UserError: With the number of failures, and the first one's error.
     """
-    failed = [row for row in found if row.state == "failed"]
+    failed = [row for row in rows if row.state == "failed"]
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(found)} trials failed, the first with: {failed[0].error} "
+            f"{len(failed)} of {len(rows)} trials failed, the first with: {failed[0].error} "
             "(--retry-failed runs them once more)"
         )
 
 
 def _first_setup(sweep: Sweep) -> Experiment:
-    """Of the first trial that has one."""
+    """The experiment of the first trial that does not raise."""
     first: Exception | None = None
     for trial in sweep.search.representatives():
         try:
@@ -228,31 +230,31 @@ def _first_setup(sweep: Sweep) -> Experiment:
 
 
 def _compare_ended(sweep: Sweep, ledger: Ledger) -> None:
-    """Refuse a sweep whose ended trials stand for other source or data than it has now.
+    """Compare source and data of ended trials with the current ones.
 
     Raises:
-        UserError: the first difference of the first such trial.
+        UserError: With the first difference of the first trial that differs.
     """
     since = ledger.study.user_attrs.get("fresh_since")
     for row in outcomes.rows(ledger):
         if not row.ended or row.state == "failed" or row.folder is None or (facts := read_run(row.folder)) is None:
             continue
         if since is not None and facts["time"].get("begun", "") < since:
-            continue  # it is begun anew when its turn comes
+            continue  # it will be started again
         values = resolve(sweep.experiment, row.overrides)
         now = identify(sweep.experiment, values, sweep.experiment(**values), over=True)
         Run(row.folder, facts).compare(now, accept=sweep.options.accept)
 
 
-def _tell_what_is_there(ledger: Ledger, show: SweepReporter) -> None:
-    found = outcomes.rows(ledger)
-    if over := sum(row.ended for row in found):
-        show.announce(f"{ledger.name}: {over} of {len(found)} trials have ended before")
-    show.update(found)
+def _report_ended(ledger: Ledger, show: SweepReporter) -> None:
+    rows = outcomes.rows(ledger)
+    if over := sum(row.ended for row in rows):
+        show.announce(f"{ledger.name}: {over} of {len(rows)} trials have already ended")
+    show.update(rows)
 
 
 def _way(row: outcomes.Row) -> str:
-    """Where a trial has been, and at which steps it moved."""
+    """The machines of a trial, and the steps at which it was resumed."""
     hosts = {start["host"] for start in row.starts} | {start["from"] for start in row.starts}
     steps = [f"step {start['step']}" + (f" on {start['host']}" if len(hosts) > 1 else "") for start in row.starts]
     return ("at " if len(hosts) == 1 else f"{row.starts[0]['from']}, then from ") + ", ".join(steps)

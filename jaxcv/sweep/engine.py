@@ -1,6 +1,6 @@
 """Trials one after another in this process, sharing compiled programs.
 
-Several processes may do so on one ledger, on one machine or on many: each takes what nobody has.
+Several processes may do so with one ledger, on one machine or many; each claims free trials.
 """
 
 import time
@@ -11,7 +11,7 @@ from jaxcv.sweep.trial import Work, run_trial
 from jaxcv.train.console import Reporter
 
 _POLL = 0.5
-"""Seconds between two looks at what others do."""
+"""Seconds between reads of the ledger."""
 
 
 def work_off(
@@ -23,15 +23,18 @@ def work_off(
     on_end: Callable[[Claim, Exception | None], None] = lambda claim, error: None,
     wait: bool = True,
 ) -> None:
-    """Run trials until the ledger has none that is not finished.
+    """Run trials until all of the ledger have ended.
 
     Args:
-        work: what is to be done.
+        work: the sweep.
         reporter: of the single runs.
-        fail_fast: raise the first error instead of going on.
+        fail_fast: raise the first error instead of continuing.
         on_begin: called before each trial.
         on_end: called after each trial, with its error if it had one.
-        wait: at the end, for the trials that others run: if they die, theirs are taken over.
+        wait: at the end, for trials of other processes, to resume them if those die.
+
+    Raises:
+        Exception: With `fail_fast`, the first error of a trial; and as `run_trial`.
     """
     while True:
         claim = work.ledger.claim(where=work.where)

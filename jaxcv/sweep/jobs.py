@@ -1,4 +1,4 @@
-"""Several processes on this machine, each a launcher of its own on the same ledger, the cores divided between them."""
+"""Several worker processes on this machine, which run trials of the same ledger and divide the cores among them."""
 
 import os
 import signal
@@ -16,29 +16,29 @@ from jaxcv.train.loop import Preempted
 
 _POLL = 0.3
 _GRACE = 60.0
-"""Seconds for a process to write its checkpoint after it was asked to stop."""
+"""Seconds that a process has for its checkpoint after SIGTERM."""
 
 
 def run_jobs(work: Work, show: SweepReporter, *, count: int, command: Sequence[str], fail_fast: bool = False) -> None:
-    """Start `count` workers and watch them to the end; one that is killed is started again.
+    """Start `count` workers and wait for their end; a killed one is restarted.
 
     Args:
         work: the sweep.
-        show: what a person sees.
-        count: of processes.
+        show: the sweep's reporter.
+        count: number of processes.
         command: that starts one worker.
-        fail_fast: end all at the first failure.
+        fail_fast: stop all at the first failure.
 
     Raises:
-        UserError: a worker refused its work, or, with `fail_fast`, a trial failed.
-        Preempted: the workers were asked to stop.
+        UserError: If a worker ended with an error, workers are killed repeatedly, or, with `fail_fast`, a trial failed.
+        Preempted: If a worker was asked to stop.
     """
     watching, processes, deaths = Watching(work.ledger, show), {}, 0
     logs = [work.ledger.root / f"{work.ledger.name}-worker{number}.log" for number in range(count)]
-    shares = divide_cores(sorted(os.sched_getaffinity(0)), count) if hasattr(os, "sched_getaffinity") else [[]] * count
+    cores = divide_cores(sorted(os.sched_getaffinity(0)), count) if hasattr(os, "sched_getaffinity") else [[]] * count
     try:
         for number in range(count):
-            processes[number] = _start(command, shares[number], logs[number])
+            processes[number] = _start(command, cores[number], logs[number])
         while processes:
             time.sleep(_POLL)
             if watching.look():
@@ -49,7 +49,9 @@ def run_jobs(work: Work, show: SweepReporter, *, count: int, command: Sequence[s
                     continue
                 del processes[number]
                 if code == 75:
-                    raise Preempted(f"{work.ledger.name}: worker {number} was stopped; the same command goes on")
+                    raise Preempted(
+                        f"{work.ledger.name}: worker {number} was stopped; the same command resumes the sweep"
+                    )
                 if code > 0:
                     watching.look()
                     failed = watching.failed()
@@ -57,16 +59,16 @@ def run_jobs(work: Work, show: SweepReporter, *, count: int, command: Sequence[s
                 if code < 0:
                     deaths += 1
                     if deaths > 5 * count:
-                        raise UserError(f"workers are killed again and again: {logs[number]}")
-                    show.warn(f"worker {number} ended by {_name(-code)}; another takes its place")
-                    processes[number] = _start(command, shares[number], logs[number])
+                        raise UserError(f"workers are killed repeatedly: see {logs[number]}")
+                    show.warn(f"worker {number} was killed by {_name(-code)}; it is restarted")
+                    processes[number] = _start(command, cores[number], logs[number])
     finally:
         _stop(list(processes.values()))
     watching.look()
 
 
 def divide_cores(cores: Sequence[int], count: int) -> list[list[int]]:
-    """Cores for each of `count` processes: disjoint while there are enough, at least one each."""
+    """Cores for each of `count` processes: disjoint if there are enough, at least one each."""
     if count >= len(cores):
         return [[cores[number % len(cores)]] for number in range(count)]
     ends = [len(cores) * number // count for number in range(count + 1)]
@@ -100,4 +102,4 @@ def _name(number: int) -> str:
 
 def _last_line(log: Path, code: int) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"{log}: a worker ended with code {code}: {lines[-1].removeprefix('error: ') if lines else 'no word'}"
+    return f"{log}: a worker ended with code {code}: {lines[-1].removeprefix('error: ') if lines else 'no output'}"

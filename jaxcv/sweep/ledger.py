@@ -1,13 +1,13 @@
 """The sweep's ledger: an Optuna study in which every trial has an owner, a folder, values, and an end.
 
-All trials stand in it from the beginning, waiting. A launcher takes the first that waits, and before that any whose
-owner died: it goes on under its own number, from its checkpoint. So a kill at any place loses nothing and repeats
-nothing, and launchers on one study share the work. A trial carries these attributes:
+All trials are entered as waiting when the study is made. A launcher claims abandoned trials, whose owner died, before
+waiting ones, and resumes them under the same number from their checkpoint. So a kill at any moment loses and repeats
+nothing, and several launchers can work on one study. The attributes of a trial:
 
-    owner       the process that has it (`jaxcv.sweep.owner`), or none where it was given back
-    heartbeat   when that was last heard of, seconds since 1970
+    owner       the process that runs it (`jaxcv.sweep.owner`); None if it was released
+    heartbeat   the owner's last heartbeat, seconds since 1970
     folder      of its run
-    starts      from and to which machine it was taken up when its owner died, and at which step
+    starts      for each resumption after its owner's death: the two machines, and the step
     error       why it failed
     stopped_at  the step at which it was pruned
 """
@@ -34,14 +34,14 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that is this process's to run."""
+    """A trial that this process owns."""
 
     id: int
-    """Optuna's, of the whole storage."""
+    """Optuna's id, unique in the storage."""
     number: int
     overrides: Mapping[str, Any]
     before: Mapping[str, Any] | None
-    """The owner that died or gave it back; None where nobody had it."""
+    """The owner that died or released it; None if it has not been run."""
     folder: Path
 
 
@@ -51,24 +51,24 @@ class Ledger:
     def __init__(
         self, search: Search, root: Path, *, storage: str | None = None, name: str | None = None, maximize: bool = True
     ):
-        """Open the study, or make it, with all trials that it lacks.
+        """Open or create the study, and enter the missing trials.
 
         Args:
-            search: what the trials are.
+            search: the trials.
             root: folder of the run folders.
             storage: URL of an Optuna storage, or `journal:FILE`; None: a SQLite file in `root`.
             name: of the study; default: `sweep-<digest of the search>`.
             maximize: whether larger values are better.
 
         Raises:
-            UserError: the storage cannot be opened.
+            UserError: If the storage cannot be opened, or the study has another direction.
         """
         self.search, self.root, self.maximize = search, Path(root), maximize
         self.name = name or f"sweep-{search.digest}"
         self._distributions = distributions(search)
         self.root.mkdir(parents=True, exist_ok=True)
         self._private = storage is None
-        """Whether everybody who reaches the storage also shares this folder, with its lock."""
+        """Whether the storage is a file in this folder, so that its lock excludes all other launchers."""
         self.url = storage or f"sqlite:///{(self.root / f'{self.name}.db').absolute()}"
         direction = "maximize" if maximize else "minimize"
         study_name = self.name if self._private else f"{self.root.name}-{self.name}"
@@ -77,18 +77,18 @@ class Ledger:
             self.storage, self._study_id = self.study._storage, self.study._study_id
             if self.study.direction.name.lower() != direction:
                 raise UserError(
-                    f"{study_name} in {self.url} was begun with values to {self.study.direction.name.lower()}"
+                    f"{study_name} in {self.url} was created to {self.study.direction.name.lower()} its values"
                 )
             self._fill()
 
     def close(self) -> None:
-        """Let go of the storage."""
+        """Close the storage."""
         storages.close(self.storage)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in their order."""
-        found = self.storage.get_all_trials(self._study_id, deepcopy=False)
-        return sorted((t for t in found if t.number < self._target(found)), key=lambda t: t.number)
+        trials = self.storage.get_all_trials(self._study_id, deepcopy=False)
+        return sorted((t for t in trials if t.number < self._target(trials)), key=lambda t: t.number)
 
     def claim(
         self,
@@ -97,12 +97,12 @@ class Ledger:
         prefer: Callable[[Mapping[str, Any]], bool] | None = None,
         held: Collection[int] = (),
     ) -> Claim | None:
-        """A trial to run: the first of those whose owner died, else the first that waits; None where there is none.
+        """Claim the first abandoned trial, else the first waiting one; None if there is neither.
 
         Args:
-            where: what a person calls this machine.
-            prefer: of overrides, where they are known before: those for which it is true wait in front of the others.
-            held: Optuna's ids of trials that are in hand already, even if their owner died: somebody sees to them.
+            where: name of this machine in messages.
+            prefer: waiting trials for whose overrides it is true come first; ignored where overrides are not known yet.
+            held: Optuna's ids of trials that are not to be claimed even if their owner died.
         """
         with self._lock():
             trials = self.trials()
@@ -118,7 +118,7 @@ class Ledger:
             if prefer is not None and not self.search.learns:
                 trials = sorted(trials, key=lambda trial: not prefer(self.search.decode(trial.params)))
             for trial in trials:
-                # True for one launcher alone, in any storage.
+                # Atomic in every storage: true for one launcher only.
                 if trial.state is TrialState.WAITING and self.storage.set_trial_state_values(
                     trial._trial_id, TrialState.RUNNING
                 ):
@@ -126,18 +126,18 @@ class Ledger:
         return None
 
     def is_abandoned(self, trial: FrozenTrial) -> bool:
-        """Whether nobody works any more on a trial that runs."""
+        """Whether the owner of a running trial has died or released it."""
         holder = trial.user_attrs.get("owner")
         if holder is not None:
             return not owner.is_alive(holder, trial.user_attrs.get("heartbeat"))
-        if self._private or "owner" in trial.user_attrs:  # between claiming and signing, or given back
+        if self._private or "owner" in trial.user_attrs:  # killed while claiming, or released
             return True
         begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
         return time.time() - begun > owner.SILENCE
 
     def _take(self, trial: FrozenTrial, mine: dict[str, Any], before: Mapping[str, Any] | None) -> Claim | None:
         self.storage.set_trial_user_attr(trial._trial_id, "owner", mine)
-        if before is not None and not self._private:  # another launcher without our lock may have had the same thought
+        if before is not None and not self._private:  # another launcher, with another lock, may claim it too
             time.sleep(1.0)
             if not owner.same(self.storage.get_trial(trial._trial_id).user_attrs.get("owner"), mine):
                 return None
@@ -148,55 +148,55 @@ class Ledger:
         return Claim(trial._trial_id, trial.number, overrides, before, folder)
 
     def _overrides(self, trial: FrozenTrial) -> dict[str, Any]:
-        """The trial's values; where the search learns, they are drawn now unless they were before."""
+        """The trial's overrides; TPE and CMA-ES draw them now, unless they are stored."""
         if not self.search.learns:
             return self.search.decode(trial.params)
         params = draw(self.search, self.study, trial._trial_id, trial.number)
         return self.search.decode(params)
 
-    # What becomes of a claimed trial.
+    # Updates of a claimed trial.
 
     def sign(self, claim: Claim, where: str) -> None:
-        """This process has it from now on."""
+        """Make this process the owner."""
         self.storage.set_trial_user_attr(claim.id, "owner", owner.this_process(where))
 
     def taken_up(self, claim: Claim, step: int, where: str) -> list[dict[str, Any]]:
-        """It goes on from `step` after its owner's end; returns all such events."""
+        """Record that it resumes from `step` after its owner's death; returns all such records."""
         starts = self.storage.get_trial(claim.id).user_attrs.get("starts", [])
         starts = [*starts, {"from": (claim.before or {}).get("host"), "host": where, "step": step}]
         self.storage.set_trial_user_attr(claim.id, "starts", starts)
         return starts
 
     def report(self, claim: Claim, step: int, value: float) -> None:
-        """An intermediate value; telling it again changes nothing."""
+        """Record an intermediate value; idempotent."""
         self.storage.set_trial_intermediate_value(claim.id, step, float(value))
 
     def finish(self, claim: Claim, value: float) -> None:
-        """It ran to its end."""
+        """Record its end, with its final value."""
         self.storage.set_trial_state_values(claim.id, TrialState.COMPLETE, [float(value)])
 
     def prune(self, claim: Claim, step: int, value: float | None) -> None:
-        """It was stopped early, with a checkpoint of `step`."""
+        """Record that it was stopped early, with a checkpoint of `step`."""
         self.storage.set_trial_user_attr(claim.id, "stopped_at", step)
         self.storage.set_trial_state_values(claim.id, TrialState.PRUNED, None if value is None else [float(value)])
 
     def fail(self, claim: Claim, error: str) -> None:
-        """It ended with an error."""
+        """Record that it ended with an error."""
         self.storage.set_trial_user_attr(claim.id, "error", error[:2000])
         self.storage.set_trial_state_values(claim.id, TrialState.FAIL)
 
     def give_back(self, claim: Claim) -> None:
-        """It is not finished, and whoever comes next may go on with it at once."""
+        """Release it unfinished, so that any launcher can resume it at once."""
         self.storage.set_trial_user_attr(claim.id, "owner", None)
 
     @contextlib.contextmanager
     def heartbeat(self, claim: Claim) -> Iterator[None]:
-        """Tell the storage from time to time that the trial's owner lives."""
+        """Store heartbeats of the trial's owner while the block runs."""
         over = threading.Event()
 
         def beat() -> None:
             while not over.wait(owner.BEAT):
-                with contextlib.suppress(Exception):  # the storage may be away for a while: the run goes on
+                with contextlib.suppress(Exception):  # the storage may be unreachable for a while; the run continues
                     self.storage.set_trial_user_attr(claim.id, "heartbeat", time.time())
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -213,14 +213,14 @@ class Ledger:
         return self.search.count + sum("retry_of" in t.user_attrs for t in trials)
 
     def _fill(self) -> None:
-        """Enter the trials that are missing, as waiting.
+        """Enter the missing trials as waiting.
 
-        Their numbers are places in the list of trials, so only one launcher does so: the lock sees to that where the
-        folder is shared, and elsewhere all others wait for the one that made the study.
+        Their numbers are indices into the list of trials, so only one launcher may do so: the lock ensures that in a
+        shared folder; otherwise all others wait for the launcher that created the study.
         """
         deadline = time.monotonic() + owner.SILENCE
         while (maker := self.study.user_attrs.get("maker")) and not self.study.user_attrs.get("filled"):
-            if maker["place"] == owner.place() or time.monotonic() > deadline:
+            if maker["namespace"] == owner.pid_namespace() or time.monotonic() > deadline:
                 break
             time.sleep(0.5)
         if not maker:
@@ -232,7 +232,7 @@ class Ledger:
             self.study.set_user_attr("filled", True)
 
     def retry_failed(self) -> int:
-        """Enter every failed trial once more, under a new number; how many."""
+        """Enter every failed trial once more, under a new number; returns how many."""
         with self._lock():
             trials = self.trials()
             again = {t.user_attrs.get("retry_of") for t in trials}
@@ -253,7 +253,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        """One launcher at a time, of those that share the folder; released by the end of its process, whatever end."""
+        """A lock among the launchers that share the folder; released when its process ends, even if it is killed."""
         try:
             import fcntl
         except ImportError:  # no such lock on this system

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a table that lives on a terminal, a line a trial elsewhere."""
+"""The display of a running sweep: a live table on a terminal, one line per trial otherwise."""
 
 import contextlib
 import copy
@@ -14,14 +14,14 @@ from jaxcv.sweep.outcomes import Row, varied
 from jaxcv.train.console import Reporter, clock
 
 _SHOWN = 15
-"""Rows of the living table."""
+"""Rows of the live table."""
 
 
 class SweepReporter(Reporter):
     """The reporter of the single runs of a sweep, and of the sweep itself."""
 
     def __init__(self, outer: Reporter, metric: str, count: int):
-        super().__init__(outer.console, quiet=True)  # what a single run says is too much of many
+        super().__init__(outer.console, quiet=True)  # the output of single runs would be too much
         self._loud = not outer.quiet
         self.metric, self.count = metric, count
         self._began, self._live, self._rows = time.monotonic(), None, []
@@ -30,13 +30,13 @@ class SweepReporter(Reporter):
         self._said: set[str] = set()
 
     def say(self, text: str, *, style: str | None = None) -> None:
-        """Of what single runs say, that which is not about one of them; once."""
+        """Of the messages of single runs, those that are not about one run; each once."""
         if text not in self._said and "/" not in text.split(": ")[0]:
             self._said.add(text)
             self.announce(text)
 
     def evaluated(self, step: int, values: Mapping[str, float], seconds: float) -> None:
-        """Seen in the table, when the ledger has it."""
+        """Nothing: the table shows what is in the ledger."""
 
     def announce(self, text: str) -> None:
         """A line about the sweep."""
@@ -44,7 +44,7 @@ class SweepReporter(Reporter):
             self.console.print(text, markup=False)
 
     @contextlib.contextmanager
-    def living(self) -> Iterator[None]:
+    def live(self) -> Iterator[None]:
         """Show the table while the block runs, on a terminal."""
         if not (self._loud and self.console.is_terminal):
             yield
@@ -55,9 +55,9 @@ class SweepReporter(Reporter):
             finally:
                 self._live = None
 
-    def update(self, found: Sequence[Row]) -> None:
-        """The trials as they stand now."""
-        self._rows = list(found)
+    def update(self, rows: Sequence[Row]) -> None:
+        """Set the rows of the table."""
+        self._rows = list(rows)
 
     def begin(self, claim: Claim) -> None:
         """A trial of this process begins."""
@@ -70,14 +70,14 @@ class SweepReporter(Reporter):
         return single
 
     def end(self, row: Row, done: int) -> None:
-        """A trial is over: a line where there is no table; a failure is shown in any case."""
-        place = f"trial {row.number} ({done}/{self.count})"
+        """A trial has ended: a line if there is no table; failures are always shown."""
+        label = f"trial {row.number} ({done}/{self.count})"
         if row.state == "failed":
-            self.warn(f"{place} failed: {row.error}   [{row.folder}]")
+            self.warn(f"{label} failed: {row.error}   [{row.folder}]")
         elif self._live is None:
             value = "" if row.value is None else f"{self.metric} {row.value:.4f}"
             at = f" at step {row.step}" if row.state == "stopped early" else ""
-            self.announce(f"{place} {row.state}{at}: {value}   {row.folder.name if row.folder else ''}")
+            self.announce(f"{label} {row.state}{at}: {value}   {row.folder.name if row.folder else ''}")
 
     def step(self, step: int, steps: int, values: Mapping[str, float], speed: float, eta: float) -> None:
         """Where the trial of this process is."""
@@ -88,31 +88,31 @@ class SweepReporter(Reporter):
         over = sum(row.ended for row in self._rows)
         seconds = time.monotonic() - self._began
         title = f"{over} of {self.count} trials, {clock(seconds)}"
-        ahead = [row for row in self._rows if row.state == "running"]
+        running = [row for row in self._rows if row.state == "running"]
         ended = [row for row in self._rows if row.state in ("finished", "stopped early")]
         failed = [row for row in self._rows if row.state == "failed"]
-        room = max(3, _SHOWN - len(ahead) - len(failed[:3]))
-        shown = [*ahead, *failed[:3], *ended[:room]]
+        room = max(3, _SHOWN - len(running) - len(failed[:3]))
+        shown = [*running, *failed[:3], *ended[:room]]
         return results_table(shown, self.metric, title, self._now, names=varied(self._rows))
 
 
 def results_table(
-    found: Sequence[Row],
+    rows: Sequence[Row],
     metric: str,
     title: str,
     now: Mapping[int, str] | None = None,
     *,
     names: Sequence[str] | None = None,
 ) -> Table:
-    """Rows as a table; `now` says what a running trial does."""
-    names = varied(found) if names is None else names
+    """Rows as a table; `now` has the progress of running trials."""
+    names = varied(rows) if names is None else names
     table = Table(title=title, title_justify="left")
     table.add_column("trial", justify="right")
     for name in names:
         table.add_column(name, justify="right", overflow="fold")
     table.add_column(metric, justify="right")
     table.add_column("")
-    for row in found:
+    for row in rows:
         if row.state == "running":
             note = (now or {}).get(row.number) or (f"running, step {row.step}" if row.step else "running")
         elif row.state == "stopped early":

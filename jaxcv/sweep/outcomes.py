@@ -1,4 +1,4 @@
-"""What became of the trials of a sweep, as rows: best first, then those that were stopped, failed, or are not done."""
+"""The results of a sweep's trials as rows: finished ones best first, then stopped, failed and unfinished ones."""
 
 import csv
 import shlex
@@ -35,36 +35,36 @@ class Row:
     """One of `WORDS`."""
     overrides: Mapping[str, Any]
     value: float | None
-    """What trials are compared by, at the end or where it was stopped."""
+    """The compared value, at the end or where it was stopped."""
     step: int | None
     """Of the newest evaluation."""
     folder: Path | None
     error: str = ""
     starts: Sequence[Mapping[str, Any]] = ()
-    """When it was taken up from another process: `from`, `host`, `step`."""
+    """Resumptions after its process ended: `from`, `host`, `step`."""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether it is finished, stopped or failed."""
         return self.state not in ("running", "waiting")
 
 
 def rows(ledger: Ledger) -> list[Row]:
-    """All trials, the best first; a trial that was retried is left to its successor."""
-    found, trials = [], ledger.trials()
+    """All trials, the best first; without failed trials that were retried."""
+    result, trials = [], ledger.trials()
     again = {trial.user_attrs.get("retry_of") for trial in trials}
     for trial in trials:
         if trial.number in again:
             continue
-        seen = trial.intermediate_values
+        values = trial.intermediate_values
         folder = trial.user_attrs.get("folder")
-        found.append(
+        result.append(
             Row(
                 number=trial.number,
                 state=WORDS[trial.state],
                 overrides=ledger.search.decode(trial.params),
-                value=trial.value if trial.values else (seen[max(seen)] if seen else None),
-                step=max(seen) if seen else None,
+                value=trial.value if trial.values else (values[max(values)] if values else None),
+                step=max(values) if values else None,
                 folder=None if folder is None else Path(folder),
                 error=trial.user_attrs.get("error", "") if trial.state is TrialState.FAIL else "",
                 starts=trial.user_attrs.get("starts", []),
@@ -72,33 +72,33 @@ def rows(ledger: Ledger) -> list[Row]:
         )
     sign = -1.0 if ledger.maximize else 1.0
     return sorted(
-        found, key=lambda r: (_ORDER.index(r.state), float("inf") if r.value is None else sign * r.value, r.number)
+        result, key=lambda r: (_ORDER.index(r.state), float("inf") if r.value is None else sign * r.value, r.number)
     )
 
 
-def varied(found: Sequence[Row]) -> list[str]:
+def varied(rows: Sequence[Row]) -> list[str]:
     """Names of the hyperparameters that differ between trials, in the order of the signature."""
-    names = list(dict.fromkeys(name for row in found for name in row.overrides))
-    return [name for name in names if len({repr(row.overrides.get(name)) for row in found}) > 1]
+    names = list(dict.fromkeys(name for row in rows for name in row.overrides))
+    return [name for name in names if len({repr(row.overrides.get(name)) for row in rows}) > 1]
 
 
 def measured(row: Row) -> dict[str, Any]:
-    """The test values of a trial's newest evaluation, out of its folder."""
+    """The test values of a trial's newest evaluation, from its folder."""
     if row.folder is None:
         return {}
     tests = [r for r in read_records(row.folder / "metrics.jsonl") if r["split"] == "test"]
     return values_of(tests[-1]) if tests else {}
 
 
-def write_csv(found: Sequence[Row], metric: str, path: Path) -> None:
-    """Every trial with its settings, all its test values and its end."""
-    names = list(dict.fromkeys(name for row in found for name in row.overrides))
-    tests = [measured(row) for row in found]
+def write_csv(rows: Sequence[Row], metric: str, path: Path) -> None:
+    """Write every trial with its settings, test values and state."""
+    names = list(dict.fromkeys(name for row in rows for name in row.overrides))
+    tests = [measured(row) for row in rows]
     others = [n for n in dict.fromkeys(name for test in tests for name in test) if n != metric]
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["trial", "state", *names, metric, *others, "step", "error", "folder"])
-        for row, test in zip(found, tests, strict=True):
+        for row, test in zip(rows, tests, strict=True):
             settings = [encode(row.overrides[name]) if name in row.overrides else "" for name in names]
             values = ["" if (v := test.get(name)) is None else v for name in others]
             value = "" if row.value is None else row.value
@@ -107,7 +107,7 @@ def write_csv(found: Sequence[Row], metric: str, path: Path) -> None:
 
 
 def command(file: Path, overrides: Mapping[str, Any], known: Mapping[str, Hyperparameter], *flags: str) -> str:
-    """What a person types to run one trial."""
+    """The command line that runs one trial."""
     words = [_word(name, value, known) for name, value in overrides.items()]
     return shlex.join(["python", "launch.py", str(file), *words, *flags])
 

@@ -1,7 +1,7 @@
-"""Who runs a trial, and whether he still lives.
+"""The process that runs a trial, and whether it is alive.
 
-On the same machine the process number tells, at once. Of another machine, or a container with numbers of its own, only
-the heartbeat can tell: an owner that has not been heard of for a while is dead.
+On the same machine the process number tells. A process of another machine, or in another PID namespace, counts as dead
+when its last heartbeat is too old.
 """
 
 import contextlib
@@ -14,36 +14,36 @@ from pathlib import Path
 from typing import Any
 
 SILENCE = 60.0
-"""Seconds without a heartbeat after which an owner elsewhere counts as dead."""
+"""Seconds without a heartbeat after which an owner on another machine counts as dead."""
 BEAT = 15.0
 """Seconds between heartbeats."""
 
 
 @functools.cache
 def _process(pid: int) -> dict[str, Any]:
-    return {"place": place(), "pid": pid, "started": _started(pid), "token": uuid.uuid4().hex[:12]}
+    return {"namespace": pid_namespace(), "pid": pid, "started": _started(pid), "token": uuid.uuid4().hex[:12]}
 
 
 def this_process(where: str | None = None) -> dict[str, Any]:
-    """This process as the owner of a trial, as JSON; `where` is what a person calls the machine."""
+    """This process as the owner of a trial, as JSON; `where` is the machine's name in messages."""
     return {**_process(os.getpid()), "host": where or socket.gethostname(), "since": time.time()}
 
 
 def is_alive(owner: dict[str, Any], heartbeat: float | None) -> bool:
-    """Whether an owner, last heard of at `heartbeat` (seconds since 1970), still works on its trial."""
-    if owner["place"] == place():
+    """Whether an owner, with its last `heartbeat` in seconds since 1970, is alive."""
+    if owner["namespace"] == pid_namespace():
         return _started(owner["pid"]) == owner["started"]
     return time.time() - max(owner["since"], heartbeat or 0.0) < SILENCE
 
 
 def same(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
-    """Whether two owners are one process."""
+    """Whether two owners are the same process."""
     return one is not None and other is not None and one["token"] == other["token"]
 
 
 @functools.cache
-def place() -> str:
-    """Where process numbers mean the same: a machine since its last start, or a container."""
+def pid_namespace() -> str:
+    """Identity of the scope of process numbers: a machine since its last boot, and its PID namespace."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
@@ -53,7 +53,7 @@ def place() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; None where there is none, or it is dead but not buried."""
+    """When a process started, in ticks since boot; None where there is none, or it is a zombie."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""A sweep in one picture: how the best value came about, every trial's curve, all trials as lines, what mattered."""
+"""A sweep in one picture: optimization history, learning curves, parallel coordinates, parameter importances."""
 
 import io
 import warnings
@@ -17,27 +17,30 @@ _NAMED = 10
 _INCHES = (8.0, 5.0)
 
 
-def draw(ledger: Ledger, found: Sequence[Row], metric: str, path: Path) -> Path:
+def draw(ledger: Ledger, rows: Sequence[Row], metric: str, path: Path) -> Path:
     """Draw all panels that the trials allow and write them as one PNG; returns its path.
 
     Args:
-        ledger: whose trials.
-        found: the rows of the same.
-        metric: name of what is compared.
+        ledger: of the trials.
+        rows: rows of the trials, best first.
+        metric: name of the compared value.
         path: of the picture.
+
+    Returns:
+        `path`.
     """
     import matplotlib
 
-    matplotlib.use("agg")  # a window is nothing to wait for at the end of a night
+    matplotlib.use("agg")  # no display is needed
     from optuna.visualization import matplotlib as plots
 
-    names = [n for n in varied(found) if sum(n in row.overrides for row in found) == len(found)]
-    done = [row for row in found if row.state == "finished"]
+    names = [n for n in varied(rows) if sum(n in row.overrides for row in rows) == len(rows)]
+    done = [row for row in rows if row.state == "finished"]
     shown = _without_fixed(ledger, names)
     panels: list[Callable[[], Any]] = []
     if done:
         panels.append(lambda: plots.plot_optimization_history(shown, target_name=metric))
-    panels.append(lambda: _curves(ledger, found, names, metric))
+    panels.append(lambda: _curves(ledger, rows, names, metric))
     if len(done) > 1 and names:
         panels.append(lambda: plots.plot_parallel_coordinate(shown, params=names, target_name=metric))
     if len(done) > 3 and len(names) > 1 and len({row.value for row in done}) > 1:
@@ -48,14 +51,14 @@ def draw(ledger: Ledger, found: Sequence[Row], metric: str, path: Path) -> Path:
     pictures = [picture for panel in panels if (picture := _render(panel)) is not None]
     width, height = max(p.width for p in pictures), max(p.height for p in pictures)
     page = Image.new("RGB", (width * min(2, len(pictures)), height * -(-len(pictures) // 2)), "white")
-    for place, picture in enumerate(pictures):
-        page.paste(picture, (width * (place % 2), height * (place // 2)))
+    for i, picture in enumerate(pictures):
+        page.paste(picture, (width * (i % 2), height * (i // 2)))
     page.save(path)
     return path
 
 
 def _render(panel: Callable[[], Any]) -> Image.Image | None:
-    """A panel as pixels; None where these trials cannot be drawn so."""
+    """A panel as an image; None if it cannot be drawn for these trials."""
     import matplotlib.pyplot as plt
 
     with warnings.catch_warnings():
@@ -75,7 +78,7 @@ def _render(panel: Callable[[], Any]) -> Image.Image | None:
 
 
 def _without_fixed(ledger: Ledger, names: Sequence[str]) -> optuna.Study:
-    """The finished and stopped trials with the given parameters alone: what never varied explains nothing."""
+    """A study of the finished and stopped trials with only the given parameters, those that vary."""
     study = optuna.create_study(direction="maximize" if ledger.maximize else "minimize")
     for trial in ledger.trials():
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and set(names) <= set(trial.params):
@@ -93,17 +96,17 @@ def _only(trial: FrozenTrial, names: Sequence[str]) -> FrozenTrial:
     )
 
 
-def _curves(ledger: Ledger, found: Sequence[Row], names: Sequence[str], metric: str) -> Any:
+def _curves(ledger: Ledger, rows: Sequence[Row], names: Sequence[str], metric: str) -> Any:
     """The metric of every trial over its steps, the best trials named."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots()
     axes.set(xlabel="step", ylabel=f"test {metric}", title="Every trial")
     trials = {trial.number: trial for trial in ledger.trials()}
-    for place, row in reversed(list(enumerate(found))):
+    for i, row in reversed(list(enumerate(rows))):
         points = sorted(trials[row.number].intermediate_values.items())
         if points:
-            named = place < _NAMED and row.state == "finished"
+            named = i < _NAMED and row.state == "finished"
             label = ", ".join(f"{n}={row.overrides[n]}" for n in names) if named else None
             axes.plot(*zip(*points, strict=True), marker=".", label=label, alpha=1.0 if named else 0.3)
     handles, labels = axes.get_legend_handles_labels()

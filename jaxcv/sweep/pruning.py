@@ -1,11 +1,11 @@
-"""Ending trials early that promise little, by Optuna's pruners on the metric of each evaluation.
+"""Stop unpromising trials early, by Optuna's pruners on the metric of each evaluation.
 
 median      worse than the median of the finished trials at the same step
-asha        successive halving, asynchronous: of the trials that reach a rung, the best third goes on to the next, three
-            times as far. Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020
-hyperband   several such ladders that begin at different rungs. Li et al., Hyperband, 2018
+asha        asynchronous successive halving: of the trials that reach a rung, the best third continues to the next,
+            three times as many steps. Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020
+hyperband   several such brackets, which start at different rungs. Li et al., Hyperband, 2018
 
-A verdict is written down before it has consequences: a process that is killed over it finds it again.
+A decision is stored before it takes effect, so that a trial that is killed and resumed gets the same one.
 """
 
 from collections.abc import Mapping
@@ -21,19 +21,19 @@ _FACTOR = 3
 
 
 class Pruning:
-    """Verdicts on trials of one ledger."""
+    """Pruning decisions for the trials of one ledger."""
 
     def __init__(self, kind: str, ledger: Ledger, *, first: int, steps: int):
         """A pruner of `KINDS`.
 
         Args:
             kind: its name.
-            ledger: whose trials it compares.
+            ledger: of the compared trials.
             first: step of a trial's first evaluation.
             steps: of a whole trial.
 
         Raises:
-            UserError: an unknown kind.
+            UserError: If the kind is unknown.
         """
         if kind not in KINDS:
             raise UserError(f"--prune {kind}: expected one of {', '.join(KINDS)}")
@@ -48,26 +48,26 @@ class Pruning:
                 min_resource=first, max_resource=steps, reduction_factor=_FACTOR
             )
 
-    def verdict(self, claim: Claim, step: int) -> bool:
-        """Whether the trial, whose value at `step` is reported, shall end there."""
+    def should_stop(self, claim: Claim, step: int) -> bool:
+        """Whether the trial, whose value at `step` is reported, is to stop there."""
         if step >= self._steps:
             return False
         trial = self._ledger.storage.get_trial(claim.id)
-        verdicts: dict[str, Any] = dict(trial.user_attrs.get("verdicts", {}))
-        if str(step) not in verdicts:
-            # As if the trial had come to this step for the first time.
-            earlier = {k: v for s, found in verdicts.items() if int(s) < step for k, v in found["rungs"].items()}
+        decisions: dict[str, Any] = dict(trial.user_attrs.get("decisions", {}))
+        if str(step) not in decisions:
+            # The trial's state as when it first reached this step, without the rungs of a run before a kill.
+            earlier = {k: v for s, one in decisions.items() if int(s) < step for k, v in one["rungs"].items()}
             trial.system_attrs = {**_without_rungs(trial.system_attrs), **earlier}
             trial.intermediate_values = {s: v for s, v in trial.intermediate_values.items() if s <= step}
             storage = _Deferring(self._ledger.storage)
             study = optuna.study.Study(self._ledger.study.study_name, storage, pruner=self._pruner)  # pyright: ignore
             stop = self._pruner.prune(study, trial)
-            verdicts[str(step)] = {"stop": bool(stop), "rungs": storage.kept}
-            self._ledger.storage.set_trial_user_attr(claim.id, "verdicts", verdicts)
-        found = verdicts[str(step)]
-        for key, value in found["rungs"].items():
+            decisions[str(step)] = {"stop": bool(stop), "rungs": storage.kept}
+            self._ledger.storage.set_trial_user_attr(claim.id, "decisions", decisions)
+        decision = decisions[str(step)]
+        for key, value in decision["rungs"].items():
             self._ledger.storage.set_trial_system_attr(claim.id, key, value)
-        return found["stop"]
+        return decision["stop"]
 
 
 def _without_rungs(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _without_rungs(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Deferring:
-    """A storage that keeps what the pruner wants to write down about its trial."""
+    """A storage that keeps a pruner's writes instead of storing them."""
 
     def __init__(self, storage: optuna.storages.BaseStorage):
         self._storage = storage

@@ -1,4 +1,4 @@
-"""A search in Optuna's words: its distributions, and the sampler of each trial where the search learns."""
+"""A search in Optuna's terms: its distributions, and the sampler of each trial for TPE and CMA-ES."""
 
 import hashlib
 import warnings
@@ -13,7 +13,7 @@ from jaxcv.sweep.space import Range
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:
-    """Optuna's form of what is searched, by name."""
+    """Optuna's distributions of the searched hyperparameters, by name."""
     if search.kind != "grid":
         return {name: _distribution(values) for name, values in search.space.items()}
     names = dict.fromkeys(name for trial in search.listed for name in trial)
@@ -21,9 +21,9 @@ def distributions(search: Search) -> dict[str, BaseDistribution]:
 
 
 def draw(search: Search, study: optuna.Study, trial_id: int, number: int) -> dict[str, Any]:
-    """Optuna's parameters of a trial: those that it has, and the missing ones drawn.
+    """Optuna's parameters of a trial: stored ones, and the missing ones drawn.
 
-    With a sampler of its own, whose seed is a function of the search's and of the trial's number: nothing depends on
+    Each trial has a new sampler, seeded by the search's seed and the trial's number, so that values do not depend on
     what this process has drawn before.
     """
     seed = int.from_bytes(hashlib.sha256(f"{search.seed} {number}".encode()).digest()[:4], "big")
@@ -33,10 +33,10 @@ def draw(search: Search, study: optuna.Study, trial_id: int, number: int) -> dic
             sampler = optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
         else:
             sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        # A study object of its own too: that keeps the trials it has once seen.
+        # A new study object too, because it caches trials.
         study = optuna.study.Study(study.study_name, study._storage, sampler=_Rounding(sampler))
         trial = optuna.trial.Trial(study, trial_id)
-        return {name: _suggest(trial, name, found) for name, found in distributions(search).items()}
+        return {name: _suggest(trial, name, distribution) for name, distribution in distributions(search).items()}
 
 
 def _distribution(values: Sequence[Any] | Range) -> BaseDistribution:
@@ -48,7 +48,7 @@ def _distribution(values: Sequence[Any] | Range) -> BaseDistribution:
 
 
 def _spanning(values: Sequence[Any]) -> BaseDistribution:
-    """The distribution that listed values may have come from: pictures get an axis of numbers where there are any."""
+    """A distribution that covers listed values: numeric where they are numbers, for the axes of plots."""
     if all(type(v) is float for v in values):
         return FloatDistribution(min(values), max(values), log=min(values) > 0 and max(values) >= 10 * min(values))
     if all(type(v) is int for v in values):
@@ -56,17 +56,21 @@ def _spanning(values: Sequence[Any]) -> BaseDistribution:
     return CategoricalDistribution(list({repr(v): encode(v) for v in values}.values()))
 
 
-def _suggest(trial: optuna.Trial, name: str, found: BaseDistribution) -> Any:
-    if isinstance(found, FloatDistribution):
-        return trial.suggest_float(name, found.low, found.high, step=found.step, log=found.log)
-    if isinstance(found, IntDistribution):
-        return trial.suggest_int(name, found.low, found.high, step=found.step, log=found.log)
-    assert isinstance(found, CategoricalDistribution)
-    return trial.suggest_categorical(name, found.choices)
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, CategoricalDistribution)
+    return trial.suggest_categorical(name, distribution.choices)
 
 
 class _Rounding(optuna.samplers.BaseSampler):
-    """Another sampler, its numbers rounded to the digits that go into the name of a folder."""
+    """Wraps a sampler and rounds its numbers to the digits of folder names."""
 
     def __init__(self, sampler: optuna.samplers.BaseSampler):
         self._sampler = sampler
@@ -75,8 +79,8 @@ class _Rounding(optuna.samplers.BaseSampler):
         return self._sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        found = self._sampler.sample_relative(study, trial, search_space)
-        return {name: self._round(value, search_space[name]) for name, value in found.items()}
+        values = self._sampler.sample_relative(study, trial, search_space)
+        return {name: self._round(value, search_space[name]) for name, value in values.items()}
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
         value = self._sampler.sample_independent(study, trial, param_name, param_distribution)

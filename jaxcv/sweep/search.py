@@ -1,8 +1,8 @@
 """Which trials a sweep consists of.
 
-Trial `n` is a function of the space, the sampler's seed, `n` and, where the search learns, of the trials that have
-ended. So a sweep that was killed and started again has the trials of one that was not: a grid, the file's own trials
-and a random search always; TPE and CMA-ES where trials run one after another.
+Trial `n` is a function of the space, the sampler's seed, `n` and, for TPE and CMA-ES, the results of ended trials. So a
+sweep that was killed and restarted has the same trials as one that was not: always for grids, a file's own trials and
+random search; for TPE and CMA-ES if trials run one after another.
 """
 
 import hashlib
@@ -19,8 +19,9 @@ from jaxcv.sweep.space import Range, Space, folder_name, trials
 
 KINDS = ("grid", "random", "tpe", "cmaes")
 _DIGITS = 5
-"""Of a value drawn from a range: it becomes the name of a folder."""
+"""Significant digits of a value drawn from a range, which becomes part of a folder's name."""
 _LISTABLE = 100_000
+"""Spaces of at most so many combinations are sampled without replacement."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,20 @@ class Search:
     """One of `KINDS`."""
     count: int
     space: Space = field(default_factory=dict)
-    """What random, TPE and CMA-ES draw from."""
+    """Alternatives and ranges that random search, TPE and CMA-ES draw from."""
     listed: Sequence[Mapping[str, Any]] = ()
-    """Overrides of every trial, where they are known before the first one has run."""
+    """Overrides of every trial, except for TPE and CMA-ES."""
     seed: int = 0
     """Of the sampler."""
 
     @property
     def learns(self) -> bool:
-        """Whether a trial's values depend on how others went."""
+        """Whether a trial's values depend on the results of others."""
         return self.kind in ("tpe", "cmaes")
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits of what is searched and how, whatever the number of trials drawn."""
+        """Eight hexadecimal digits that identify space and kind, whatever the number of trials."""
         if self.kind == "grid":
             text = "\n".join(sorted(folder_name(trial) for trial in self.listed))
         else:
@@ -52,20 +53,20 @@ class Search:
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def decode(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Overrides out of Optuna's parameters, in the order of the signature."""
-        found = {}
+        """Overrides from Optuna's parameters, in the order of the signature."""
+        overrides = {}
         for name in self._names():
             if name in params:
                 known = self._alternatives(name)
-                found[name] = next(
+                overrides[name] = next(
                     (v for v in known if encode(v) == params[name] and _same_kind(v, params[name])), None
                 )
-                if found[name] is None:
-                    found[name] = params[name]
-        return found
+                if overrides[name] is None:
+                    overrides[name] = params[name]
+        return overrides
 
     def representatives(self) -> list[dict[str, Any]]:
-        """Trials that between them need every program of the sweep, as far as that can be known before."""
+        """Trials that together need every program of the sweep, as far as known before it runs."""
         if self.listed:
             return [dict(trial) for trial in self.listed]
         few = {n: v if _is_static(v) else [_first(v)] for n, v in self.space.items()}
@@ -89,17 +90,17 @@ def make_search(
     seed: int = 0,
     own: Sequence[Mapping[str, Any]] | None = None,
 ) -> Search:
-    """What to run, from what was asked for.
+    """The search for the given options.
 
     Args:
         space: alternatives and ranges by name.
         kind: one of `KINDS`; None: a grid without ranges, TPE with them.
-        count: of trials; of a grid, all of them.
+        count: number of trials; a grid has all of them.
         seed: of the sampler.
         own: trials of the experiment file's `sweep()`, instead of a space.
 
     Raises:
-        UserError: an unknown kind, a range in a grid, a search without number of trials or with nothing to search.
+        UserError: If the kind is unknown, a grid has a range, or a search has no number of trials or nothing to search.
     """
     ranges = [f"{name}={values}" for name, values in space.items() if isinstance(values, Range)]
     kind = kind or ("tpe" if ranges else "grid")
@@ -132,18 +133,18 @@ def make_search(
 
 
 def encode(value: Any) -> Any:
-    """A value as Optuna can store it: what is no number, text, truth value or None becomes its text."""
+    """A value as Optuna can store it: anything but numbers, strings, booleans and None becomes its `repr`."""
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
 def _drawn(space: Space, seed: int) -> Iterator[dict[str, Any]]:
-    """Random trials, one after another; without repeating any where there are finitely many."""
+    """Random trials, without replacement if the space is finite and small enough to list."""
     lists = [_finite(values) for values in space.values()]
     sizes = [len(values) for values in lists if values is not None]
     if len(sizes) == len(lists) and math.prod(sizes) <= _LISTABLE:
         for index in np.random.default_rng(seed).permutation(math.prod(sizes)).tolist():
-            places = np.unravel_index(index, sizes)
-            yield {n: values[int(p)] for n, values, p in zip(space, lists, places, strict=True) if values is not None}
+            indices = np.unravel_index(index, sizes)
+            yield {n: values[int(i)] for n, values, i in zip(space, lists, indices, strict=True) if values is not None}
         return
     for number in itertools.count():
         rng = np.random.default_rng([seed, number])
@@ -153,19 +154,19 @@ def _drawn(space: Space, seed: int) -> Iterator[dict[str, Any]]:
 def _finite(values: Sequence[Any] | Range) -> Sequence[Any] | None:
     if not isinstance(values, Range):
         return values
-    if values.log or not (values.integer or values.step) or (count := _places(values)) >= _LISTABLE:
+    if values.log or not (values.integer or values.step) or (count := _size(values)) >= _LISTABLE:
         return None
-    return [_place(values, i) for i in range(count)]
+    return [_value(values, i) for i in range(count)]
 
 
-def _places(values: Range) -> int:
-    """How many values a range in steps has."""
+def _size(values: Range) -> int:
+    """Number of values of a range with steps."""
     return int((values.high - values.low) / (values.step or 1) + 1e-9) + 1
 
 
-def _place(values: Range, i: int) -> int | float:
-    found = values.low + (values.step or 1) * i
-    return int(found) if values.integer else round(float(found), 12)
+def _value(values: Range, i: int) -> int | float:
+    value = values.low + (values.step or 1) * i
+    return int(value) if values.integer else round(float(value), 12)
 
 
 def _draw(values: Sequence[Any] | Range, rng: np.random.Generator) -> Any:
@@ -175,18 +176,18 @@ def _draw(values: Sequence[Any] | Range, rng: np.random.Generator) -> Any:
         drawn = math.exp(rng.uniform(math.log(values.low - 0.5), math.log(values.high + 0.5)))
         return int(min(max(round(drawn), values.low), values.high))
     if values.integer or values.step is not None:
-        return _place(values, int(rng.integers(_places(values))))
+        return _value(values, int(rng.integers(_size(values))))
     drawn = rng.uniform(math.log(values.low), math.log(values.high)) if values.log else None
     return rounded(math.exp(drawn) if drawn is not None else rng.uniform(values.low, values.high), values)
 
 
 def rounded(value: float, ends: Any) -> float:
-    """A number cut to the digits that go into the name of a folder, still between the ends `low` and `high`."""
+    """A number rounded to the digits of folder names, and clipped to `low` and `high` of `ends`."""
     return min(max(float(f"{value:.{_DIGITS}g}"), float(ends.low)), float(ends.high))
 
 
 def _same_kind(value: Any, stored: Any) -> bool:
-    """1, 1.0 and True are equal, but not the same."""
+    """Whether the types agree: 1, 1.0 and True are equal."""
     return type(encode(value)) is type(stored)
 
 

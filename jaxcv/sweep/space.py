@@ -1,8 +1,8 @@
 """The grammar of overrides: `lr=1e-3,1e-4 seed=0,1` is a grid of four trials, `lr=log(1e-4,1e-1)` a range to search.
 
 A comma outside brackets and quotes separates alternatives; several names make the product. Values are Python literals
-checked against the annotation; where the annotation is `str`, the text stands for itself, and a comma in the path of
-something that exists belongs to the path: `weights=runs/lenet/lr=0.1,seed=0/w.npz`, `data=folder:cats,dogs`.
+checked against the annotation; where the annotation is `str`, the text is the value, and a comma in the path of an
+existing file or folder belongs to the path: `weights=runs/lenet/lr=0.1,seed=0/w.npz`, `data=folder:cats,dogs`.
 
 `uniform(a,b)` and `log(a,b)` are ranges, both ends included, of integers where the annotation is `int`;
 `uniform(a,b,step)` has steps.
@@ -33,10 +33,10 @@ class Range:
     low: int | float
     high: int | float
     log: bool = False
-    """Drawn evenly on a logarithmic scale."""
+    """Uniform on a logarithmic scale."""
     integer: bool = False
     step: int | float | None = None
-    """Between neighbouring values; None: any value, of integers all."""
+    """Distance of neighbouring values; None: any value, or every integer."""
 
     def __str__(self) -> str:
         ends = [self.low, self.high, *([self.step] if self.step is not None else [])]
@@ -51,26 +51,26 @@ def parse_overrides(tokens: Sequence[str], known: Mapping[str, Hyperparameter]) 
     """`name=value,...` tokens as alternatives or a range by name, in the order of the signature.
 
     Raises:
-        UserError: no `=`, an unknown or repeated name, or a value that does not fit its annotation.
+        UserError: If a token has no `=`, an unknown or repeated name, or a value that does not fit its annotation.
     """
-    found: dict[str, list[Any] | Range] = {}
+    overrides: dict[str, list[Any] | Range] = {}
     for token in tokens:
         name, equals, text = token.partition("=")
         if not equals:
             raise UserError(f"{token!r}: expected name=value (hyperparameter) or --flag (launcher)")
         if name not in known:
             raise UserError(unknown_name("hyperparameter", name, known))
-        if name in found:
+        if name in overrides:
             raise UserError(f"{name} is given twice; alternatives are separated by commas: {name}=a,b")
-        if (searched := _parse_range(text, known[name])) is not None:
-            found[name] = searched
+        if (range_ := _parse_range(text, known[name])) is not None:
+            overrides[name] = range_
             continue
         parts = split_alternatives(text)
         values = [_parse(part, known[name]) for part in (_whole_paths(parts, name) if _is_text(known[name]) else parts)]
         if len(set(map(repr, values))) < len(values):
             raise UserError(f"{token}: the same value twice")
-        found[name] = values
-    return {name: found[name] for name in known if name in found}
+        overrides[name] = values
+    return {name: overrides[name] for name in known if name in overrides}
 
 
 def split_alternatives(text: str) -> list[str]:
@@ -92,7 +92,7 @@ def split_alternatives(text: str) -> list[str]:
 
 
 def note_on_commas(tokens: Sequence[str]) -> str:
-    """How to write a comma that belongs to a path, where one of the tokens may have meant one; else empty."""
+    """A hint on quoting commas in paths, if one of the tokens may have one; else empty."""
     for token in tokens:
         name, _, text = token.partition("=")
         parts = [part for part in split_alternatives(text) if part[:1] not in ("'", '"', "(", "[")]
@@ -103,12 +103,12 @@ def note_on_commas(tokens: Sequence[str]) -> str:
 
 
 def _whole_paths(parts: list[str], name: str) -> list[str]:
-    """The alternatives, those put together again that are the path of something that exists.
+    """The alternatives, with those rejoined that together are the path of an existing file or folder.
 
     Raises:
-        UserError: each of them exists by itself, too.
+        UserError: If each of them exists by itself, too.
     """
-    found, i = [], 0
+    alternatives, i = [], 0
     while i < len(parts):
         ends = range(len(parts), i + 1, -1)
         end = next((end for end in ends if _exists(",".join(parts[i:end]))), i + 1)
@@ -119,18 +119,18 @@ def _whole_paths(parts: list[str], name: str) -> list[str]:
                 f"{name}={whole}: a path of that name exists, and so does each of its parts; quote what is meant: "
                 f'{_quoted(name, whole)} or "{each}"'
             )
-        found, i = [*found, whole], end
-    return found
+        alternatives, i = [*alternatives, whole], end
+    return alternatives
 
 
 def _exists(text: str) -> bool:
-    """Whether a text, perhaps after a kind as in `voc:PATH`, is the path of something that exists."""
+    """Whether a text, without a prefix as in `voc:PATH`, is the path of an existing file or folder."""
     paths = text.strip(), re.sub(r"^[a-z]\w*:", "", text.strip())
     return any(os.path.exists(os.path.expanduser(path)) for path in paths if path)
 
 
 def _quoted(name: str, text: str) -> str:
-    """An override with its value quoted, as it is written in a shell."""
+    """An override with its value quoted for a shell."""
     return f"\"{name}='{text}'\""
 
 
@@ -144,7 +144,7 @@ def _options(h: Hyperparameter) -> tuple[Any, ...]:
 
 
 def _parse_range(text: str, h: Hyperparameter) -> Range | None:
-    """The range that `log(a,b)` or `uniform(a,b)` stands for; None for anything else."""
+    """The range of `log(a,b)` or `uniform(a,b)`; None for anything else."""
     form = re.search(r"\b(log|uniform)\s*\(", text)
     if form is None or str in _options(h):
         return None
@@ -196,10 +196,10 @@ def _parse(text: str, h: Hyperparameter) -> Any:
 
 
 def trials(grid: Space) -> list[dict[str, Any]]:
-    """The product of all alternatives; the last name varies fastest. One empty trial where nothing is overridden.
+    """The product of all alternatives; the last name varies fastest. Without overrides, one empty trial.
 
     Raises:
-        UserError: a range, which has no end of values.
+        UserError: If there is a range, which cannot be listed.
     """
     lists: dict[str, Sequence[Any]] = {}
     for name, values in grid.items():
@@ -212,18 +212,19 @@ def trials(grid: Space) -> list[dict[str, Any]]:
 def own_trials(
     sweep: Callable[[], Iterable[Mapping[str, Any]]], grid: Space, known: Mapping[str, Hyperparameter], file: str
 ) -> list[dict[str, Any]]:
-    """The trials that an experiment file's own `sweep()` yields, each at every value of the command line.
+    """The trials that an experiment file's own `sweep()` yields, each with all values of the command line.
 
     Args:
         sweep: yields overrides.
-        grid: of the command line; wins over what is yielded.
+        grid: of the command line; takes precedence over yielded values.
         known: hyperparameters of the experiment.
         file: for messages.
 
     Raises:
-        UserError: what is yielded is no mapping, or has an unknown name or a value of the wrong type.
+        UserError: If a yielded object is not a mapping, or has an unknown name or a value of the wrong type, or none is
+            yielded.
     """
-    found = []
+    listed = []
     for number, yielded in enumerate(sweep(), start=1):
         if not isinstance(yielded, Mapping):
             raise UserError(f"{file}: sweep() yields {yielded!r} as trial {number}; expected a dict of hyperparameters")
@@ -234,18 +235,18 @@ def own_trials(
         for typed in trials(grid):
             merged = {**checked, **typed}
             trial = {name: merged[name] for name in known if name in merged}
-            if trial not in found:
-                found.append(trial)
-    if not found:
+            if trial not in listed:
+                listed.append(trial)
+    if not listed:
         raise UserError(f"{file}: sweep() yields no trial")
-    return found
+    return listed
 
 
 def folder_name(overrides: Mapping[str, Any]) -> str:
     """A run's folder is its overrides: `lr=0.001,seed=0`; `defaults` where there are none.
 
-    Characters that file systems or shells dislike become `_`, and a long name is cut; both get a digest so that
-    different overrides never share a folder.
+    Characters that are special in file systems or shells become `_`, and long names are truncated; then a digest is
+    appended, so that different overrides have different folders.
     """
     exact = ",".join(f"{name}={value}" for name, value in overrides.items())
     if not exact:

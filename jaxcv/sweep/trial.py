@@ -1,4 +1,4 @@
-"""One claimed trial: trained in its folder, its values told to the ledger, its end written down."""
+"""One claimed trial: trained in its folder, its values and its end recorded in the ledger."""
 
 import contextlib
 import gc
@@ -21,9 +21,9 @@ from jaxcv.train.loop import Preempted
 from jaxcv.train.run import begun
 
 _PATIENCE = 86_400.0
-"""Seconds to wait for another process in the folder: one that dies, or one that trains the very same values."""
+"""Seconds to wait for another process that uses the folder, until it dies or finishes the same trial."""
 _DEATHS = 5
-"""So many owners may die over one trial without having come any further."""
+"""Number of owners that may die in succession at the same step of a trial."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class Work:
     """Name of the test value that trials are compared by."""
     pruning: Pruning | None = None
     fresh_since: str | None = None
-    """Runs begun before this moment (ISO 8601) are begun anew."""
+    """Runs started before this time (ISO 8601) are started again."""
     where: str = socket.gethostname()
-    """This machine, as a person calls it."""
+    """Name of this machine in messages."""
     train: Callable[..., Result] = fit
     options: Options = Options()
     """How each run is trained."""
     announce: Callable[[str], None] = lambda text: None
-    """Says what a person should know, in a line."""
+    """Prints a line about the sweep."""
 
 
 class Died(UserError):
-    """Process after process ended over the same trial."""
+    """Several processes died at the same step of a trial."""
 
 
 class TooMany(Exception):
@@ -138,7 +138,7 @@ def _watch(work: Work, claim: Claim, step: int, values: Mapping[str, Any]) -> bo
     if value is None:
         return False
     work.ledger.report(claim, step, value)
-    return work.pruning is not None and work.pruning.verdict(claim, step)
+    return work.pruning is not None and work.pruning.should_stop(claim, step)
 
 
 def _settle(work: Work, claim: Claim, result: Result | Exception) -> Exception | None:
@@ -152,7 +152,7 @@ def _settle(work: Work, claim: Claim, result: Result | Exception) -> Exception |
         if value is not None:
             ledger.finish(claim, value)
             return None
-        result = UserError(f"no value: its last evaluation gave no finite {work.metric}")
+        result = UserError(f"no value: {work.metric} of its last evaluation is not finite")
     if not isinstance(result, UserError):
         _write_traceback(claim.folder, result)
     ledger.fail(claim, one_line(result))
@@ -162,20 +162,20 @@ def _settle(work: Work, claim: Claim, result: Result | Exception) -> Exception |
 
 
 def _is_older(folder: Path, moment: str | None) -> bool:
-    """Whether there is a run that was begun before a moment, and so shall be begun anew."""
+    """Whether the folder has a run that was started before this time."""
     when = begun(folder)
     return moment is not None and when is not None and when < moment
 
 
 def _take_up(work: Work, claim: Claim) -> None:
-    """Write down and say from where a trial goes on that somebody else had begun."""
+    """Record and report that a trial of another process is resumed. Raises Died."""
     assert claim.before is not None
     step = newest_step(claim.folder)
     starts = work.ledger.taken_up(claim, step, work.where)
     moved = f"from {claim.before['host']} to {work.where}" if claim.before["host"] != work.where else "here"
     if len(starts) > _DEATHS and all(start["step"] == step for start in starts[-_DEATHS:]):
-        raise Died(f"{claim.folder}: {_DEATHS} processes ended at step {step}: out of memory? dmesg may tell")
-    work.announce(f"trial {claim.number}: its process ended; going on {moved} from step {step}")
+        raise Died(f"{claim.folder}: {_DEATHS} processes ended at step {step}: out of memory? See dmesg")
+    work.announce(f"trial {claim.number}: its process ended; resumed {moved} from step {step}")
 
 
 def newest_step(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Following a sweep that other processes run, by what they write into the ledger."""
+"""Monitor a sweep that other processes run, through the ledger."""
 
 from jaxcv.sweep import outcomes
 from jaxcv.sweep.ledger import Ledger
@@ -6,7 +6,7 @@ from jaxcv.sweep.live import SweepReporter
 
 
 class Watching:
-    """Tells a reporter what has changed since the last look."""
+    """Reports what has changed in the ledger since the last `look`."""
 
     def __init__(self, ledger: Ledger, show: SweepReporter):
         self._ledger, self._show = ledger, show
@@ -15,14 +15,14 @@ class Watching:
         self._starts = {row.number: len(row.starts) for row in self._rows}
 
     def look(self) -> bool:
-        """Look at the ledger once; whether any trial has ended since."""
+        """Read the ledger once; returns whether any trial has ended since."""
         self._rows = outcomes.rows(self._ledger)
         self._show.update(self._rows)
         for row in self._rows:
             for start in row.starts[self._starts.get(row.number, 0) :]:
                 before = f"from {start['from']} to {start['host']}" if start["from"] != start["host"] else "here"
                 self._show.announce(
-                    f"trial {row.number}: its process ended; going on {before} from step {start['step']}"
+                    f"trial {row.number}: its process ended; resumed {before} from step {start['step']}"
                 )
             self._starts[row.number] = len(row.starts)
         new = sorted(r.number for r in self._rows if r.ended and r.number not in self._ended)

@@ -1,4 +1,4 @@
-"""How a process begins that `--jobs` has started; `jobs` starts and watches it."""
+"""The start of a worker process of `--jobs`; `jobs` starts and monitors it."""
 
 import contextlib
 import ctypes
@@ -6,11 +6,11 @@ import os
 import signal
 
 CORES, PARENT = "JAXCV_CORES", "JAXCV_PARENT"
-"""Environment variables: the cores it may use, and the process it belongs to."""
+"""Environment variables: the worker's cores, and its parent's process number."""
 
 
 def become_worker() -> None:
-    """What a worker does before anything else: keep to its cores, and end when its parent does."""
+    """Pin this worker to its cores, and have it end with its parent. Raises SystemExit(75) if the parent has ended."""
     if cores := os.environ.pop(CORES, ""):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     parent = int(os.environ.pop(PARENT, "0"))

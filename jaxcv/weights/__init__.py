@@ -1,15 +1,15 @@
-"""Starting from somebody else's weights: read, match by name, check, fetch.
+"""Pretrained weights: read, match by name, check, fetch.
 
-    load save                                   files: .npz .safetensors .h5 .pth, no pickled code is ever run
+    load save                                   files: .npz .safetensors .h5 .pth, without running pickled code
     from_torchvision from_timm from_keras       tensors by their names -> variables of the network of that name
-    from_darknet write_darknet                  Darknet's `.weights`, which has an order in place of names
-    match Report                                the same for any of our networks, with an account of every tensor
-    network                                     the network of a name with the fields that a file asks for
-    pretrained                                  `Experiment.initial`: start a run from a file or a published set
-    extractor                                   a frozen network's features, to be computed once and kept
-    fetch                                       published weights by name, checked by hash, kept in the cache
+    from_darknet write_darknet                  Darknet's `.weights`, which has an order instead of names
+    match Report                                the same for any network of `jaxcv.models`, with a report of all tensors
+    network                                     the network of a name, with the fields that fit a file
+    pretrained                                  `Experiment.initial`: start a run from a file or published weights
+    extractor                                   a frozen network's features, to be computed once and cached
+    fetch                                       published weights by name, checked by hash, cached
 
-Nothing is ever loaded by half: what is missing, left over or of another shape is refused by name.
+A file is loaded completely or refused: missing, unused and misshapen tensors are listed by name.
 """
 
 from jaxcv.weights.darknet import write_darknet

@@ -1,6 +1,6 @@
-"""Zip archives and other files that may be damaged or hostile: nothing is written to disk, and sizes are checked first.
+"""Zip archives and other files that may be damaged or malicious: never unpacked to disk, sizes checked first.
 
-Every fault is one `DataError` that names the file.
+Every fault is a `DataError` of one line that names the file.
 """
 
 import zipfile
@@ -10,15 +10,15 @@ from pathlib import Path
 
 from jaxcv.errors import DataError, UserError
 
-_ROOM, _RATIO = 2**30, 100
+_MAX_BYTES, _MAX_RATIO = 2**30, 100
 
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
     """Whatever a reader raises for a file becomes a `DataError` of one line.
 
-    Every exception is meant: zipfile, zlib, pickle, h5py and safetensors each have their own for damaged input, and
-    all that is inside the `with` is reading.
+    All exceptions are caught, because zipfile, zlib, pickle, h5py and safetensors each raise their own for damaged
+    input; only reading belongs inside the `with`.
     """
     try:
         yield
@@ -30,7 +30,7 @@ def named_errors(path: Path) -> Iterator[None]:
 
 
 def short(text: str) -> str:
-    """Text from a file on one line, unprintable characters escaped, cut where it gets long."""
+    """Text from a file on one line, unprintable characters escaped, at most 120 characters."""
     text = " ".join(text.split())
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= 120 else f"{text[:117]}..."
@@ -38,10 +38,10 @@ def short(text: str) -> str:
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip archive whose entries have been looked at: plain names, not encrypted, of a size that can be true.
+    """Open a zip archive and check its entries: plain names, not encrypted, credible sizes.
 
     Raises:
-        DataError: anything else.
+        DataError: If it is damaged, or an entry fails a check.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -53,7 +53,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         for entry in entries:
             name, parts = short(entry.filename), entry.filename.replace("\\", "/").split("/")
             if parts[0] == "" or ".." in parts:
-                raise DataError(f"refused: the archive's entry {name!r} points out of the archive", file=path)
+                raise DataError(f"refused: the archive's entry {name!r} is a path outside the archive", file=path)
             if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DataError(f"the archive's entry {name!r} is encrypted or packed in an unusual way", file=path)
         check_total(path, sum(entry.file_size for entry in entries))
@@ -61,16 +61,16 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def check_total(path: Path, total: int) -> None:
-    """Refuse a file whose contents say that they unpack to over a GiB and to over a hundred times the file."""
+    """Raise DataError if a file's contents would take more than 1 GiB and more than a hundred times its size."""
     size = path.stat().st_size
-    if total > max(_ROOM, _RATIO * size):
+    if total > max(_MAX_BYTES, _MAX_RATIO * size):
         raise DataError(f"refused: {size:,} bytes that would unpack to {total:,} are no weights", file=path)
 
 
 def read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    """One entry whole, its checksum verified.
+    """One whole entry, its checksum verified.
 
-    A read of as many bytes as the directory says stops there, whatever the packed bytes would go on to.
+    At most as many bytes are decompressed as the archive's directory says.
     """
     entry = archive.NameToInfo[name]
     with archive.open(entry) as stream:

@@ -1,8 +1,8 @@
 """Files of weights as flat mappings of names to numpy arrays, and back.
 
-What a file is, its first bytes say, not its name. Nothing in a file is ever executed. Names are those of the file.
-Arrays may be read-only. bfloat16, which numpy lacks, becomes float32; nothing is lost by it. HDF5 is taken apart by its
-own C library, which a damaged file can hang: read it from people you trust.
+A file's format is told by its first bytes, not its name. Nothing in a file is ever executed. Names are those of the
+file. Arrays may be read-only. bfloat16, which numpy lacks, becomes float32 without loss. HDF5 is read by its own C
+library, which a damaged file can hang: load it only from sources that you trust.
 """
 
 import io
@@ -33,14 +33,14 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
 
     Args:
         path: `.npz`; `.safetensors`; `.pth`, a state dict or a checkpoint that holds one, in torch's format since 1.6
-            or the one before (half becomes float32, too); `.h5` and `.keras`, for which h5py must be installed: Keras's
-            named weights as `layer/kernel`, files without names as they stand, `layers/conv2d/vars/0`.
+            or before (float16 becomes float32, too); `.h5` and `.keras`, for which h5py must be installed: Keras's
+            named weights as `layer/kernel`, files without such names by their HDF5 paths, `layers/conv2d/vars/0`.
 
     Returns:
         Name to array, in the file's order.
 
     Raises:
-        DataError: no such file, of another kind, truncated, damaged, or one that carries code or objects; one line.
+        DataError: If there is no such file, or it is of another format, truncated, damaged, or holds code or objects.
     """
     path = Path(path).expanduser()
     with named_errors(path):
@@ -54,7 +54,7 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
         elif head[8:9] == b"{" or path.suffix == ".safetensors":
             tensors = _from_safetensors(path)
         else:
-            what = "Darknet's: it has no names; weights.from_darknet(model, FILE) reads it"
+            what = "is Darknet's, which has no names: weights.from_darknet(model, FILE) reads it"
             raise DataError(what if path.suffix == ".weights" else _what_it_is(head), file=path)
         if not tensors:
             raise DataError("holds no arrays", file=path)
@@ -62,7 +62,7 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes of a file that is there and not empty."""
+    """The first bytes of a file. Raises DataError if it is missing or empty."""
     if path.is_dir():
         raise DataError("is a folder; expected a file of weights: .npz, .safetensors, .h5 or .pth", file=path)
     try:
@@ -79,14 +79,14 @@ def _head(path: Path) -> bytes:
 
 def _what_it_is(head: bytes) -> str:
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        return "is a web page, not weights: what was fetched is an error or a log-in page; fetch the file again"
+        return "is a web page, not weights, perhaps an error or a log-in page; fetch the file again"
     if head.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not weights: fetch the file it stands for with git lfs pull"
+        return "is a Git LFS pointer, not weights: fetch the file with git lfs pull"
     return f"starts with {head[:8].hex(' ')}, which is none of .npz, .safetensors, .h5 (HDF5) and .pth"
 
 
 def _checked(path: Path, name: str, tensor: np.ndarray) -> np.ndarray:
-    """Numbers in this machine's byte order."""
+    """The tensor in this machine's byte order. Raises DataError if it does not hold numbers."""
     if tensor.dtype.kind not in "biufc":
         raise DataError(f"refused: {short(name)} is of type {tensor.dtype}, expected numbers", file=path)
     return np.asarray(tensor, tensor.dtype.newbyteorder("="), order="C")
@@ -111,9 +111,9 @@ def _from_npy(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     shape, fortran, dtype = header[np.lib.format.read_magic(stream)](stream)
     if dtype.hasobject:
         raise DataError(f"refused: {short(name)} is an array of Python objects, expected numbers", file=path)
-    size, found = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
-    if size != found or min(shape, default=0) < 0:
-        raise ValueError(f"{short(name)} has {found:,} bytes instead of {size:,}")
+    size, actual = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
+    if size != actual or min(shape, default=0) < 0:
+        raise ValueError(f"{short(name)} has {actual:,} bytes instead of {size:,}")
     if not size:
         return np.zeros(shape, dtype)
     return np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
@@ -142,7 +142,7 @@ def _from_hdf5(path: Path, source: Path | io.BytesIO) -> dict[str, np.ndarray]:
         ) from None
     with h5py.File(source, "r") as file:
         items: dict[str, Any] = {}
-        file.visititems(items.__setitem__)  # along hard links alone, which stay within the file
+        file.visititems(items.__setitem__)  # follows hard links only, which stay within the file
         arrays = {name: item for name, item in items.items() if isinstance(item, h5py.Dataset)}
         for name, array in arrays.items():
             if array.external or array.is_virtual:
@@ -152,7 +152,7 @@ def _from_hdf5(path: Path, source: Path | io.BytesIO) -> dict[str, np.ndarray]:
         layers = _attribute(items["model_weights"] if folder else file, "layer_names")
         weights = {layer: _attribute(items[folder + layer], "weight_names") for layer in layers}
         names = _keras_names(weights) or {name: name for name in arrays if "optimizer" not in name.split("/")}
-        return {name: np.asarray(arrays[folder + place][()]) for name, place in names.items()}
+        return {name: np.asarray(arrays[folder + key][()]) for name, key in names.items()}
 
 
 def _attribute(group: Any, name: str) -> list[str]:
@@ -167,10 +167,10 @@ def _attribute(group: Any, name: str) -> list[str]:
 
 
 def _keras_names(weights: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Name to place of the weights in a file of named layers.
+    """Name to HDF5 path of the weights in a file of named layers.
 
-    The place is `conv1/conv1/kernel:0`: the layer, then the weight's name in it. Newer versions put the model before
-    the name, old ones write `conv1_W_1:0`. All become `conv1/kernel`, as long as no two become the same.
+    The path is `conv1/conv1/kernel:0`: the layer, then the weight's name in it. Newer versions put the model's name
+    before the weight's, old ones write `conv1_W_1:0`. All become `conv1/kernel`, unless two would become the same.
     """
     names = {}
     for layer, weight in ((layer, weight) for layer, there in weights.items() for weight in there):
@@ -180,19 +180,19 @@ def _keras_names(weights: Mapping[str, Sequence[str]]) -> dict[str, str]:
             modules, leaf = [layer], {"W": "kernel", "b": "bias"}.get(old, leaf)
         names[f"{layer}/{weight}"] = f"{modules[-1]}/{leaf}"
     count = Counter(names.values())
-    return {name if count[name] == 1 else place.partition(":")[0]: place for place, name in names.items()}
+    return {name if count[name] == 1 else key.partition(":")[0]: key for key, name in names.items()}
 
 
 def save(path: str | Path, variables: Mapping[str, Any]) -> None:
-    """Write the variables of a network to one file, whole or not at all.
+    """Write the variables of a network to one file, atomically.
 
     Args:
-        path: its suffix says the format: `.npz` or `.safetensors`.
-        variables: nested mapping of arrays; names in the file are paths, `params/stem/conv/kernel`. `load` gives the
-            same bits back, of bfloat16 as float32.
+        path: ending in `.npz` or `.safetensors`.
+        variables: nested mapping of arrays; names in the file are paths, `params/stem/conv/kernel`. `load`
+            returns the same bits, bfloat16 as float32.
 
     Raises:
-        UserError: another suffix, leaves that are no arrays of numbers, a folder that cannot be written to.
+        UserError: If the suffix is another, a leaf is not an array of numbers, or the file cannot be written.
     """
     path = Path(path).expanduser()
     if path.suffix not in (".npz", ".safetensors"):
@@ -210,7 +210,7 @@ def save(path: str | Path, variables: Mapping[str, Any]) -> None:
 
             save_file(arrays, temporary)
         os.replace(temporary, path)
-    except Exception as error:  # safetensors has its own for disks, too
+    except Exception as error:  # safetensors raises its own for failed writes, too
         what = error.strerror if isinstance(error, OSError) else short(str(error))
         raise UserError(f"{path}: cannot be written: {what}") from None
     finally:

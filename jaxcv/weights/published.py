@@ -1,8 +1,8 @@
-"""Weights that others trained and published, by name: fetched once, checked by hash, kept in the cache.
+"""Published weights by name: fetched once, checked by hash, cached.
 
 All are torchvision's, trained on ImageNet's 1,000 classes: https://docs.pytorch.org/vision/stable/models.html. They
-expect pictures in [0, 1] standardised with ImageNet's mean and standard deviation, as the networks here do by default;
-but for googlenet and inception_v3, which expect a mean and a standard deviation of 0.5: `weights.network` sets them.
+expect images in [0, 1] standardised with ImageNet's mean and standard deviation, as the networks here do by default;
+only googlenet and inception_v3 expect a mean and a standard deviation of 0.5, which `weights.network` sets.
 `NAME` is the first published training, `NAME:v2` the newer recipe where there is one.
 """
 
@@ -15,7 +15,7 @@ from jaxcv.errors import UserError
 
 SERVER = "https://download.pytorch.org/models/"
 
-# The eight digits before the suffix begin the file's SHA-256.
+# The eight hexadecimal digits before the suffix are the first of the file's SHA-256.
 FILES = {
     "alexnet": "alexnet-owt-7be5be79.pth",
     "vgg11": "vgg11-8a719046.pth",
@@ -51,20 +51,20 @@ def fetch(name: str, *, folder: str | Path | None = None, progress: Progress | N
 
     Args:
         name: such as `resnet50` (or `resnet50:v1`) and `resnet50:v2`.
-        folder: where it is kept; None: `weights` in jaxcv's cache.
-        progress: called with the bytes that are there and the bytes in all.
+        folder: where it is stored; None: `weights` in jaxcv's cache.
+        progress: called with the number of bytes fetched and the total.
 
     Returns:
         A `.pth` file that `load` reads, its hash verified.
 
     Raises:
-        UserError: an unknown name, or a file that cannot be fetched; says where to put it by hand.
+        UserError: If the name is unknown, or the file cannot be fetched; the message says where to put it by hand.
     """
     if not is_published(name):
         near = get_close_matches(name.lower(), FILES, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"no published weights {name!r}: {hint}there are {', '.join(FILES)}")
+        raise UserError(f"no published weights {name!r}: {hint}expected one of {', '.join(FILES)}")
     file = FILES[name.removesuffix(":v1")]
-    place = Path(folder).expanduser() if folder is not None else cache_folder() / "weights"
+    cache = Path(folder).expanduser() if folder is not None else cache_folder() / "weights"
     digest = file.removesuffix(".pth").rpartition("-")[2]
-    return download(SERVER + file, to=place / file, sha256=digest, progress=progress)
+    return download(SERVER + file, to=cache / file, sha256=digest, progress=progress)

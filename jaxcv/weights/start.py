@@ -1,4 +1,4 @@
-"""Variables of a network from tensors or a file, and the start of an experiment from them."""
+"""Variables of a network from tensors or a file, and initialising an experiment with them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -35,7 +35,7 @@ def _mobilenet_v1(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {} if stem is None else {"width": np.shape(stem)[-1] / 32, "norm": norm}
 
 
-# The fields of a network, beyond the number of classes, that make it the one which tensors belong to.
+# The fields of a network, besides the number of classes, that make it fit the tensors.
 _FIELDS = {"googlenet": _googlenet, "inception_v3": _inception_v3, "mobilenet_v1": _mobilenet_v1}
 
 
@@ -44,44 +44,46 @@ def from_torchvision(name: str, state_dict: Mapping[str, np.ndarray], **options:
 
     Args:
         name: torchvision's name, such as `resnet50`; the number of classes is that of the tensors.
-        state_dict: arrays by torchvision's names. Gradients under the same names may stand for the parameters.
+        state_dict: arrays by torchvision's names. Or gradients by the same names.
         options: further fields of the network.
 
     Returns:
         Linen variables, `{"params": ..., "batch_stats": ...}`.
 
     Raises:
-        UserError: an unknown network, or tensors that do not fit; by name.
+        UserError: If the network is unknown, or tensors do not fit; they are listed by name.
     """
     return _from("torchvision", name, state_dict, options)
 
 
 def from_timm(name: str, state_dict: Mapping[str, np.ndarray], **options: Any) -> dict[str, Any]:
-    """Variables of `models.<name>` from the state dict of timm's version; else as `from_torchvision`."""
+    """Variables of `models.<name>` from the state dict of timm's version; otherwise as `from_torchvision`."""
     return _from("timm", name, state_dict, options)
 
 
 def from_keras(name: str, tensors: Mapping[str, np.ndarray], **options: Any) -> dict[str, Any]:
-    """Variables of `models.<name>` from the tensors of `keras.applications`, `layer/kernel`; else as above.
+    """Variables of `models.<name>` from the tensors of `keras.applications`, `layer/kernel`.
 
-    Widths and the like are options: `from_keras("mobilenet_v1", tensors, width=0.25)`.
+    Otherwise as `from_torchvision`; options such as the width are fields of the network:
+    `from_keras("mobilenet_v1", tensors, width=0.25)`.
     """
     return _from("keras", name, tensors, options)
 
 
 def from_darknet(model: Any, path: str | Path, *, image_size: int = 224) -> dict[str, Any]:
-    """Variables of a network from Darknet's `.weights` file of it.
+    """Variables of a network from its Darknet `.weights` file.
 
     Args:
         model: such as `models.YOLOv3(...)`, `models.YOLOv2(..., darknet_order=True)` or `models.darknet53()`.
         path: the file; see `jaxcv.weights.darknet`.
-        image_size: any that the network takes.
+        image_size: any height and width in pixels that the network takes.
 
     Returns:
         Linen variables.
 
     Raises:
-        UserError: a network or file that does not fit.
+        UserError: If the network's order of layers is not known, or the file does not fit.
+        DataError: If the file is not Darknet's, or damaged.
     """
     tensors = read_darknet(path, model, partial(shapes, image_size=image_size))
     return match(model, shapes(model, image_size), tensors, scheme="jaxcv", file=str(path))[0]
@@ -91,18 +93,25 @@ def _from(scheme: str, name: str, tensors: Mapping[str, Any], options: dict[str,
     tensors = {key: np.asarray(tensor) for key, tensor in tensors.items()}
     model = _build(name, tensors, options)
     if scheme not in names.of(model):
-        raise UserError(f"no {scheme} names are known for {name}; there are {', '.join(names.of(model))}")
+        raise UserError(f"no {scheme} names are known for {name}, only {', '.join(names.of(model))}")
     variables, _ = match(model, shapes(model), tensors, scheme=scheme, file=f"{scheme} {name}")
     return variables
 
 
 def network(name: str, source: str | Path, **fields: Any) -> Any:
-    """`models.<name>` with the fields that a file's tensors ask for: classes, width, normalisation, auxiliary heads.
+    """`models.<name>` with the fields that fit a file's tensors: classes, width, normalisation, auxiliary heads.
 
     Args:
         name: of the network, such as `mobilenet_v1`.
-        source: as in `pretrained`; empty: nobody's.
-        fields: those to be set otherwise, such as `num_classes` for a new head.
+        source: as in `pretrained`; empty: none, and the network's defaults are kept.
+        fields: values that override these, such as `num_classes` for a new head.
+
+    Returns:
+        The Linen module.
+
+    Raises:
+        UserError: If the network is unknown.
+        DataError: As `load`.
     """
     if str(source) in ("googlenet", "inception_v3"):  # torchvision's were trained on pictures from -1 to 1
         fields = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), **fields}
@@ -124,7 +133,7 @@ def _build(name: str, tensors: Mapping[str, Any], fields: dict[str, Any]) -> Any
 
 
 def shapes(model: Any, image_size: int = 224) -> dict[str, Any]:
-    """Shapes of a network's variables for RGB pictures, without computing any."""
+    """Shapes of a network's variables for RGB images, without computing them."""
     image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     return dict(jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image))
 
@@ -132,22 +141,22 @@ def shapes(model: Any, image_size: int = 224) -> dict[str, Any]:
 def pretrained(
     source: str | Path, model: Any, *, skip: str = "", new_head: bool = False, within: str = ""
 ) -> Callable[[Any], tuple[dict[str, Any], Report]]:
-    """What `Experiment.initial` takes: a function from fresh variables to those of a file, and the account of it.
+    """For `Experiment.initial`: a function from randomly initialised variables to those of a file, with a report.
 
     Args:
-        source: a file that `load` reads, with names of any scheme known for the network (the one that fits best is
-            taken); one of Darknet's, `.weights`; the folder of a run of ours, `runs/yolo/defaults`, whose best
-            checkpoint is taken, or of one checkpoint, `runs/yolo/defaults/checkpoints/1200`; or the name of published
+        source: a file that `load` reads, with names of any scheme known for the network (the one with most matches
+            is used); one of Darknet's, `.weights`; the folder of a run, `runs/yolo/defaults`, whose best checkpoint is
+            used, or of one checkpoint, `runs/yolo/defaults/checkpoints/1200`; or the name of published
             weights that `fetch` knows.
         model: the experiment's network, or the one `within` it.
-        skip: pattern over module paths that keep their fresh values, such as `head`.
-        new_head: where the file's `head` has another number of classes, start a new one at zero instead of refusing.
-            At zero (as in https://arxiv.org/abs/1912.11370) what a small set leaves undecided stays out of the logits.
-        within: only that part of the experiment's network is `model`, without its dense layers, such as `backbone`
-            (detectors over any trunk); all else keeps its fresh values.
+        skip: pattern over module paths that keep their initial values, such as `head`.
+        new_head: where the file's `head` has another number of classes, initialise a new one with zeros, as in
+            https://arxiv.org/abs/1912.11370, instead of raising.
+        within: name of the part of the experiment's network that is `model` without its dense layers, such as
+            `backbone`; all else keeps its initial values.
 
     Returns:
-        `variables -> (variables, report)`. The file is read when that is called.
+        `variables -> (variables, report)`, which reads the file when called, and raises as `load` and `match`.
     """
 
     def initial(variables: Any) -> tuple[dict[str, Any], Report]:
@@ -170,25 +179,25 @@ def _put_within(
 ) -> tuple[dict[str, Any], Report]:
     """The variables with the values of a classifier's tensors in one part, which has no dense layers.
 
-    Tensors of a network that has such a part itself, as a run's own, give that part.
+    Of tensors of a network that has such a part itself, only that part's are used.
     """
     inner = {name.replace(f"/{part}/", "/", 1): x for name, x in tensors.items() if name.split("/")[1:2] == [part]}
     tensors = inner or tensors
     ours = {collection: tree[part] for collection, tree in variables.items() if part in tree}
     whole = shapes(model)
-    lacking = [name for name in whole["params"] if name not in ours["params"]]
+    left_out = [name for name in whole["params"] if name not in ours["params"]]
     both = {collection: {**tree, **ours.get(collection, {})} for collection, tree in whole.items()}
-    found, report = match(model, both, tensors, skip="|".join([skip] * bool(skip) + lacking), file=file)
+    matched, report = match(model, both, tensors, skip="|".join([skip] * bool(skip) + left_out), file=file)
     entries = []
     for entry in report.entries:
         collection, _, rest = entry.path.partition("/")
         if not entry.path:
             entries.append(entry)
-        elif rest.split("/")[0] not in lacking:
+        elif rest.split("/")[0] not in left_out:
             entries.append(replace(entry, path=f"{collection}/{part}/{rest}"))
     result = {}
     for collection, tree in variables.items():
-        kept = {name: found[collection][name] for name in tree.get(part, {})}
+        kept = {name: matched[collection][name] for name in tree.get(part, {})}
         result[collection] = {**tree, part: kept} if part in tree else tree
         for keys, leaf in jax.tree_util.tree_leaves_with_path({name: x for name, x in tree.items() if name != part}):
             path = "/".join([collection, *(key.key for key in keys)])
@@ -197,7 +206,7 @@ def _put_within(
 
 
 def _classes(model: Any, tensors: Mapping[str, Any]) -> int | None:
-    """Number of classes of the tensors' head, whatever it is called there; None where none is found."""
+    """Number of classes of the tensors' head under any known name; None if there is none."""
     heads = [f"{function('head')}{end}" for function in names.of(model).values() for end in (".bias", "/bias")]
     return next((len(tensors[head]) for head in [*heads, "params/head/bias"] if head in tensors), None)
 
@@ -212,7 +221,7 @@ def _tensors(source: str) -> dict[str, np.ndarray]:
     from jaxcv.weights.published import fetch, is_published
 
     if Path(source).expanduser().is_dir():
-        from jaxcv.train.checkpoint import is_run, weights_of  # the only one to know what orbax writes
+        from jaxcv.train.checkpoint import is_run, weights_of  # the only module that reads orbax checkpoints
 
         if is_run(Path(source).expanduser()):
             return weights_of(Path(source).expanduser())
@@ -220,7 +229,7 @@ def _tensors(source: str) -> dict[str, np.ndarray]:
 
 
 class FeatureExtractor:
-    """A frozen network up to one of its features: a function of images, made by `extractor`."""
+    """A frozen network up to one of its features, as a function of images; made by `extractor`."""
 
     def __init__(self, source: str, model: Any, feature: str):
         self._source, self._model, self._feature = source, model, feature
@@ -233,16 +242,20 @@ class FeatureExtractor:
         features = self._model.apply(variables, images, train=False)[1]
         if self._feature not in features:
             there = ", ".join(features)
-            raise UserError(f"{type(self._model).__name__} has no feature {self._feature!r}; there are {there}")
+            raise UserError(f"{type(self._model).__name__} has no feature {self._feature!r}, only {there}")
         return features[self._feature]
 
     def __call__(self, images: Any) -> jax.Array:
-        """Features [b ...] of images [b h w c], uint8 or float32 in [0, 1]."""
+        """Features [b ...] of images [b h w c], uint8 or float32 in [0, 1].
+
+        Raises:
+            UserError: If the network has no such feature.
+        """
         if self._variables is None:
             variables = shapes(self._model, images.shape[1])
             if self._source:
                 variables, _ = pretrained(self._source, self._model, skip="head")(variables)
-                skipped = jax.ShapeDtypeStruct  # the head, which no feature needs
+                skipped = jax.ShapeDtypeStruct  # the head, on which no feature depends
                 self._variables = jax.tree.map(lambda x: _zeros(x) if isinstance(x, skipped) else x, variables)
             else:
                 image = jnp.zeros((1, *images.shape[1:]))
@@ -268,11 +281,14 @@ def _extractor(source: str, model: Any, feature: str) -> FeatureExtractor:
 def extractor(source: str | Path, model: Any, *, feature: str = "pool") -> FeatureExtractor:
     """A pretrained network up to one of its features, for `Dataset.with_features`.
 
-    The same arguments give the same object, which reads the file once.
+    The same arguments return the same object, which reads the file once.
 
     Args:
-        source: as in `pretrained`; empty: random parameters, always the same.
+        source: as in `pretrained`; empty: random parameters, with a fixed key.
         model: the network; its head may have any number of classes.
         feature: a name in the features that the network returns, `pool` for the global average.
+
+    Returns:
+        A function from images `[b, h, w, c]` to features `[b, ...]`.
     """
     return _extractor(str(source), model, feature)

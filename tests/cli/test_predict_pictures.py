@@ -152,7 +152,7 @@ def test_training_at_several_sizes(tiny, tmp_path):
     experiment = load_experiment(tiny[0])
     several = {"sizes": (16, 32), "steps": 11}
     lines = plan(experiment, [several]).lines()
-    assert "a step is compiled once for each of: 16x16, 32x32; they take turns" in lines
+    assert "a step is compiled once for each of: 16x16, 32x32; they alternate" in lines
     setup = experiment(**several)
     turns = [setup.variant(step) for step in range(400)]
     assert set(turns) == {"16x16", "32x32"} and turns == [experiment(**several).variant(step) for step in range(400)]

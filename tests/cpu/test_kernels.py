@@ -93,7 +93,7 @@ def test_padding_wider_than_the_kernel():
     st.integers(0, 1000),
 )
 def test_winograd(b, sides, channels, pads, seed):
-    """Odd sides, padding that takes away, channels that do not fill vectors: value and both gradients."""
+    """Odd sizes, negative padding, channels that do not fill vectors: value and both gradients."""
     at, (c, o) = Geometry((1, 1), (pads[:2], pads[2:]), (1, 1)), channels
     out = output_size((b, *sides, c), (3, 3, c, o), at)
     hypothesis.assume(min(out) > 0)

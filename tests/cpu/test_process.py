@@ -32,7 +32,7 @@ print("slow" if convolutions_of_the_library(text) else "fast")
 def test_flags_and_memory_before_jax_starts():
     lines = said(f"print(*cpu.tune(), os.environ['XLA_FLAGS'], *cpu.tune(), sep='\\n'){CONVOLVE}").splitlines()
     assert lines[0] == f"XLA_FLAGS {OURS}" and lines[2] == OURS
-    assert lines[1].startswith(("allocations are kept between steps", "memory left as it is"))
+    assert lines[1].startswith(("allocations are kept between steps", "memory unchanged"))
     assert lines[3:5] == lines[:2]  # once is enough
     assert lines[5] == "fast"
     if said(CONVOLVE) != "slow\n":
@@ -43,7 +43,12 @@ def test_the_users_own_settings_stand():
     own = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT"
     code = "print(*cpu.tune(), os.environ['XLA_FLAGS'], cpu.compiler_options(), sep='\\n')"
     lines = said(code, XLA_FLAGS=own, MALLOC_ARENA_MAX="2").splitlines()
-    assert lines == ["XLA's flags as XLA_FLAGS says", "memory as MALLOC_ARENA_MAX says", own, "None"]
+    assert lines == [
+        "XLA's flags unchanged: XLA_FLAGS is set",
+        "memory unchanged: MALLOC_ARENA_MAX is set",
+        own,
+        "None",
+    ]
     lines = said(code, XLA_FLAGS="--xla_cpu_enable_fast_math=false").splitlines()
     assert lines[2] == f"--xla_cpu_enable_fast_math=false {OURS}"
 
@@ -77,11 +82,11 @@ print(-step() + step())
 def test_memory_is_asked_for_from_the_c_library_of_this_process():
     """Every way out says so in one line, and changes nothing."""
     for variables in ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, {"MALLOC_ARENA_MAX": "2"}):
-        assert said("print(cpu.tune()[1])", **variables).strip() == f"memory as {next(iter(variables))} says"
+        assert said("print(cpu.tune()[1])", **variables).strip() == f"memory unchanged: {next(iter(variables))} is set"
 
 
 def test_the_launcher_stays_in_the_process_that_was_started():
-    """Debuggers, profilers and coverage see it: nothing is put in its place, nothing else is started."""
+    """Debuggers, profilers and coverage see the process: it is not replaced, and starts no other."""
     code = f"""
 import runpy, subprocess, sys
 def refuse(event, arguments):
@@ -95,4 +100,4 @@ except SystemExit as end:
     assert end.code == 0
 print(cpu.tune()[1])
 """
-    assert said(code).splitlines()[-1].startswith(("allocations are kept between steps", "memory left as it is"))
+    assert said(code).splitlines()[-1].startswith(("allocations are kept between steps", "memory unchanged"))

@@ -62,7 +62,7 @@ def test_the_hardest_of_the_background_count_and_all_objects():
     assert weights(9.0) == [1] * 7
     assert weights(0.0) == [0, 1, 0, 0, 1, 0, 0]
     padded = jnp.asarray([True, True, True, False, True, True, True])
-    assert weights(0.5, example_valid=padded)[:3] == [1, 1, 0]  # padding is hard for nobody
+    assert weights(0.5, example_valid=padded)[:3] == [1, 1, 0]  # padding is no hard example
     values = hard_negative_cross_entropy(logits, batch)["cross_entropy"][0]
     np.testing.assert_array_equal(values, cross_entropy(logits, batch)["cross_entropy"])
     alike = hard_negative_cross_entropy(jnp.zeros((4, 2)), {"label": jnp.zeros(4, jnp.int32)}, ratio=2.0)

@@ -43,7 +43,7 @@ def costs(outputs, objects, **options):
 def test_two_objects_in_one_cell():
     """Each gets the anchor box of its shape, which already says it: logits of 0 are half sure of all else."""
     found = costs(ZEROS, [(PERSON, 0), (CAR, 1)])
-    # 16 of the 18 slots are nobody's; their boxes lie 32 pixels away or are the other's shape (IoU 1/5).
+    # 16 of the 18 slots are not assigned; their boxes are 32 pixels away or are the other's shape (IoU 1/5).
     expected = {"xy": 0, "wh": 0, "objectness": 2 * LN2, "no_object": 16 * LN2, "class": 2 * LN3}
     assert found == pytest.approx(expected, abs=1e-5)
 
@@ -82,9 +82,9 @@ def test_more_objects_than_cells():
     [("giou", generalized_box_iou), ("diou", distance_box_iou), ("ciou", complete_box_iou)],
 )
 def test_overlap_losses(name, overlap):
-    """A truth 5 x 30 around the anchor box's centre has half its area: IoU 1/2; GIoU and DIoU likewise."""
-    truth = [13.5, 1.0, 18.5, 31.0]
-    found = costs(ZEROS, [(truth, 0)], box_loss=name)
+    """A target 5 x 30 around the anchor box's centre has half its area: IoU 1/2; GIoU and DIoU likewise."""
+    target = [13.5, 1.0, 18.5, 31.0]
+    found = costs(ZEROS, [(target, 0)], box_loss=name)
     assert set(found) == {"box", "objectness", "no_object", "class"}
     if name != "ciou":
         assert found["box"] == pytest.approx(0.5, rel=1e-5)
@@ -97,10 +97,10 @@ def test_overlap_losses(name, overlap):
 
 
 @pytest.mark.parametrize("name", ["iou", "giou", "diou", "ciou"])
-@pytest.mark.parametrize("truth", [PERSON, [91.0, 81.0, 101.0, 111.0], [5.0, 5.0, 5.0, 5.0], [0.0, 0.0, 1e-3, 1e-3]])
-def test_gradients_of_overlap_losses_are_finite(name, truth):
+@pytest.mark.parametrize("target", [PERSON, [91.0, 81.0, 101.0, 111.0], [5.0, 5.0, 5.0, 5.0], [0.0, 0.0, 1e-3, 1e-3]])
+def test_gradients_of_overlap_losses_are_finite(name, target):
     def total(outputs):
-        terms = losses.yolo(outputs, batch((truth, 0)), anchor_boxes=ANCHORS, box_loss=name)
+        terms = losses.yolo(outputs, batch((target, 0)), anchor_boxes=ANCHORS, box_loss=name)
         return functools.reduce(jnp.add, terms.values())[0]
 
     for scale in (0.0, 30.0):

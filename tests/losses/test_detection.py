@@ -79,7 +79,7 @@ def slow_yolo(
     outputs, batch, *, xy_weight, wh_weight, objectness_weight, no_object_weight, class_weight, ignore_threshold,
     small_box_weight, objectness_iou,
 ):  # fmt: skip
-    """The same from its definition: a loop over images, truths and slots, in double precision."""
+    """The same from its definition: a loop over images, targets and slots, in double precision."""
 
     def sigmoid(x):
         return 1 / (1 + np.exp(-x))
@@ -132,15 +132,15 @@ def iou(a, b):
 
 
 def test_by_hand():
-    """Zero outputs on a 2 x 2 grid of 32 pixels; the truth sits in cell (0, 0) exactly where anchor box 0 is."""
+    """Zero outputs on a 2 x 2 grid of 32 pixels; the target is in cell (0, 0), equal to the box of anchor box 0."""
     terms = yolo(jnp.zeros((1, 2, 2, 2, 8)), one_image([[8, 8, 24, 24]], [2]))
     expected = {"xy": 0, "wh": 0, "objectness": np.log(2), "class": np.log(3), "no_object": 0.5 * 7 * np.log(2)}
     for name, value in expected.items():
         np.testing.assert_allclose(terms[name], [value], rtol=1e-5, err_msg=name)
 
 
-def test_place_and_size_by_hand():
-    """A truth of 32 x 16 around (36, 44) in cell (1, 1), of 64 x 64 pixels: offsets 4/32 and 12/32, an eighth of it."""
+def test_centre_and_size_by_hand():
+    """A target of 32 x 16 around (36, 44), cell (1, 1), of 64 x 64 pixels: offsets 4/32 and 12/32, an eighth of it."""
     terms = yolo(jnp.zeros((1, 2, 2, 2, 8)), one_image([[20, 36, 52, 52]]), xy_weight=1.0, wh_weight=1.0)
     weight = 2 - 32 * 16 / 64**2
     np.testing.assert_allclose(terms["xy"], [weight * ((0.5 - 4 / 32) ** 2 + (0.5 - 12 / 32) ** 2)], rtol=1e-5)
@@ -160,7 +160,7 @@ def test_agrees_with_the_definition(seed):
         np.testing.assert_allclose(found[name], value, rtol=2e-4, atol=1e-4, err_msg=name)
 
 
-def test_the_earlier_of_two_truths_gets_the_slot():
+def test_the_first_of_two_boxes_is_assigned_the_slot():
     outputs = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 2, 2, 8)), jnp.float32)
     first, second = [8, 8, 24, 24], [7, 9, 25, 24]
     alone, both = yolo(outputs, one_image([first], [1])), yolo(outputs, one_image([first, second], [1, 2]))
@@ -170,7 +170,7 @@ def test_the_earlier_of_two_truths_gets_the_slot():
         assert abs(swapped[name][0] - both[name][0]) > 1e-4 or name == "objectness"
 
 
-def test_slots_that_overlap_a_truth_or_an_ignored_box_are_no_mistakes():
+def test_slots_that_overlap_a_target_or_an_ignored_box_are_not_background():
     outputs = jnp.zeros((1, 2, 2, 2, 8)).at[..., 4].set(2.0)
     wide = [0, 12, 32, 20]  # anchor box 1 of cell (0, 0)
     empty = yolo(outputs, one_image([]))["no_object"][0]
@@ -181,7 +181,7 @@ def test_slots_that_overlap_a_truth_or_an_ignored_box_are_no_mistakes():
     }
     np.testing.assert_allclose(yolo(outputs, ignored)["no_object"], [7 * per_slot], rtol=1e-5)
     assert yolo(outputs, ignored)["objectness"] == 0
-    # The square truth claims one slot; the wide one overlaps it by a third.
+    # The square box is assigned one slot; the wide one overlaps it by a third.
     square = one_image([[8, 8, 24, 24]])
     np.testing.assert_allclose(yolo(outputs, square)["no_object"], [7 * per_slot], rtol=1e-5)
     np.testing.assert_allclose(yolo(outputs, square, ignore_threshold=0.3)["no_object"], [6 * per_slot], rtol=1e-5)
@@ -206,7 +206,7 @@ def test_what_was_said_perfectly_costs_nothing():
         np.testing.assert_allclose(value, 0, atol=1e-4, err_msg=name)
 
 
-def test_an_image_without_truths_costs_only_no_object():
+def test_an_image_without_ground_truth_costs_only_no_object():
     outputs, batch = random_case(0)
     for nothing in (
         batch | {"valid": jnp.zeros((2, 4), bool)},
@@ -234,7 +234,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_degenerate_truth_is_padding(name):
+def test_a_degenerate_target_is_padding(name):
     outputs = random_case(0, b=1, grid=(2, 2))[0]
     found, expected = yolo(outputs, one_image([ODD[name]])), yolo(outputs, one_image([]))
     jax.tree.map(np.testing.assert_array_equal, found, expected)

@@ -95,7 +95,7 @@ def test_finite_where_all_are_equal_or_nothing_can_be_learnt(distance, label):
         np.testing.assert_allclose(value, 0.2 * weights.sum(), rtol=1e-6)
 
 
-def test_gradients_are_those_of_the_triplets_found():
+def test_gradients_are_those_of_the_mined_triplets():
     random = np.random.default_rng(1)
     embeddings = jnp.asarray(random.normal(size=(8, 5)), jnp.float32)
     batch = {"label": jnp.asarray([0, 0, 1, 1, 2, 2, 3, 3])}

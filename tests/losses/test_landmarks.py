@@ -5,7 +5,7 @@ import pytest
 
 from jaxcv.losses import heatmaps, landmarks
 
-# Picture of 20 x 10: shares (0.5, 0.5) are the pixel (10, 5).
+# Picture of 20 x 10: fractions (0.5, 0.5) are the pixel (10, 5).
 BATCH = {
     "image": jnp.zeros((2, 10, 20, 3)),
     "points": jnp.asarray([[[10.0, 5], [10, 8]], [[0, 0], [12, 5]]]),

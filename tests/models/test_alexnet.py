@@ -7,7 +7,7 @@ from networks import abstract, filled, gradients, images, parameters
 
 from jaxcv import models, ops
 
-SMALL = partial(models.AlexNet, channels=(4, 8, 6, 6, 8), fc_width=16, fc_side=2, num_classes=3)
+SMALL = partial(models.AlexNet, channels=(4, 8, 6, 6, 8), fc_width=16, fc_map_size=2, num_classes=3)
 
 
 def test_as_torchvision_has_it():
@@ -48,10 +48,10 @@ def test_as_the_paper_has_it():
 
 def test_small_pictures_want_fewer_parameters():
     """9216 x 4096 + 4096 x 4096 of the weights become 256 x 512 + 512 x 512."""
-    small = parameters(models.alexnet(fc_width=512, fc_side=1, num_classes=10), 64, 64, 3)
+    small = parameters(models.alexnet(fc_width=512, fc_map_size=1, num_classes=10), 64, 64, 3)
     assert small == 2_469_696 + 257 * 512 + 513 * 512 + 513 * 10
     # Whatever the size of the picture.
-    assert small == parameters(models.alexnet(fc_width=512, fc_side=1, num_classes=10), 200, 150, 3)
+    assert small == parameters(models.alexnet(fc_width=512, fc_map_size=1, num_classes=10), 200, 150, 3)
 
 
 @pytest.mark.parametrize("form", [{}, {"groups": (1, 2, 1, 2, 2), "response_norm": True, "padding": 0}])
@@ -76,27 +76,27 @@ def trained():
     pictures = images(2, 80, 80, 3)
     variables = filled(SMALL(), 80, 80, 3)
 
-    @partial(jax.jit, static_argnames=("places", "rate"))
-    def train(key, *, places, rate=0.5):
-        return SMALL(dropout_at=places, dropout=rate).apply(variables, pictures, train=True, rngs={"dropout": key})
+    @partial(jax.jit, static_argnames=("layers", "rate"))
+    def train(key, *, layers, rate=0.5):
+        return SMALL(dropout_at=layers, dropout=rate).apply(variables, pictures, train=True, rngs={"dropout": key})
 
     return train, *jax.jit(SMALL().apply)(variables, pictures)
 
 
-@pytest.mark.parametrize("places", [("pool5", "fc6"), ("fc7",)])
-def test_dropout_while_training_only(trained, places):
+@pytest.mark.parametrize("layers", [("pool5", "fc6"), ("fc7",)])
+def test_dropout_while_training_only(trained, layers):
     train, logits, features = trained
-    first, again, other = (train(jax.random.key(seed), places=places) for seed in (1, 1, 2))
+    first, again, other = (train(jax.random.key(seed), layers=layers) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first[0], again[0])
     assert np.abs(first[0] - other[0]).max() > 1e-3
     assert np.abs(first[0] - logits).max() > 1e-3
     # The features are those before dropout.
-    np.testing.assert_allclose(first[1][places[0]], features[places[0]], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(first[1][layers[0]], features[layers[0]], rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_of_nothing_is_off(trained):
     train, logits, _ = trained
-    np.testing.assert_allclose(train(jax.random.key(1), places=("fc6", "fc7"), rate=0.0)[0], logits, rtol=1e-4)
+    np.testing.assert_allclose(train(jax.random.key(1), layers=("fc6", "fc7"), rate=0.0)[0], logits, rtol=1e-4)
 
 
 def test_dropout_may_be_a_traced_number():

@@ -86,7 +86,7 @@ def test_rounding_of_version_2(width, stem, first, second):
     assert features["last"][-1] == (1792 if width == 1.4 else 1280)
 
 
-def test_depthwise_sees_channels_apart_and_pointwise_places_apart():
+def test_depthwise_convolves_each_channel_and_pointwise_each_position_alone():
     block: Any = DepthwiseSeparable(5, strides=2, norm=False, activation=nn.tanh)
     image = images(1, 8, 8, 4)
     variables = block.init(jax.random.key(0), image, train=False)
@@ -103,7 +103,7 @@ def test_depthwise_sees_channels_apart_and_pointwise_places_apart():
 
 
 def test_same_padding_and_torchs_look_at_other_pixels():
-    """With stride 2 on even sides, `same` pads below and to the right only."""
+    """With stride 2 and even height and width, `same` pads below and to the right only."""
     params = {"kernel": jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0), "bias": jnp.zeros(1)}
     image = jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1) / 4
     cases: list[tuple[Any, Any]] = [("same", [[0.25, 0.75], [2.25, 2.75]]), (1, [[0.0, 0.0], [0.0, 1.5]])]

@@ -22,12 +22,12 @@ NETWORKS = {
     "lenet5 of a larger window": (models.LeNet(num_classes=3), 35, 1),
     "alexnet, map repeated": (ALEXNET(), 227, 3),
     "alexnet_2012, normalised, in groups": (
-        ALEXNET(fc_side=2, response_norm=True, groups=(1, 2, 1, 2, 2), dropout_at=("fc6", "fc7")),
+        ALEXNET(fc_map_size=2, response_norm=True, groups=(1, 2, 1, 2, 2), dropout_at=("fc6", "fc7")),
         229,
         3,
     ),
-    "vgg_bn, map averaged": (VGG(fc_side=2, norm=True), 30, 3),
-    "vgg": (VGG(fc_side=3), 28, 3),
+    "vgg_bn, map averaged": (VGG(fc_map_size=2, norm=True), 30, 3),
+    "vgg": (VGG(fc_map_size=3), 28, 3),
 }
 
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_equal_is_refused():
 
 
 def test_the_scanner_classifies_crops_and_scans_pictures():
-    classifier = VGG(fc_side=2, norm=True, num_classes=2)
+    classifier = VGG(fc_map_size=2, norm=True, num_classes=2)
     scanner = models.WindowScanner(classifier, (22, 22), strides=(4, 4), ratio=1.5)
     crops = images(2, 22, 22, 3)
     variables = jax.jit(scanner.init)(jax.random.key(0), crops)

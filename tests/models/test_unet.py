@@ -16,8 +16,8 @@ def test_size_of_the_usual_network():
     assert features["up4"] == (2, 8, 12, 512) and features["up1"] == (2, 64, 96, 64)
 
 
-def test_sides_that_cannot_be_halved_are_refused():
-    with pytest.raises(ValueError, match=r"sides \(20, 16\) must be multiples of 8: 2 to the 3 levels"):
+def test_sizes_that_cannot_be_halved_are_refused():
+    with pytest.raises(ValueError, match=r"images of \(20, 16\): expected multiples of 2\^depth = 8"):
         networks.abstract(UNet(depth=3), 20, 16, 3)
 
 

@@ -7,7 +7,9 @@ from networks import abstract, filled, gradients, images, parameters
 
 from jaxcv import models
 
-SMALL = partial(models.VGG, stage_sizes=(1, 2), stage_channels=(4, 8), fc_width=16, fc_side=2, num_classes=3, norm=True)
+SMALL = partial(
+    models.VGG, stage_sizes=(1, 2), stage_channels=(4, 8), fc_width=16, fc_map_size=2, num_classes=3, norm=True
+)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_features_of_vgg16():
 def test_small_pictures_want_fewer_parameters():
     convolutions = 14_714_688
     for side, width in ((7, 4096), (1, 512)):
-        found = parameters(models.vgg16(fc_side=side, fc_width=width, num_classes=10), 32, 32, 3)
+        found = parameters(models.vgg16(fc_map_size=side, fc_width=width, num_classes=10), 32, 32, 3)
         assert found == convolutions + (512 * side**2 + 1) * width + (width + 1) * width + (width + 1) * 10
 
 

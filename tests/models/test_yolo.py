@@ -33,7 +33,7 @@ def test_training_changes_batch_statistics_and_evaluation_does_not(net):
     np.testing.assert_array_equal(first, second)
 
 
-def test_a_cell_sees_its_own_place(net):
+def test_a_cell_predicts_from_its_own_position(net):
     """What changes far to the right of a cell does not change what it says."""
     model, variables = net
     image = jax.random.uniform(jax.random.key(2), (1, 64, 512, 3))

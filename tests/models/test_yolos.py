@@ -63,13 +63,13 @@ def test_over_any_trunk(trunk):
 def test_features_by_name_and_refusals():
     named = models.YOLOv2(FIVE, 3, backbone=models.resnet18(), coarse="conv4_x", fine="conv3_x", width=16)
     assert outline(named, 64, 64)[1] == [(2, 4, 4, 5, 8)]
-    with pytest.raises(ValueError, match="ResNet has no feature 'conv9_x' of 64x64 pixels; there are conv1 32x32"):
+    with pytest.raises(ValueError, match="ResNet has no feature 'conv9_x' of 64x64 pixels; it has conv1 32x32"):
         outline(named.clone(coarse="conv9_x"), 64, 64)
     with pytest.raises(ValueError, match="no feature of stride 64"):
         outline(named.clone(coarse=64), 64, 64)
-    with pytest.raises(ValueError, match="expected twice as many and half"):
+    with pytest.raises(ValueError, match="expected a ratio of 2"):
         outline(named.clone(fine="pool1"), 64, 64)
-    with pytest.raises(ValueError, match="5 anchor boxes cannot be dealt out evenly to 3 grids"):
+    with pytest.raises(ValueError, match="5 anchor boxes cannot be divided evenly among 3 grids"):
         outline(models.YOLOv3(FIVE), 64, 64)
 
 

@@ -81,7 +81,7 @@ def test_decode_cuts_off_the_exponent():
 
 @few
 @hypothesis.given(some_boxes(), some_boxes())
-def test_overlap_is_a_symmetric_share(a, b):
+def test_iou_is_symmetric_and_a_fraction(a, b):
     iou, giou = np.asarray(ops.box_iou(a, b)), np.asarray(ops.generalized_box_iou(a, b))
     a, b = np.asarray(a), np.asarray(b)
     assert (iou >= 0).all() and (iou <= 1).all()

@@ -32,7 +32,7 @@ CALLS = {
     "adjust_hue": ([IMAGES, _random(2, 3, low=-0.5, high=0.5)], {}),
     "affine": ([IMAGES, _random(2, 3, 2, 3, low=-1)], {"fill": 0.5}),
     "affine_matrix": ([*FACTORS[:2], _random(2, 3, 2), _random(2, 3, 2)], {"center": (3.0, 2.0)}),
-    "affine_places": ([_random(2, 3, 2, 3, low=-1)], {"size": (4, 6)}),
+    "affine_positions": ([_random(2, 3, 2, 3, low=-1)], {"size": (4, 6)}),
     "affine_points": ([_random(2, 5, 2, high=6), _random(2, 2, 3, low=-1)], {}),
     "avg_pool2d": ([IMAGES], {"window": 2, "padding": 1}),
     "batch_norm": ([IMAGES, _random(2, 3, low=0.5), _random(2, 3)], {"epsilon": 1e-3}),
@@ -54,7 +54,7 @@ CALLS = {
     "decode_yolo_v1": ([_random(2, 2, 3, 13)], {"num_boxes": 2, "image_size": (32, 48)}),
     "depthwise_conv2d": ([IMAGES, _random(2, 3, 3, 1, 3)], {"padding": 1}),
     "distance_box_iou": ([_boxes(2), _boxes(2, n=3)], {}),
-    "elastic_places": ([_random(2, 3, 5, 5, 2, low=-1)], {"size": (4, 6)}),
+    "elastic_positions": ([_random(2, 3, 5, 5, 2, low=-1)], {"size": (4, 6)}),
     "elastic_points": ([_random(2, 5, 2, high=6), CONTROL], {"image_size": (4, 6)}),
     "encode_boxes": ([_boxes(2), _boxes(2) + 1], {}),
     "encode_yolo": ([_boxes(2), np.stack([ANCHORS] * 2)], {"grid_size": (2, 3), "image_size": (32, 48)}),
@@ -155,7 +155,7 @@ def test_gradients_are_finite(name):
         leaves = jax.tree.leaves(getattr(ops, name)(first, *arrays[1:], **options))
         return sum((leaf.sum() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)), 0.0)
 
-    if name == "kmeans_anchor_boxes":  # while loops have no reverse gradient; nobody learns through k-means
+    if name == "kmeans_anchor_boxes":  # while loops have no reverse-mode gradient
         return
     gradient = jax.jit(jax.grad(total))(arrays[0])
     assert np.isfinite(gradient).all()

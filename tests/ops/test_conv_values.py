@@ -111,7 +111,7 @@ def test_transposed_convolution_adds_the_filters_up(strides, padding):
 
 
 def test_a_transposed_convolution_that_cannot_be():
-    with pytest.raises(ValueError, match="wants 5 input channels, not 4"):
+    with pytest.raises(ValueError, match="expected 5 input channels, not 4"):
         ops.conv_transpose2d(jnp.zeros((1, 2, 2, 4)), jnp.zeros((2, 2, 5, 3)))
     with pytest.raises(ValueError, match="leaves nothing"):
         ops.conv_transpose2d(jnp.zeros((1, 1, 1, 1)), jnp.zeros((2, 2, 1, 1)), padding=1)

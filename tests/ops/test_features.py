@@ -7,7 +7,7 @@ from jaxcv.ops import gram_matrix
 
 
 def test_by_hand():
-    features = jnp.asarray([[[1.0, 2.0], [3.0, 4.0]]])  # one row of two places with two channels
+    features = jnp.asarray([[[1.0, 2.0], [3.0, 4.0]]])  # one row of two positions with two channels
     np.testing.assert_array_equal(gram_matrix(features), [[10.0, 14.0], [14.0, 20.0]])
     np.testing.assert_array_equal(gram_matrix(features, normalize=True), np.asarray([[10.0, 14.0], [14.0, 20.0]]) / 4)
 
@@ -27,7 +27,7 @@ def test_few_channels_and_many(channels):
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_many_places():
+def test_many_positions():
     random = np.random.default_rng(3)
     features, weights = random.normal(size=(2, 40, 32, 16)), random.normal(size=(2, 16, 16))
     found, pull = jax.vjp(gram_matrix, jnp.asarray(features, jnp.float32))
@@ -46,7 +46,7 @@ def test_where_things_stand_does_not_matter():
     np.testing.assert_allclose(found, gram_matrix(jnp.asarray(features.reshape(3, 4, 5)), normalize=True), rtol=1e-5)
 
 
-def test_no_place():
+def test_no_position():
     assert not gram_matrix(jnp.ones((0, 4, 3)), normalize=True).any()
 
 

@@ -44,8 +44,8 @@ def test_wild_outputs_and_empty_boxes_stay_finite():
 def test_decode_inverts_encode(seed):
     random = np.random.default_rng(seed)
     grid, size = (3, 4), (60, 120)
-    centres, sides = random.uniform(1, (119, 59), (5, 2)), random.uniform(2, 60, (5, 2))
-    boxes = jnp.asarray(np.concatenate([centres - sides / 2, centres + sides / 2], -1), jnp.float32)
+    centres, sizes = random.uniform(1, (119, 59), (5, 2)), random.uniform(2, 60, (5, 2))
+    boxes = jnp.asarray(np.concatenate([centres - sizes / 2, centres + sizes / 2], -1), jnp.float32)
     target = encode_yolo(boxes, ANCHORS, grid_size=grid, image_size=size)
     for box, slot, offset, log_scale in zip(boxes, *target, strict=True):
         said = np.zeros((*grid, 2, 4), np.float32)

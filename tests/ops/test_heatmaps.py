@@ -6,12 +6,12 @@ import pytest
 from jaxcv.ops import gaussian_heatmaps, soft_argmax
 
 
-def test_the_mean_place_by_hand():
+def test_the_mean_position_by_hand():
     """Two cells of a 2 x 4 map with three quarters and one quarter of all: x (0.5 * 3 + 3.5) / 4 cells of 4."""
-    share = np.full((2, 4, 1), 1e-9, np.float32)
-    share[0, 0], share[1, 3] = 0.75, 0.25
+    probability = np.full((2, 4, 1), 1e-9, np.float32)
+    probability[0, 0], probability[1, 3] = 0.75, 0.25
     np.testing.assert_allclose(
-        soft_argmax(jnp.log(share)), [[(0.5 * 3 + 3.5) / 4 / 4, (0.5 * 3 + 1.5) / 4 / 2]], rtol=1e-5
+        soft_argmax(jnp.log(probability)), [[(0.5 * 3 + 3.5) / 4 / 4, (0.5 * 3 + 1.5) / 4 / 2]], rtol=1e-5
     )
 
 

@@ -23,7 +23,7 @@ def test_defaults_are_the_paper_s():
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 20])
-def test_places_do_not_see_each_other(size):
+def test_positions_are_independent(size):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 6)), jnp.float32)
     whole = ops.local_response_norm(x, size=size, alpha=0.1)
     np.testing.assert_allclose(

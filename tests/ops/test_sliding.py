@@ -42,7 +42,7 @@ def test_windows_of_a_smaller_picture_are_larger():
     assert brightness[place] > 0.85
 
 
-def test_boxes_reach_the_edge_where_sides_are_rounded():
+def test_boxes_reach_the_edge_where_sizes_are_rounded():
     boxes = ops.window_boxes(image_size=(21, 31), window=10, strides=1, scales=(0.5,))
     assert boxes.shape == (1 * 7, 4)  # 10 x 16 pixels
     np.testing.assert_allclose(boxes[-1], [31 - 10 * 31 / 16, 0, 31, 21], rtol=1e-6)

@@ -44,17 +44,17 @@ def test_inverse_and_points():
     assert np.isfinite(ops.invert_affine(jnp.zeros((1, 2, 3)))).all()
 
 
-def test_affine_places_are_the_points_of_the_centres():
+def test_affine_positions_are_the_points_of_the_centres():
     matrices = matrix(30.0, 1.3, (10.0, 5.0), (3.0, -2.0), center=(18.0, 12.0))
     y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
     centres = jnp.asarray(np.stack([x, y], -1).reshape(1, -1, 2), jnp.float32)
-    places = ops.affine_places(matrices, size=SIZE)
-    np.testing.assert_allclose(places.reshape(1, -1, 2), ops.affine_points(centres, matrices), atol=1e-5)
-    resting = ops.elastic_places(jnp.zeros((1, 7, 7, 2)), size=SIZE)
+    positions = ops.affine_positions(matrices, size=SIZE)
+    np.testing.assert_allclose(positions.reshape(1, -1, 2), ops.affine_points(centres, matrices), atol=1e-5)
+    resting = ops.elastic_positions(jnp.zeros((1, 7, 7, 2)), size=SIZE)
     np.testing.assert_array_equal(resting.reshape(1, -1, 2), centres)
     control = random_control(0, 0.9)
     moved = ops.elastic_points(centres, control, image_size=SIZE)
-    np.testing.assert_allclose(ops.elastic_places(control, size=SIZE).reshape(1, -1, 2), moved, atol=1e-5)
+    np.testing.assert_allclose(ops.elastic_positions(control, size=SIZE).reshape(1, -1, 2), moved, atol=1e-5)
 
 
 def test_equal_vectors_shift_and_one_alone_is_a_bump():
@@ -63,8 +63,8 @@ def test_equal_vectors_shift_and_one_alone_is_a_bump():
     np.testing.assert_allclose(ops.elastic_points(points, even, image_size=SIZE), points + even[:, 0, :1], atol=1e-5)
     # The second of the inner columns stands at a quarter of the width; there a cubic B-spline is 2/3, one cell off 1/6.
     bump = jnp.zeros((1, 7, 7, 2)).at[0, 3, 2, 0].set(1.0)
-    places = jnp.asarray([[[9.0, 12.0], [18.0, 12.0], [27.0, 12.0], [9.0, 18.0]]])
-    moved = ops.elastic_points(places, bump, image_size=SIZE) - places
+    positions = jnp.asarray([[[9.0, 12.0], [18.0, 12.0], [27.0, 12.0], [9.0, 18.0]]])
+    moved = ops.elastic_points(positions, bump, image_size=SIZE) - positions
     np.testing.assert_allclose(moved[0, :, 0], [4 / 9, 1 / 9, 0, 1 / 9], atol=1e-6)
     np.testing.assert_array_equal(moved[0, :, 1], np.zeros(4))
 
@@ -77,43 +77,43 @@ def test_elastic_maps_within_the_limit_do_not_fold_and_are_inverted(cells):
     change = np.linalg.norm(ops.elastic_points(other, control, image_size=SIZE) - moved - (other - points), axis=-1)
     assert (change <= 0.95 * np.linalg.norm(other - points, axis=-1) + 1e-4).all()
     assert change.max() > 0.1, "nothing was bent"
-    found = ops.invert_elastic(moved, control, image_size=SIZE)
-    np.testing.assert_allclose(found, points, atol=1e-3)
-    found = ops.invert_elastic(points, control, image_size=SIZE)
-    np.testing.assert_allclose(ops.elastic_points(found, control, image_size=SIZE), points, atol=1e-4)
+    inverse = ops.invert_elastic(moved, control, image_size=SIZE)
+    np.testing.assert_allclose(inverse, points, atol=1e-3)
+    inverse = ops.invert_elastic(points, control, image_size=SIZE)
+    np.testing.assert_allclose(ops.elastic_points(inverse, control, image_size=SIZE), points, atol=1e-4)
 
 
 def test_warp_agrees_with_affine():
     images = jnp.asarray(np.random.default_rng(4).random((2, *SIZE, 3)), jnp.float32)
     matrices = jnp.concatenate([matrix(20.0, 0.9, center=(18.0, 12.0)), matrix(shift=(3.0, 30.0))])
-    places = ops.affine_places(matrices, size=(20, 25))
+    positions = ops.affine_positions(matrices, size=(20, 25))
     for fill in (None, 0.25):
         expected = ops.affine(images, matrices, size=(20, 25), fill=fill)
-        np.testing.assert_allclose(ops.warp(images, places, fill=fill), expected, atol=1e-5)
+        np.testing.assert_allclose(ops.warp(images, positions, fill=fill), expected, atol=1e-5)
 
 
 def test_nearest_by_hand():
     image = jnp.arange(6, dtype=jnp.uint8).reshape(1, 2, 3, 1)
-    places = jnp.asarray([[[[0.1, 0.9], [0.99, 0.0], [1.01, 0.0], [2.9, 1.5], [-0.1, 1.5], [1.5, 2.1]]]])
-    found = ops.warp(image, places, interpolation="nearest", fill=255)
-    assert found.dtype == jnp.uint8
-    assert found[0, 0, :, 0].tolist() == [0, 0, 1, 5, 255, 255]
-    assert ops.warp(image, places, interpolation="nearest")[0, 0, :, 0].tolist() == [0, 0, 1, 5, 3, 4]
-    with pytest.raises(TypeError, match="uint8 have no values between"):
-        ops.warp(image, places)
+    positions = jnp.asarray([[[[0.1, 0.9], [0.99, 0.0], [1.01, 0.0], [2.9, 1.5], [-0.1, 1.5], [1.5, 2.1]]]])
+    sampled = ops.warp(image, positions, interpolation="nearest", fill=255)
+    assert sampled.dtype == jnp.uint8
+    assert sampled[0, 0, :, 0].tolist() == [0, 0, 1, 5, 255, 255]
+    assert ops.warp(image, positions, interpolation="nearest")[0, 0, :, 0].tolist() == [0, 0, 1, 5, 3, 4]
+    with pytest.raises(TypeError, match="uint8 cannot be interpolated"):
+        ops.warp(image, positions)
 
 
 def test_sources_are_pictures_of_the_batch():
     images = jnp.asarray(np.random.default_rng(5).random((3, 4, 5, 2)), jnp.float32)
-    places = jnp.asarray(np.random.default_rng(6).uniform(0, 4, (3, 6, 7, 2)), jnp.float32)
+    positions = jnp.asarray(np.random.default_rng(6).uniform(0, 4, (3, 6, 7, 2)), jnp.float32)
     sources = jnp.asarray(np.random.default_rng(7).integers(0, 3, (3, 6, 7)))
-    every = np.stack([ops.warp(images[jnp.full(3, i)], places) for i in range(3)])
+    every = np.stack([ops.warp(images[jnp.full(3, i)], positions) for i in range(3)])
     expected = np.take_along_axis(every, np.asarray(sources)[None, ..., None], 0)[0]
-    np.testing.assert_allclose(ops.warp(images, places, sources=sources), expected, atol=1e-6)
+    np.testing.assert_allclose(ops.warp(images, positions, sources=sources), expected, atol=1e-6)
 
 
-def test_places_that_are_not_numbers_stay_inside():
+def test_positions_that_are_not_finite_are_clipped():
     images = jnp.ones((1, 4, 5, 2))
-    places = jnp.asarray([[[[np.nan, 1.0], [np.inf, -np.inf], [1e30, 2.0]]]], jnp.float32)
-    assert np.isfinite(ops.warp(images, places, interpolation="nearest")).all()
-    assert (ops.warp(images, places, fill=0.5)[0, 0, 0] == 0.5).all()
+    positions = jnp.asarray([[[[np.nan, 1.0], [np.inf, -np.inf], [1e30, 2.0]]]], jnp.float32)
+    assert np.isfinite(ops.warp(images, positions, interpolation="nearest")).all()
+    assert (ops.warp(images, positions, fill=0.5)[0, 0, 0] == 0.5).all()

@@ -49,9 +49,9 @@ def to_numpy(tensor):
     return tensor.permute(0, 2, 3, 1).numpy()
 
 
-def within(places, margin):
+def within(positions, margin):
     """Where all pixels that are mixed lie in the picture: at its edge torchvision mixes in the fill."""
-    x, y = np.asarray(places)[..., 0], np.asarray(places)[..., 1]
+    x, y = np.asarray(positions)[..., 0], np.asarray(positions)[..., 1]
     return (x > margin) & (x < W - margin) & (y > margin) & (y < H - margin)
 
 
@@ -70,16 +70,16 @@ def test_affine_pictures_masks_boxes_and_points(parameters):
     ours = jax.tree.map(np.asarray, move(jnp.zeros((1, 1)), batch, matrices, fill=0.25, min_visible=0.0))
     theirs = {**parameters, "translate": list(parameters["translate"]), "shear": list(parameters["shear"])}
 
-    places = ops.affine_places(matrices, size=(H, W))
+    positions = ops.affine_positions(matrices, size=(H, W))
     bilinear = {"interpolation": InterpolationMode.BILINEAR}
     expected = to_numpy(F.affine(to_torch(image), **theirs, **bilinear, fill=[0.25]))
-    inner, outer = within(places, 0.51), ~within(places, -0.51)
+    inner, outer = within(positions, 0.51), ~within(positions, -0.51)
     np.testing.assert_allclose(ours["image"][inner], expected[inner], atol=1e-4)
     np.testing.assert_allclose(ours["image"][outer], expected[outer], atol=1e-6)
     assert inner.mean() > 0.3
 
     expected = F.affine(tv_tensors.Mask(torch.from_numpy(mask)), **theirs, fill=255).numpy()
-    on_pixel = np.asarray(places) % 1
+    on_pixel = np.asarray(positions) % 1
     sure = ((on_pixel > 1e-3) & (on_pixel < 1 - 1e-3)).all(-1)  # between two pixels either is nearest
     np.testing.assert_array_equal(ours["mask"][sure], expected[sure])
     assert sure.mean() > 0.9
@@ -155,12 +155,12 @@ def test_elastic_pictures():
     image = picture(6)
     limit = ops.elastic_limit(image_size=(H, W), cells=4)
     control = np.random.default_rng(7).uniform(-limit, limit, (1, 7, 7, 2)).astype(np.float32)
-    places = np.asarray(ops.elastic_places(jnp.asarray(control), size=(H, W)))
+    positions = np.asarray(ops.elastic_positions(jnp.asarray(control), size=(H, W)))
     y, x = np.mgrid[:H, :W] + 0.5
-    displacement = (places - np.stack([x, y], -1)[None]) * [2 / W, 2 / H]
+    displacement = (positions - np.stack([x, y], -1)[None]) * [2 / W, 2 / H]
     expected = F.elastic(to_torch(image), torch.from_numpy(displacement.astype(np.float32)), fill=[0.5])
-    ours = np.asarray(ops.warp(jnp.asarray(image), jnp.asarray(places), fill=0.5))
-    inner = within(places, 0.51)
+    ours = np.asarray(ops.warp(jnp.asarray(image), jnp.asarray(positions), fill=0.5))
+    inner = within(positions, 0.51)
     np.testing.assert_allclose(ours[inner], to_numpy(expected)[inner], atol=1e-4)
     assert inner.mean() > 0.8 and np.abs(displacement).max() > 0.05
 
@@ -172,16 +172,16 @@ def test_elastic_masks():
     batch = {"image": jnp.asarray(picture()), "mask": jnp.asarray(mask)}
     still = jnp.asarray([[[1.0, 0, 0], [0, 1, 0]]])
     ours = np.asarray(move(jnp.zeros((1, 1)), batch, still, control=jnp.asarray(control))["mask"])
-    places = np.asarray(ops.elastic_places(jnp.asarray(control), size=(H, W)))
+    positions = np.asarray(ops.elastic_positions(jnp.asarray(control), size=(H, W)))
     y, x = np.mgrid[:H, :W] + 0.5
-    displacement = (places - np.stack([x, y], -1)[None]) * [2 / W, 2 / H]
+    displacement = (positions - np.stack([x, y], -1)[None]) * [2 / W, 2 / H]
     expected = F.elastic(tv_tensors.Mask(torch.from_numpy(mask)), torch.from_numpy(displacement.astype(np.float32)))
-    sure = within(places, 0.01) & ((places % 1 > 1e-3) & (places % 1 < 1 - 1e-3)).all(-1)
+    sure = within(positions, 0.01) & ((positions % 1 > 1e-3) & (positions % 1 < 1 - 1e-3)).all(-1)
     np.testing.assert_array_equal(ours[sure], expected.numpy()[sure])
     assert sure.mean() > 0.8
 
 
-# dm-pix counts places from the centre of the first pixel, rows first, one picture at a time.
+# dm-pix counts positions from the centre of the first pixel, rows first, one picture at a time.
 
 
 @pytest.fixture(scope="module")
@@ -214,15 +214,15 @@ def test_affine_transform_of_pix(pix):
     offset = np.array([y + (c + d) / 2 - 0.5, x + (a + b) / 2 - 0.5, 0], np.float32)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         expected = pix.affine_transform(jnp.asarray(image[0]), rows, offset=offset, order=1, mode="nearest")
-    places = ops.affine_places(matrices, size=(H, W))
-    np.testing.assert_allclose(ops.warp(jnp.asarray(image), places)[0], expected, atol=1e-4)
+    positions = ops.affine_positions(matrices, size=(H, W))
+    np.testing.assert_allclose(ops.warp(jnp.asarray(image), positions)[0], expected, atol=1e-4)
 
 
 def test_rotate_of_pix(pix):
     image = picture(11)
     parameters = {"angle": 25.0, "translate": (0.0, 0.0), "scale": 1.0, "shear": (0.0, 0.0)}
-    places = ops.affine_places(matrix(**parameters), size=(H, W))
-    ours = ops.warp(jnp.asarray(image), places)[0]
+    positions = ops.affine_positions(matrix(**parameters), size=(H, W))
+    ours = ops.warp(jnp.asarray(image), positions)[0]
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         # Anticlockwise to the eye.
         expected = pix.rotate(jnp.asarray(image[0]), angle=-np.deg2rad(25.0), order=1, mode="nearest")
@@ -256,9 +256,9 @@ def test_elastic_deformation_of_pix(pix):
         noise = [jax.random.uniform(k, (H, W, 1)) * 2 - 1 for k in jax.random.split(key)]
         rows, columns = (np.asarray(pix.gaussian_blur(n, sigma, size) * alpha)[..., 0] for n in noise)
     y, x = np.mgrid[:H, :W] + 0.5
-    places = np.stack([x + columns, y + rows], -1).astype(np.float32)[None]
-    assert np.abs(places[0] - np.stack([x, y], -1)).max() > 2
-    np.testing.assert_allclose(ops.warp(jnp.asarray(image), jnp.asarray(places))[0], expected, atol=2e-4)
+    positions = np.stack([x + columns, y + rows], -1).astype(np.float32)[None]
+    assert np.abs(positions[0] - np.stack([x, y], -1)).max() > 2
+    np.testing.assert_allclose(ops.warp(jnp.asarray(image), jnp.asarray(positions))[0], expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("size", [(20, 30), (H, 10), (12, W)])

@@ -136,7 +136,7 @@ def test_tensors_that_numpy_has_no_word_for(tmp_path):
     ):
         torch.save({"a": tensor}, tmp_path / "a.pth")
         with pytest.raises(
-            DataError, match=r"a\.pth: (refused: its pickle asks for torch|.*not what its storage holds)"
+            DataError, match=r"a\.pth: (refused: its pickle names torch|.*lazily conjugated or negated)"
         ):
             load(tmp_path / "a.pth")
 
@@ -150,7 +150,7 @@ def test_hostile_beside_real_tensors(tmp_path, options):
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
     torch.save({"state_dict": {"a": torch.ones(2)}, "evil": Evil()}, tmp_path / "a.pth", **options)
-    with pytest.raises(DataError, match="refused: its pickle asks for posix.system"):
+    with pytest.raises(DataError, match="refused: its pickle names posix.system"):
         load(tmp_path / "a.pth")
     assert not (tmp_path / "ran").exists()
     torch.load(tmp_path / "a.pth", weights_only=False)

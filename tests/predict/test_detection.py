@@ -105,7 +105,7 @@ def test_several_grids_are_one():
     two = predict.yolo((outputs[..., :1, :], outputs[..., 1:, :]), **options, class_scores="sigmoid")
     jax.tree.map(np.testing.assert_array_equal, one, two)
     assert 5 < one.valid.sum() < 200
-    with pytest.raises(ValueError, match="2 anchor boxes for outputs with 1"):
+    with pytest.raises(ValueError, match="2 anchor boxes for outputs that have 1 per cell"):
         predict.yolo((outputs[..., :1, :],), **options)
 
 
@@ -138,13 +138,13 @@ def test_boxes_are_clipped_to_the_image():
     np.testing.assert_allclose(found.boxes[0, 0, 2:], [96, 64], atol=1e-4)
 
 
-def test_nothing_found():
+def test_no_detections():
     found = predict.yolo(jnp.full((2, 2, 3, 2, 8), -20.0), anchor_boxes=ANCHORS, image_size=SIZE)
     assert found.boxes.shape == (2, 100, 4) and not found.valid.any()
     assert (found.classes == -1).all() and (found.boxes == 0).all()
 
 
-def test_outputs_that_are_not_numbers_are_not_found():
+def test_outputs_that_are_not_finite_are_dropped():
     outputs = say([[5.0, 7.0, 25.0, 20.0]], [0]).at[0, 1, 1].set(jnp.nan)
     found = predict.yolo(outputs, anchor_boxes=ANCHORS, image_size=SIZE, max_outputs=30)
     assert found.valid.sum() == 1 and all(np.isfinite(field).all() for field in found)
@@ -199,8 +199,8 @@ def test_only_the_best_candidates_compete():
     np.testing.assert_allclose(few.scores[0, :5], every.scores[0, :5], rtol=1e-6)
 
 
-def test_descending_the_loss_leads_to_the_truths():
-    """Free outputs in place of a network: what the loss wants is what the prediction reads."""
+def test_minimising_the_loss_leads_to_the_targets():
+    """Outputs are optimised without a network: loss and prediction read them alike."""
     boxes = [[[5, 7, 25, 20], [60, 40, 90, 50], [0, 0, 0, 0]], [[30, 30, 50, 44], [8, 40, 30, 60], [64, 4, 90, 28]]]
     batch = {
         "image": jnp.zeros((2, *SIZE, 3)),

@@ -34,9 +34,9 @@ def test_a_window_alone_is_dropped_where_neighbours_must_agree():
     assert found() == ([40, 0, 2], [1, 1, 2, -1])
     assert found(min_neighbors=1) == found(min_neighbors=2) == ([0], [1, -1, -1, -1])
     assert found(min_neighbors=3) == ([], [-1] * 4)
-    assert found(min_neighbors=1, neighbor_iou=0.9) == ([1], [1, -1, -1, -1])  # two at the same place
+    assert found(min_neighbors=1, neighbor_iou=0.9) == ([1], [1, -1, -1, -1])  # two at the same position
 
 
-def test_without_windows_nothing_is_found():
+def test_without_windows_no_row_is_valid():
     found = predict.sliding_windows((jnp.zeros((2, 0, 2)), jnp.zeros((0, 4))), min_neighbors=1, max_outputs=3)
     assert not found.valid.any() and found.boxes.shape == (2, 3, 4) and not found.boxes.any()

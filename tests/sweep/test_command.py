@@ -81,7 +81,7 @@ def test_twelve_trials_trace_once_and_go_on_where_they_were_killed(tmp_path):
         return result
 
     rows, said = run(sweep(tmp_path, TOKENS, train=counted))
-    assert "5 of 12 trials have ended before" in said
+    assert "5 of 12 trials have already ended" in said
     assert all((folder / "metrics.jsonl").stat().st_mtime_ns == at for folder, at in finished.items())
     assert len(traced) == 7 and sum(traced) == 0, "the first five had traced"
     assert program(problems.experiment, rows[0].overrides).traces == 1
@@ -145,12 +145,12 @@ def test_the_plan_says_how_it_is_searched(tmp_path):
 def test_fresh_moves_study_and_runs_aside(tmp_path):
     run(sweep(tmp_path, ["lr=1e-3,1e-2"]))
     rows, said = run(sweep(tmp_path, ["lr=1e-3,1e-2"]), fresh=True)
-    assert "ended before" not in said
+    assert "already ended" not in said
     assert len(list(tmp_path.glob("sweep-*~1.db"))) == 1
     assert len([p for p in tmp_path.iterdir() if p.is_dir() and p.name.endswith("~1")]) == 2
     assert [row.state for row in rows] == ["finished"] * 2
     _, said = run(sweep(tmp_path, ["lr=1e-3,1e-2"]))
-    assert "2 of 2 trials have ended before" in said
+    assert "2 of 2 trials have already ended" in said
 
 
 def test_the_files_own_trials_are_checked_before_the_first_one(tmp_path):
@@ -187,7 +187,7 @@ def test_on_a_terminal_a_table_lives(tmp_path):
     claim = work.ledger.claim()
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     show = SweepReporter(Reporter(console), "accuracy", 3)
-    with show.living():
+    with show.live():
         show.begin(claim)
         show.update(outcomes.rows(work.ledger))
         show.step(4, 18, {"loss": 0.25}, 100.0, 61.0)

@@ -91,7 +91,7 @@ def test_a_trial_that_is_run_once_more_counts_once(tmp_path):
     run(tmp_path, ["none", "nan"])
     _, said = run(tmp_path, ["none", "nan"], retry_failed=True)
     assert "1 failed trial runs once more" in said
-    assert "1 of 2 trials have ended before" in said and "trial 2 (2/2) failed" in said
+    assert "1 of 2 trials have already ended" in said and "trial 2 (2/2) failed" in said
 
 
 def test_a_value_that_is_not_finite_is_a_failure(tmp_path):
@@ -104,7 +104,7 @@ def test_a_value_that_is_not_finite_is_a_failure(tmp_path):
     work_off(work, QUIET)
     failed = outcomes.rows(work.ledger)
     assert [row.state for row in failed] == ["failed"] * 2
-    assert failed[0].error == "no value: its last evaluation gave no finite accuracy"
+    assert failed[0].error == "no value: accuracy of its last evaluation is not finite"
 
 
 def test_a_task_whose_node_was_asked_to_stop_has_not_failed(tmp_path):

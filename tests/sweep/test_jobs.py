@@ -54,7 +54,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on(tmp_path):
     os.kill(workers[0], signal.SIGKILL)
     said, _ = process.communicate()
     assert process.returncode == 0
-    assert "ended by SIGKILL; another takes its place" in said
+    assert "was killed by SIGKILL; it is restarted" in said
     assert "12 trials, best accuracy first" in said
     assert said.count(" finished: accuracy") == 12
     runs = list(tmp_path.glob("problems/lr=*/run.json"))

@@ -1,4 +1,4 @@
-"""`kill -9` at any moment of a sweep: the same command again ends as if nobody had killed it.
+"""`kill -9` at any moment of a sweep: the same command again gives the results of a run that was not killed.
 
 Ledger, records and parameters are those of an undisturbed sweep with the same sampler seed: no trial lost, none
 repeated, none left running.

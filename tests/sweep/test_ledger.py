@@ -110,7 +110,7 @@ def test_owners(monkeypatch):
     finally:
         process.kill()
         process.join()
-    elsewhere = {**mine, "place": "another machine", "since": time.time() - 1000}
+    elsewhere = {**mine, "namespace": "another machine", "since": time.time() - 1000}
     assert not owner.is_alive(elsewhere, None)
     assert owner.is_alive(elsewhere, time.time() - 10)
     assert not owner.is_alive(elsewhere, time.time() - 100)

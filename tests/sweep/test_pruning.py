@@ -60,8 +60,8 @@ def test_other_rules_save_steps_and_keep_the_best(tmp_path, kind):
     assert train.steps < 12 * 18
 
 
-@pytest.mark.parametrize("place", ["verdicts", "completed_rung_0", "stopped_at", "told", "evaluated"])
-def test_a_kill_over_a_verdict_does_not_change_it(tmp_path, place, monkeypatch):
+@pytest.mark.parametrize("place", ["decisions", "completed_rung_0", "stopped_at", "told", "evaluated"])
+def test_a_kill_during_a_decision_does_not_change_it(tmp_path, place, monkeypatch):
     whole = sweep(tmp_path / "whole", "asha")
     work_off(whole, QUIET)
     deaths = 0

@@ -59,8 +59,8 @@ def test_a_node_dies_and_its_trial_moves(cluster, tmp_path):
         process.kill()
     assert process.returncode == 0, said
     assert "8 trials, best accuracy first" in said
-    assert "its process ended; going on from " in said
-    assert "taken up again after their process ended: trials " in said
+    assert "its process ended; resumed from " in said
+    assert "resumed after their process ended: trials " in said
     trials = study(tmp_path).get_trials()
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 8
     moved = [start for t in trials for start in t.user_attrs.get("starts", [])]

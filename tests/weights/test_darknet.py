@@ -47,7 +47,7 @@ def small(**fields):
 
 
 def test_by_hand(tmp_path):
-    """Every number tells its layer, its place in the layer, and for kernels out, in, row and column."""
+    """Every number encodes its layer, its array in the layer, and for kernels out, in, row and column."""
     sizes = [(8, 3, 3), (16, 8, 1), (8, 16, 3)]
     parts = [np.asarray([0, 2, 0], "<i4").tobytes(), np.asarray([12_345], "<i8").tobytes()]
     kernels = []
@@ -133,11 +133,11 @@ def test_refused(tmp_path):
     weights.write_darknet(path, model, filled(model, 32, 32, 3))
     data = path.read_bytes()
     cases = {
-        data[:-1]: "no header and whole numbers",
-        data[:-44]: "another network, or cut off",
-        data + b"\0" * 8: "another network, or cut off|more than the network",
-        b"PK\3\4" + data: "does not begin with the version",
-        b"": "does not begin with the version",
+        data[:-1]: "not a header and whole float32",
+        data[:-44]: "another network, or truncated",
+        data + b"\0" * 8: "another network, or truncated|more than the network",
+        b"PK\3\4" + data: "does not begin with a version",
+        b"": "does not begin with a version",
     }
     for content, message in cases.items():
         path.write_bytes(content)

@@ -116,7 +116,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pth"])
-def test_a_changed_byte_among_the_values_is_found(tmp_path, suffix):
+def test_a_changed_byte_among_the_values_is_detected(tmp_path, suffix):
     arrays = {"a": np.full(400, 7, np.uint8)}
     path = write(tmp_path / f"a{suffix}", arrays)
     data = bytearray(path.read_bytes())
@@ -183,7 +183,7 @@ def tensors(header, data=b""):
         (zipped(a__npy=npy("(1,)", "[('x', '|O')]")), "refused: a.npy is an array of Python objects"),
         (zipped(a__npy=npy("(2,)", "'|S4'")), r"refused: a is of type \|S4, expected numbers"),
         (zipped(a__npy=npy("(4,)", "'|V2'")), r"refused: a is of type \|V2, expected numbers"),
-        (zipped(**{"../a__npy": npy("(2,)")}), "points out of the archive"),
+        (zipped(**{"../a__npy": npy("(2,)")}), "is a path outside the archive"),
         (
             tensors({"a": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}, b"a"),
             "a is of type F8_E4M3, which",
@@ -201,7 +201,7 @@ def test_files_that_are_refused(tmp_path, data, message):
     assert str(error.value).startswith(f"{path}: ") and str(error.value).isprintable()
 
 
-def test_places_without_a_file(tmp_path):
+def test_paths_without_a_file(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.npz: no such file"):
         load(tmp_path / "nowhere.npz")
     with pytest.raises(DataError, match="is a folder; expected a file of weights"):

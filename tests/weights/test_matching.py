@@ -1,4 +1,4 @@
-"""Tensors find their places, or are refused by name."""
+"""Tensors are matched to variables, or refused by name."""
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ def test_the_network_of_a_file(tmp_path):
             r"no tensor for params/stage2/block1/unit1/conv/kernel \(looked for",
         ),
         (lambda t: t.update({"fc.bias": np.zeros(4)}), r"fc.bias is \(4,\), params/head/bias is \(3,\)"),
-        (lambda t: t.update({"layer1.1.conv1.weight": np.zeros(4)}), "nobody asked for layer1.1.conv1.weight"),
+        (lambda t: t.update({"layer1.1.conv1.weight": np.zeros(4)}), "unused: layer1.1.conv1.weight"),
         (lambda t: t["bn1.running_var"].fill(np.nan), "infinite or NaN values in bn1.running_var"),
     ],
 )
@@ -94,7 +94,7 @@ def test_many_faults_are_counted():
 def test_another_networks_weights_are_refused():
     theirs = tensors()
     one_stage = models.ResNet(stage_sizes=(1,), num_classes=3, width=4)
-    with pytest.raises(UserError, match="wrong shape: fc.weight is .*nobody asked for layer2.0"):
+    with pytest.raises(UserError, match="wrong shape: fc.weight is .*unused: layer2.0"):
         weights.match(one_stage, shapes(one_stage, 32), theirs)
 
 
@@ -144,5 +144,5 @@ def test_features_of_a_file(tmp_path):
     _, features = TINY.apply(variables, jnp.asarray(images, jnp.float32) / 255)
     np.testing.assert_allclose(extract(images), np.asarray(features["pool"]), rtol=1e-5, atol=1e-6)
     assert extract.spec(jax.ShapeDtypeStruct((32, 32, 3), np.uint8)) == jax.ShapeDtypeStruct((8,), np.float32)
-    with pytest.raises(UserError, match="has no feature 'fc7'; there are conv1, pool1, conv2_x, conv3_x, pool"):
+    with pytest.raises(UserError, match="has no feature 'fc7', only conv1, pool1, conv2_x, conv3_x, pool"):
         weights.extractor(tmp_path / "tiny.npz", TINY, feature="fc7").spec(jax.ShapeDtypeStruct((32, 32, 3), np.uint8))

@@ -117,7 +117,7 @@ def test_the_fields_of_a_network_are_found_under_a_prefix():
 
 def test_two_networks_in_one_file_are_refused_with_their_names():
     both = {f"{part}.{name}": tensor for part in ("student", "teacher") for name, tensor in tensors().items()}
-    with pytest.raises(UserError, match=r"its names begin with student\., teacher\.: save the network's part alone"):
+    with pytest.raises(UserError, match=r"its names begin with student\., teacher\.: save the network alone"):
         weights.match(TINY, shapes(TINY, 32), both)
     extra = {f"model.{name}": tensor for name, tensor in tensors().items()} | {"loss.weight": np.zeros(3, np.float32)}
     with pytest.raises(UserError, match=r"its names begin with model\., loss\.: save"):

@@ -14,7 +14,7 @@ from jaxcv.weights import fetch, load, published, save
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Serves the files of a folder in the place of the real server."""
+    """Serves the files of a folder instead of the real server."""
     folder = tmp_path / "served"
     folder.mkdir()
     asked = []
@@ -82,7 +82,7 @@ def test_without_the_file_it_says_where_to_put_it(server, tmp_path):
 @pytest.mark.parametrize(("name", "near"), [("resnet-50", "resnet50"), ("ResNet18", "resnet18"), ("vgg16:v2", "vgg16")])
 def test_an_unknown_name(name, near):
     with pytest.raises(
-        UserError, match=f"no published weights '{name}': did you mean {near}. there are alexnet, vgg11"
+        UserError, match=f"no published weights '{name}': did you mean {near}. expected one of alexnet, vgg11"
     ):
         fetch(name)
     assert not published.is_published(name)

@@ -30,7 +30,7 @@ def test_published_mobilenet_as_a_trunk(real_data):
     assert not any(leaf.any() for leaf in jax.tree.leaves(found["params"]["head"]))
     parts = {path.split("/")[1] for path in report.randomly_initialised}
     assert parts == {"conv19", "conv20", "conv21", "conv22", "head"}
-    assert "randomly initialised" in report.summary and not report.having("missing", "left over")
+    assert "randomly initialised" in report.summary and not report.having("missing", "unused")
 
 
 def test_a_trunk_of_another_kind_is_refused(tmp_path):

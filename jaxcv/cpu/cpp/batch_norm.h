@@ -1,4 +1,4 @@
-// Sums over all examples and places, channel by channel, for batch normalisation and its gradient: float32, [n c].
+// Sums over all examples and positions, channel by channel, for batch normalisation and its gradient: float32, [n c].
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 
 #include "parallel.h"
 
-// Rows of [n c] in chunks that stay in the cache, and chunks in tasks.
+// The rows of [n c], divided into chunks that fit into the cache, and these into tasks.
 struct Rows {
   int64_t n, c;
   int64_t some = std::max<int64_t>(4, 32768 / c), chunks = (n + some - 1) / some, tasks = std::min<int64_t>(chunks, 32);
@@ -20,7 +20,7 @@ struct Rows {
       body(chunk * some, std::min(n, (chunk + 1) * some));
   }
 
-  // Calls body<lanes, rows at a time>(first row, first channel) for rows first .. last - 1, four at a time.
+  // Calls body(lanes, number of rows, first row, first channel) for rows first .. last - 1, four at a time.
   template <typename Body>
   void walk(int64_t first, int64_t last, const Body& body) const {
     int64_t r = first;
@@ -31,7 +31,7 @@ struct Rows {
   }
 };
 
-// Mean and variance of each channel of [n c]: those of a chunk from about its mean, while it is in the cache; chunks by
+// Mean and variance of each channel of [n c]: in a chunk by two passes while it is in the cache; chunks combined by
 // Chan, Golub, LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979, equation 2.1.
 struct Moments {
   double count = 0;
@@ -72,7 +72,7 @@ inline void statistics(ffi::ThreadPool pool, const Rows& rows, const float* x, f
       Moments& part = parts[task];
       double count = last - first;
       for (int64_t k = 0; k < c; k++) {
-        double shift = rest[k] / count;  // what rounding left of the mean
+        double shift = rest[k] / count;  // rounding error of the mean
         part.add(count, k, middle[k] + shift, squares[k] - shift * rest[k]);
       }
       part.count += count;
@@ -91,7 +91,7 @@ inline void statistics(ffi::ThreadPool pool, const Rows& rows, const float* x, f
 
 // Sums over all rows of dy and of dy (x - mean), [n c] each; with `relu`, of dy where (x - mean) factor + bias > 0.
 template <bool relu>
-void slope_sums(ffi::ThreadPool pool, const Rows& rows, const float* x, const float* dy, const float* mean,
+void gradient_sums(ffi::ThreadPool pool, const Rows& rows, const float* x, const float* dy, const float* mean,
                 const float* factor, const float* bias, float* total, float* product) {
   int64_t c = rows.c;
   std::vector<float> sums(rows.tasks * 2 * c);
@@ -105,10 +105,10 @@ void slope_sums(ffi::ThreadPool pool, const Rows& rows, const float* x, const fl
         typename L::V a{}, b{}, m = L::load(mean + k), f{}, shift{}, zero{};
         if (relu) f = L::load(factor + k), shift = L::load(bias + k);
         for (int i = 0; i < some; i++) {
-          typename L::V slope = L::load(dy + (r + i) * c + k), centred = L::load(x + (r + i) * c + k) - m;
-          if (relu) slope = centred * f + shift > zero ? slope : zero;
-          a += slope;
-          b += slope * centred;
+          typename L::V gradient = L::load(dy + (r + i) * c + k), centred = L::load(x + (r + i) * c + k) - m;
+          if (relu) gradient = centred * f + shift > zero ? gradient : zero;
+          a += gradient;
+          b += gradient * centred;
         }
         L::store(&part[k], L::load(&part[k]) + a);
         L::store(&part[c + k], L::load(&part[c + k]) + b);

@@ -10,10 +10,10 @@
 struct Window {
   int64_t h, w, c, oh, ow, sh, sw, top, left;
 
-  // Outputs first .. last - 1 of a row have the whole window inside.
-  void inside(int64_t side, int64_t* first, int64_t* last) const {
+  // The whole window of outputs first .. last - 1 of a row is inside the image.
+  void inside(int64_t kernel, int64_t* first, int64_t* last) const {
     *first = std::min(ow, std::max<int64_t>(0, (left + sw - 1) / sw));
-    int64_t room = w - side + left;
+    int64_t room = w - kernel + left;
     *last = std::max(*first, std::min(ow, room < 0 ? 0 : room / sw + 1));
   }
 };
@@ -56,20 +56,20 @@ void gradient_row(const Window& at, const float* const rows[F], const float* dy,
   int64_t first, last;
   at.inside(F, &first, &last);
   auto edge = [&](int64_t x) {
-    typename L::V slope = L::load(dy + x * at.c);
+    typename L::V gradient = L::load(dy + x * at.c);
     for (int i = 0; i < F; i++)
       for (int j = 0; j < F; j++) {
         int64_t column = x * at.sw - at.left + j;
-        if (rows[i] && column >= 0 && column < at.w) g[i][j] += L::load(rows[i] + column * at.c) * slope;
+        if (rows[i] && column >= 0 && column < at.w) g[i][j] += L::load(rows[i] + column * at.c) * gradient;
       }
   };
   for (int64_t x = 0; x < first; x++) edge(x);
   for (int64_t x = first; x < last; x++) {
-    typename L::V slope = L::load(dy + x * at.c);
+    typename L::V gradient = L::load(dy + x * at.c);
     int64_t begin = (x * at.sw - at.left) * at.c;
     for (int i = 0; i < F; i++)
       if (rows[i])
-        for (int j = 0; j < F; j++) g[i][j] += L::load(rows[i] + begin + j * at.c) * slope;
+        for (int j = 0; j < F; j++) g[i][j] += L::load(rows[i] + begin + j * at.c) * gradient;
   }
   for (int64_t x = last; x < at.ow; x++) edge(x);
   for (int i = 0; i < F; i++)
@@ -124,12 +124,12 @@ void gradient(ffi::ThreadPool pool, const Window& at, int64_t b, const float* x,
     for (int64_t i = 0; i < size; i++) out[i] += sums[task * size + i];
 }
 
-// A convolution's kernel gradient: for each place (i, j) of the kernel, sums over pixels of x[c] dy[o], in registers for
-// a block of C input by O vectors of output channels along a row.
+// The kernel's gradient of a convolution: for each element (i, j) of the kernel, sums over pixels of x[c] dy[o], in
+// registers for a block of C input channels by O vectors of output channels along a row.
 struct Outer {
   const float *x, *dy;
   float* sums;
-  int64_t step, slopes, outputs, count;  // from pixel to pixel in x and in dy; from row to row of sums; pixels
+  int64_t x_step, dy_step, outputs, count;  // distance between pixels in x and in dy, and between rows of sums; pixels
 };
 
 template <int C, int O>
@@ -139,11 +139,11 @@ void outer_products(const Outer& at) {
   for (int c = 0; c < C; c++)
     for (int o = 0; o < O; o++) sum[c][o] = L::load(at.sums + c * at.outputs + o * kWidth);
   const float *x = at.x, *dy = at.dy;
-  for (int64_t n = 0; n < at.count; n++, x += at.step, dy += at.slopes) {
-    typename L::V slope[O];
-    for (int o = 0; o < O; o++) slope[o] = L::load(dy + o * kWidth);
+  for (int64_t n = 0; n < at.count; n++, x += at.x_step, dy += at.dy_step) {
+    typename L::V gradient[O];
+    for (int o = 0; o < O; o++) gradient[o] = L::load(dy + o * kWidth);
     for (int c = 0; c < C; c++)
-      for (int o = 0; o < O; o++) sum[c][o] += x[c] * slope[o];
+      for (int o = 0; o < O; o++) sum[c][o] += x[c] * gradient[o];
   }
   for (int c = 0; c < C; c++)
     for (int o = 0; o < O; o++) L::store(at.sums + c * at.outputs + o * kWidth, sum[c][o]);

@@ -1,7 +1,7 @@
-// What XLA's CPU backend makes many passes over memory, or many small programs, for, in one: float32, NHWC.
+// Operations for which XLA's CPU backend makes several passes over memory, or many small loops, in one: float32, NHWC.
 //
-// Work is cut by shape alone, never by the number of threads, and parts are added up in a fixed order: the same input
-// gives the same bytes on any machine of a kind.
+// Work is divided by shape alone, never by the number of threads, and partial sums are added in a fixed order: the same
+// input gives the same bytes on all machines with the same instruction set.
 
 #include "batch_norm.h"
 #include "direct.h"
@@ -36,7 +36,7 @@ ffi::Error DepthwiseGradient(ffi::ThreadPool pool, Array x, Array dy, int64_t sh
 ffi::Error ConvGradient(ffi::ThreadPool pool, Array x, Array dy, int64_t sh, int64_t sw, int64_t top, int64_t left,
                         Result out) {
   auto d = dy.dimensions(), k = out->dimensions();
-  if (d[3] % kWidth) return ffi::Error::InvalidArgument("output channels do not fill vectors");
+  if (d[3] % kWidth) return ffi::Error::InvalidArgument("output channels are not a multiple of the vector width");
   Window at = window(x, d[1], d[2], sh, sw, top, left);
   products(pool, at, d[0], k[0], k[1], k[3], x.typed_data(), dy.typed_data(), out->typed_data());
   return ffi::Error::Success();
@@ -48,10 +48,10 @@ ffi::Error MatrixGradient(ffi::ThreadPool pool, Array x, Array dy, Result out) {
   return ffi::Error::Success();
 }
 
-ffi::Error WinogradForward(ffi::ThreadPool pool, Array x, Array w, int64_t top, int64_t left, int64_t turn,
+ffi::Error WinogradForward(ffi::ThreadPool pool, Array x, Array w, int64_t top, int64_t left, int64_t flip,
                            Result out) {
   auto d = x.dimensions(), y = out->dimensions();
-  Winograd at{{d[0], d[1], d[2], d[3], (y[1] + 1) / 2, (y[2] + 1) / 2, top, left}, y[1], y[2], y[3], turn != 0};
+  Winograd at{{d[0], d[1], d[2], d[3], (y[1] + 1) / 2, (y[2] + 1) / 2, top, left}, y[1], y[2], y[3], flip != 0};
   at.run(pool, x.typed_data(), w.typed_data(), out->typed_data());
   return ffi::Error::Success();
 }
@@ -72,7 +72,7 @@ ffi::Error BatchNormStatistics(ffi::ThreadPool pool, Array x, Result mean, Resul
 ffi::Error BatchNormSums(ffi::ThreadPool pool, Array x, Array dy, Array mean, Array factor, Array bias, int64_t relu,
                          Result total, Result product) {
   Rows rows{x.dimensions()[0], x.dimensions()[1]};
-  (relu ? slope_sums<true> : slope_sums<false>)(pool, rows, x.typed_data(), dy.typed_data(), mean.typed_data(),
+  (relu ? gradient_sums<true> : gradient_sums<false>)(pool, rows, x.typed_data(), dy.typed_data(), mean.typed_data(),
                                                 factor.typed_data(), bias.typed_data(), total->typed_data(),
                                                 product->typed_data());
   return ffi::Error::Success();
@@ -80,12 +80,12 @@ ffi::Error BatchNormSums(ffi::ThreadPool pool, Array x, Array dy, Array mean, Ar
 
 }  // namespace
 
-#define PLACES Attr<int64_t>("sh").Attr<int64_t>("sw").Attr<int64_t>("top").Attr<int64_t>("left")
+#define GEOMETRY Attr<int64_t>("sh").Attr<int64_t>("sw").Attr<int64_t>("top").Attr<int64_t>("left")
 #define BIND ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_forward, DepthwiseForward, BIND.Arg<Array>().Arg<Array>().PLACES.Ret<Array>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_gradient, DepthwiseGradient, BIND.Arg<Array>().Arg<Array>().PLACES.Ret<Array>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_gradient, ConvGradient, BIND.Arg<Array>().Arg<Array>().PLACES.Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_forward, DepthwiseForward, BIND.Arg<Array>().Arg<Array>().GEOMETRY.Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_gradient, DepthwiseGradient, BIND.Arg<Array>().Arg<Array>().GEOMETRY.Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_gradient, ConvGradient, BIND.Arg<Array>().Arg<Array>().GEOMETRY.Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(matrix_gradient, MatrixGradient, BIND.Arg<Array>().Arg<Array>().Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(batch_norm_statistics, BatchNormStatistics, BIND.Arg<Array>().Ret<Array>().Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(batch_norm_sums, BatchNormSums,
@@ -93,6 +93,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(batch_norm_sums, BatchNormSums,
                                   .Attr<int64_t>("relu").Ret<Array>().Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(winograd_forward, WinogradForward,
                               BIND.Arg<Array>().Arg<Array>().Attr<int64_t>("top").Attr<int64_t>("left")
-                                  .Attr<int64_t>("turn").Ret<Array>());
+                                  .Attr<int64_t>("flip").Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(winograd_gradient, WinogradGradientOf,
                               BIND.Arg<Array>().Arg<Array>().Attr<int64_t>("top").Attr<int64_t>("left").Ret<Array>());

@@ -1,4 +1,4 @@
-// What the kernels share: XLA's threads, and vectors.
+// Threads and vectors for the kernels.
 #pragma once
 
 #include <algorithm>
@@ -17,8 +17,8 @@ namespace ffi = xla::ffi;
 using Array = ffi::Buffer<ffi::F32>;
 using Result = ffi::ResultBuffer<ffi::F32>;
 
-// Runs task(0) .. task(count - 1) on XLA's threads, this one among them. It waits only for tasks that have begun, so it
-// may itself run on one of the pool's threads; awake for a moment, then asleep, for whoever has a task may want the core.
+// Runs task(0) .. task(count - 1) on XLA's threads, including the calling one. It waits only for tasks that have begun,
+// so it may be called from a thread of the pool. It spins briefly, then sleeps, to leave the core to running tasks.
 template <typename Task>
 void parallel(ffi::ThreadPool pool, int64_t count, const Task& task) {
   struct Shared {
@@ -28,7 +28,7 @@ void parallel(ffi::ThreadPool pool, int64_t count, const Task& task) {
   };
   auto shared = std::make_shared<Shared>();
   auto work = [shared, count, &task] {
-    // After the last task is taken `task` may be gone: it is touched only with a task in hand.
+    // `task` may be destroyed once all tasks have ended, so it is used only after an index has been taken.
     for (int64_t i; (i = shared->next.fetch_add(1)) < count;) {
       task(i);
       if (shared->done.fetch_add(1) + 1 < count) continue;
@@ -57,7 +57,7 @@ struct Lanes<1> {
   static void store(float* p, V v) { *p = v; }
 };
 
-// Calls body<lanes>(first channel) for all channels: sixteen at a time, the rest one by one.
+// Calls body(lanes, first channel) for all channels, in vectors of sixteen and eight, the rest one by one.
 template <typename Body>
 void channels(int64_t c, const Body& body) {
   int64_t k = 0;
@@ -73,13 +73,13 @@ constexpr int kWidth = 8, kRows = 4;
 #endif
 constexpr int kColumns = 2 * kWidth;
 
-// Numbers for the moment, whose vectors lie within lines of the cache.
+// Temporary memory, aligned to cache lines.
 class Scratch {
  public:
   Scratch() = default;
   Scratch(const Scratch&) = delete;
   ~Scratch() { std::free(numbers_); }
-  // Room for so many; what stood there is lost.
+  // Makes the capacity at least `count`; the contents are lost if it grows.
   void hold(int64_t count) {
     if (count <= count_) return;
     std::free(numbers_);

@@ -1,5 +1,5 @@
-// The matrix product x' y of [n c] and [n o], sums over many rows n: float32. What a core works on at a time is laid
-// side by side in its cache first; rows a power of two apart would drive each other out.
+// The matrix product x' y of [n c] and [n o], sums over many rows n: float32. Blocks are first copied to contiguous
+// memory, because rows at distances of powers of two evict each other from the cache.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 #include "parallel.h"
 
 // Sums over `count` rows of the outer products of kRows values a and kColumns values b, in registers.
-// Inlined, it would be compiled to something a third slower.
+// Not inlined: that code is a third slower.
 __attribute__((noinline, aligned(64))) inline void outer_products(int64_t count, const float* a, const float* b,
                                                                   float* sums) {
   using L = Lanes<kWidth>;
@@ -26,8 +26,8 @@ __attribute__((noinline, aligned(64))) inline void outer_products(int64_t count,
     for (int j = 0; j < 2; j++) L::store(sums + i * kColumns + j * kWidth, sum[i][j]);
 }
 
-// `count` blocks of columns of rows of c, from column `first` on, zeros beyond the last: [count room columns], `rows`
-// rows of each. Eight rows ahead are called for: the processor does not foresee them.
+// Copies `count` blocks of `columns` columns from column `first` on, zeros beyond c: [count room columns], of which
+// `rows` rows are written. Prefetches eight rows ahead, which the processor does not do itself.
 template <int columns>
 void pack(const float* x, int64_t rows, int64_t c, int64_t first, int64_t count, int64_t room, float* out) {
   int64_t whole = std::max<int64_t>(0, std::min(count, (c - first) / columns));
@@ -45,20 +45,20 @@ void pack(const float* x, int64_t rows, int64_t c, int64_t first, int64_t count,
 struct Products {
   int64_t n, c, o;
   int64_t blocks = (c + kRows - 1) / kRows, strips = (o + kColumns - 1) / kColumns;
-  int64_t some = 8, parts = (blocks + some - 1) / some;  // blocks a task, tasks beside each other
-  int64_t rows = 256, chunks = (n + rows - 1) / rows;    // rows that are laid out at a time
-  int64_t beside = 4;                                    // strips likewise
-  int64_t shares = std::max<int64_t>(1, std::min({chunks, 32 / parts, (1 << 18) / (c * o)}));
+  int64_t some = 8, parts = (blocks + some - 1) / some;  // blocks per task; tasks for all blocks
+  int64_t rows = 256, chunks = (n + rows - 1) / rows;    // rows copied at a time
+  int64_t beside = 4;                                    // strips copied at a time
+  int64_t splits = std::max<int64_t>(1, std::min({chunks, 32 / parts, (1 << 18) / (c * o)}));
 
-  // The sums of a share of the rows for a part of the blocks, into their rows of [c o].
-  void work(const float* x, const float* y, int64_t share, int64_t part, float* out) const {
+  // The sums over one split of the rows for one part of the blocks, into their rows of [c o].
+  void work(const float* x, const float* y, int64_t split, int64_t part, float* out) const {
     int64_t from = part * some, to = std::min(blocks, from + some), size = kRows * kColumns;
     thread_local Scratch left, right, sums;
     left.hold(some * rows * kRows);
     right.hold(beside * rows * kColumns);
     sums.hold(some * strips * size);
     std::fill(&sums[0], &sums[0] + some * strips * size, 0.0f);
-    for (int64_t chunk = chunks * share / shares; chunk < chunks * (share + 1) / shares; chunk++) {
+    for (int64_t chunk = chunks * split / splits; chunk < chunks * (split + 1) / splits; chunk++) {
       int64_t first = chunk * rows, count = std::min(rows, n - first);
       pack<kRows>(x + first * c, count, c, from * kRows, to - from, rows, &left[0]);
       for (int64_t strip = 0; strip < strips; strip += beside) {
@@ -79,12 +79,12 @@ struct Products {
 
   void run(ffi::ThreadPool pool, const float* x, const float* y, float* out) const {
     Scratch others;
-    others.hold((shares - 1) * c * o);
-    parallel(pool, shares * parts, [&](int64_t task) {
-      int64_t share = task / parts;
-      work(x, y, share, task % parts, share ? &others[(share - 1) * c * o] : out);
+    others.hold((splits - 1) * c * o);
+    parallel(pool, splits * parts, [&](int64_t task) {
+      int64_t split = task / parts;
+      work(x, y, split, task % parts, split ? &others[(split - 1) * c * o] : out);
     });
-    for (int64_t share = 1; share < shares; share++)
-      for (int64_t i = 0; i < c * o; i++) out[i] += others[(share - 1) * c * o + i];
+    for (int64_t split = 1; split < splits; split++)
+      for (int64_t i = 0; i < c * o; i++) out[i] += others[(split - 1) * c * o + i];
   }
 };

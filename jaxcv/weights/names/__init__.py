@@ -1,7 +1,7 @@
-"""What the layers of our networks are called elsewhere, one file a family.
+"""The names of layers in other libraries, one file per family of networks.
 
-A naming scheme is a function from our module path (`stage1/block1/unit1/conv`) to theirs (`layer1.0.conv1`), given the
-network. `jaxcv` is our own: names are paths.
+A naming scheme is a function from jaxcv's module path (`stage1/block1/unit1/conv`) to the other library's name
+(`layer1.0.conv1`), given the network. In the scheme `jaxcv` names are paths.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ FLATTENED = {models.AlexNet: alexnet.flattened, models.VGG: vgg.flattened, model
 
 
 def of(model: Any) -> dict[str, Callable[[str], str]]:
-    """The schemes known for a network, by name, each from our module path to theirs."""
+    """The schemes known for a network, by name."""
     theirs = SCHEMES.get(type(model), {})
     return {"jaxcv": lambda path: path} | {
         scheme: (lambda path, function=function: function(model, path)) for scheme, function in theirs.items()

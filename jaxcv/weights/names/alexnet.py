@@ -1,4 +1,4 @@
-"""What AlexNet's layers are called elsewhere."""
+"""Names of AlexNet's layers in other libraries."""
 
 from jaxcv.models import AlexNet
 
@@ -15,10 +15,10 @@ _TORCHVISION = {
 
 
 def torchvision(model: AlexNet, path: str) -> str:
-    """torchvision's name of the module at one of our paths: places in two lists of layers."""
+    """torchvision's name of a module: indices into two lists of layers."""
     return _TORCHVISION[path]
 
 
 def flattened(model: AlexNet) -> dict[str, int]:
-    """fc6 reads a flattened map of so many channels."""
+    """Channels of the flattened map that fc6 reads."""
     return {"fc6": model.channels[-1]}

@@ -7,7 +7,7 @@ from jaxcv.models import Darknet53, PlainDarknet, YOLOv2, YOLOv3
 
 
 def order(model: Any) -> list[str]:
-    """Our module paths in the order of the configuration files of the same networks; empty where none is known."""
+    """Module paths in the order of the network's configuration file in Darknet; empty if not known."""
     known: dict[type, Callable[[Any], list[str]]] = {
         PlainDarknet: _plain,
         Darknet53: _darknet53,

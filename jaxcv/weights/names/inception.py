@@ -1,4 +1,4 @@
-"""What the layers of GoogLeNet and Inception v3 are called elsewhere."""
+"""Names of the layers of GoogLeNet and Inception v3 in other libraries."""
 
 from jaxcv.models import GoogLeNet, InceptionV3
 
@@ -14,7 +14,7 @@ _BRANCHES = {
 
 
 def torchvision(model: GoogLeNet | InceptionV3, path: str) -> str:
-    """torchvision's name of the module at one of our paths.
+    """torchvision's name of a module.
 
     GoogLeNet: `conv2/norm` -> `conv3.bn`, `inception3a/branch5x5/conv` -> `inception3a.branch3.1.conv`. Inception v3
     has torchvision's names, but for `norm` and `head`.
@@ -35,5 +35,5 @@ def timm(model: InceptionV3, path: str) -> str:
 
 
 def flattened(model: GoogLeNet) -> dict[str, int]:
-    """The auxiliary heads' first dense layers read flattened maps of so many channels."""
+    """Channels of the flattened maps that the auxiliary heads' first dense layers read."""
     return {"aux1/fc1": 128, "aux2/fc1": 128} if model.aux_logits else {}

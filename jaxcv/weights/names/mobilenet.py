@@ -1,4 +1,4 @@
-"""What the layers of the MobileNets are called elsewhere."""
+"""Names of the MobileNets' layers in other libraries."""
 
 from jaxcv.models import MobileNetV1, MobileNetV2
 
@@ -7,7 +7,7 @@ _TIMM_STAGES = (1, 2, 2, 6, 2)  # version 1 has no stages of its own
 
 
 def torchvision(model: MobileNetV2, path: str) -> str:
-    """torchvision's name of the module at one of our paths: places in a list of blocks, each a list of layers.
+    """torchvision's name of a module: indices into a list of blocks, each a list of layers.
 
     `block2/expand/norm` -> `features.2.conv.0.1`, `block2/project/conv` -> `features.2.conv.2`.
     """
@@ -18,9 +18,9 @@ def torchvision(model: MobileNetV2, path: str) -> str:
     if not block:
         return f"features.{0 if unit == 'stem' else sum(_blocks(model)) + 1}.{norm}"
     number = _number(block[0])
-    place = _ORDER[unit] - (number == 1)  # the first block has no `expand`
-    # The last layers are not packed together: convolution and norm are places of their own.
-    layer = f"{place + norm}" if unit == "project" else f"{place}.{norm}"
+    index = _ORDER[unit] - (number == 1)  # the first block has no `expand`
+    # The last convolution and its norm are separate layers, not a nested list.
+    layer = f"{index + norm}" if unit == "project" else f"{index}.{norm}"
     return f"features.{number}.conv.{layer}"
 
 
@@ -51,15 +51,15 @@ def keras(model: MobileNetV1 | MobileNetV2, path: str) -> str:
         if path == "head":
             return "conv_preds"
         *block, unit, part = path.split("/")
-        place = {"depthwise": "conv_dw", "pointwise": "conv_pw"}[unit] + f"_{_number(block[0])}" if block else "conv1"
-        return place + ("_bn" if part == "norm" else "")
+        name = {"depthwise": "conv_dw", "pointwise": "conv_pw"}[unit] + f"_{_number(block[0])}" if block else "conv1"
+        return name + ("_bn" if part == "norm" else "")
     ends = {"stem/conv": "Conv1", "stem/norm": "bn_Conv1", "last/conv": "Conv_1", "last/norm": "Conv_1_bn"}
     ends["head"] = "predictions"
     if path in ends:
         return ends[path]
     block, unit, part = path.split("/")
-    place = f"block_{_number(block) - 1}" if _number(block) > 1 else "expanded_conv"
-    return f"{place}_{unit}" + ("_BN" if part == "norm" else "")
+    name = f"block_{_number(block) - 1}" if _number(block) > 1 else "expanded_conv"
+    return f"{name}_{unit}" + ("_BN" if part == "norm" else "")
 
 
 def _blocks(model: MobileNetV2) -> list[int]:

@@ -1,4 +1,4 @@
-"""What ResNet's layers are called elsewhere."""
+"""Names of ResNet's layers in other libraries."""
 
 from jaxcv.models import ResNet
 
@@ -7,7 +7,7 @@ _KERAS = {"stem/conv": "conv1_conv", "stem/norm": "conv1_bn", "head": "predictio
 
 
 def torchvision(model: ResNet, path: str) -> str:
-    """torchvision's name of the module at one of our paths.
+    """torchvision's name of a module.
 
     `stage1/block2/unit3/norm` -> `layer1.1.bn3`, `stage2/block1/shortcut/conv` -> `layer2.0.downsample.0`.
     """
@@ -26,9 +26,9 @@ def timm(model: ResNet, path: str) -> str:
 def keras(model: ResNet, path: str) -> str:
     """The name in `keras.applications`, of the first version: `conv2_block1_0_bn` is its first shortcut's norm.
 
-    There every convolution has a bias and the norms another epsilon, so the network to fill is `resnet50(
-    stride_first=True, unit=partial(ConvNormAct, conv_bias=True, epsilon=1.001e-5))`; it reads BGR minus a mean, in
-    0..255, as `keras.applications.resnet.preprocess_input` gives it.
+    There every convolution has a bias and the norms have another epsilon, so the matching network is `resnet50(
+    stride_first=True, unit=partial(ConvNormAct, conv_bias=True, epsilon=1.001e-5))`; its images are BGR minus a mean,
+    in 0..255, as `keras.applications.resnet.preprocess_input` returns them.
     """
     if path in _KERAS:
         return _KERAS[path]
