@@ -1,9 +1,8 @@
 """Examples, and the one validation that every format of annotations goes through.
 
-A parser yields raw numbers and where they stand: `Raw` images of `Raw` objects. Checked here, once for boxes, masks and
-points: whether a number is finite and near the image, what has an area, how many there are, whether a class is known,
-whether an annotation and its image are of one size. A `Collector` gathers both splits, refuses or counts the faults,
-holds out a test split where a set has none, and makes the `Scan` that every format returns.
+A parser yields raw numbers and where they stand: `Raw` images of `Object`s. A `Collector` gathers both splits, checks
+them by the functions here, refuses or counts the faults, holds out a test split where a set has none, and makes the
+`Scan` that every format returns.
 
 Boxes: numbers that are not finite, a negative width or height, a box wholly outside the image, or an edge farther
 outside than the image is large are faults. A box without area (narrower or lower than a hundredth of a pixel) is
@@ -33,8 +32,7 @@ from jaxcv.errors import DataError
 
 Task = Literal["label", "boxes", "mask", "points"]
 Edges = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of an image file
-Points = Sequence[tuple[float, float] | None]
-"""x and y in pixels of an image file, continuous; None where a point is not annotated."""
+Points = Sequence[tuple[float, float] | None]  # x and y in pixels, continuous; None where a point is not annotated
 SPLITS = ("train", "test")
 MAX_SIDE = 10**6  # pixels that an annotation may say an image is wide or high
 MAX_BOXES = MAX_POINTS = 10_000  # of one image: every image of a batch is given room for as many as the fullest has

@@ -3,13 +3,10 @@
 `data=coco:PATH`, a folder or one JSON file: `annotations/instances_train2017.json` beside the images in `train2017` (or
 `images/train2017`), as COCO has it; `train/_annotations.coco.json` among the images, as exporters write it; or one file
 with the images beside it or in `images`. The split is the word train, val, valid, validation or test in the name of the
-file or its folder; `val` comes before `test`. Of one file alone a fifth of the images is for testing, by the SHA-256 of
-their names.
+file or its folder; `val` comes before `test`. Of one file alone a fifth is for testing, by the SHA-256 of the names.
 
-Keys read: `images` (id, file_name, width, height), `categories` (id, name, supercategory, keypoints), `annotations`
-(image_id, category_id, bbox, segmentation, iscrowd, keypoints). Ids are numbers or texts, in any order and with gaps.
-Classes are the categories in the order of their ids. A category that no object has and of which all others are kinds is
-no class: some exporters put such a parent first.
+Classes are the categories in the order of their ids, which are numbers or texts. A category that no object has and of
+which all others are kinds is no class: some exporters put such a parent first.
 
 - Boxes: `bbox`, or the extent of the outline where there is none. `iscrowd` 1 is `ignored`, neither truth nor false
   alarm. An image without objects is an example too.

@@ -1,9 +1,8 @@
 """Class folders: one folder a class, named after it, its pictures directly inside.
 
-Layouts: `train/<class>/*` and beside it `val`, `valid`, `validation` or `test` with folders of the same names; or
-`<class>/*` alone. The test split is the first of those four that has class folders, so `val` comes before `test`:
-checkpoints are compared by it, and a `test` folder is often meant for the last word, or has no classes. Without splits,
-a fifth of each class is for testing, by the SHA-256 of `<class>/<file>`.
+Layouts: `train/<class>/*` and beside it `val`, `valid`, `validation` or `test` with folders of the same names, of which
+the first that has class folders is the test split; or `<class>/*` alone, of which a fifth of each class is for testing,
+by the SHA-256 of `<class>/<file>`.
 
 Classes are the names of the training folders, sorted. The test split may lack some, but not add any. The folders of
 ImageNet (n01440764 and so on) thus get the indices that its weights expect.
@@ -12,7 +11,6 @@ A picture is a file whose name ends like one, or any other whose contents are on
 with a dot or is `__MACOSX`, and files that are no pictures, are left out and counted.
 """
 
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -84,7 +82,11 @@ def scan_folder(root: Path, skip: bool) -> Scan:
     parts = {name.lower(): _look_into(root / name, root) for name in names}
     index: dict[str, int] = {}
     if any(part.folders for part in parts.values()) or ("train" in parts and len(parts) > 1):
-        used = {split: parts[name] for split, name in _choose(root, parts).items()}
+        there = [name for name, part in parts.items() if part.folders]
+        used = {split: parts[name] for split, name in choose_splits(there).items()}
+        if not used:
+            expected = f"expected in train and in one of {', '.join(TEST_NAMES)}"
+            raise DataError(f"class folders in {list_names(there)}, {expected}, or in data=folder:PATH", file=root)
         if unused := [name for name in top.folders if root / name not in [part.path for part in used.values()]]:
             collector.say("train", f"folders not used: {list_names(unused)}")
         for split, part in used.items():
@@ -109,20 +111,6 @@ def scan_folder(root: Path, skip: bool) -> Scan:
     if missing := {*range(len(index))} - {*scan.splits["train"].labels.tolist()}:  # pyright: ignore
         raise DataError(f"no image of class {scan.class_names[min(missing)]!r} is left for train", file=root)
     return scan
-
-
-def _choose(root: Path, parts: Mapping[str, _Folder]) -> dict[str, str]:
-    """Which folders are the splits."""
-    there = [name for name in TEST_NAMES if name in parts]
-    if "train" not in parts:
-        raise DataError(f"class folders in {list_names(there)}, but there is no folder train", file=root)
-    if not there:
-        advice = f"add one of {', '.join(TEST_NAMES)}, or have a fifth chosen with data=folder:{root / 'train'}"
-        raise DataError(f"a folder train, but none for testing: {advice}", file=root)
-    if not (chosen := choose_splits(name for name, part in parts.items() if part.folders)):
-        lacking = list_names(there) if not any(parts[name].folders for name in there) else "train"
-        raise DataError(f"no class folders in {lacking}: a picture's class is the name of its folder", file=root)
-    return chosen
 
 
 def _count(collector: Collector, split: str, left_out: list[str]) -> None:

@@ -37,8 +37,7 @@ def scan_tables(path: Path, skip: bool) -> Scan:
         root, tables, unused = path.parent, {"train": path}, []
     else:
         root = find_folder(path, "data=points:PATH needs a table of key points (.csv), or a folder with one")
-        files = list_files(root, root, ".csv")
-        if not files:
+        if not (files := list_files(root, root, ".csv")):
             raise DataError(f"no table (.csv) in it; {holds(root)}", file=root)
         tables, unused = paths.choose_files(files, root, "points")
     collector = Collector(root, skip=skip)

@@ -78,10 +78,9 @@ def _find_root(folder: Path, needed: str, lists: str) -> Path:
     find_folder(folder, f"data=voc:PATH needs the folder with {needed} and JPEGImages")
     roots = [folder] if (folder / needed).is_dir() else []
     roots = roots or sorted(p.parent for depth in ("*", "*/*") for p in folder.glob(f"{depth}/{needed}"))
-    if not roots:
-        raise DataError(f"no {needed} folder in it or below; {holds(folder)}", file=folder)
-    if len(roots) > 1:
-        raise DataError(f"several VOC folders: choose one of {', '.join(map(str, roots))}", file=folder)
+    if len(roots) != 1:
+        several = f"several VOC folders: choose one of {', '.join(map(str, roots))}"
+        raise DataError(several if roots else f"no {needed} folder in it or below; {holds(folder)}", file=folder)
     for part in ("JPEGImages", f"ImageSets/{lists}"):
         if not (roots[0] / part).is_dir():
             raise DataError(f"folder {part} is missing; {holds(roots[0])}", file=roots[0])
@@ -219,9 +218,8 @@ def _read_annotation(file: Path, images: dict[str, Path]) -> Raw:
     filename = next((each.text for each in root.all("filename")), "")
     image = images.get(file.stem) or images.get(filename)
     if image is None:
-        if alike := [name for name, path in images.items() if path.stem == file.stem]:
-            message = f"several images have its name, {list_names(alike)}, expected one, or its name in <filename>"
-        else:
-            message = f"its image JPEGImages/{one_line(filename) or f'{file.stem}.jpg'} is missing"
-        raise DataError(message, file=file)
+        alike = list_names([name for name, path in images.items() if path.stem == file.stem])
+        several = f"several images have its name, {alike}, expected one, or its name in <filename>"
+        missing = f"its image JPEGImages/{one_line(filename) or f'{file.stem}.jpg'} is missing"
+        raise DataError(missing if alike == "nothing" else several, file=file)
     return Raw(image, Where(file), (int(width), int(height)), objects)

@@ -20,10 +20,8 @@ from jaxtyping import UInt8
 from jaxcv.data.io.text import one_line
 from jaxcv.errors import DataError
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM", "TIFF")
-"""What Pillow may take a file for: it knows others whose reading runs programs."""
-Progress = Callable[[int, int], None]
-"""Called with (done, total) while many files are read."""
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM", "TIFF")  # Pillow knows others whose reading runs programs
+Progress = Callable[[int, int], None]  # called with (done, total) while many files are read
 
 
 def _hush() -> None:

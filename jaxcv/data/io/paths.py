@@ -15,21 +15,18 @@ from pathlib import Path
 from jaxcv.data.io.text import list_names
 from jaxcv.errors import DataError, UserError
 
-ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .pnm .tif .tiff".split())
-"""Of image files, in small letters."""
+ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .pnm .tif .tiff".split())  # of images
 TEST_NAMES = ("val", "valid", "validation", "test")
 """Names of the split to test on, the preferred first: a set's `test` is often meant for the last word."""
-FRACTION = 0.2
-"""Of the examples, held out for testing where a set has no split of its own."""
+FRACTION = 0.2  # of the examples, held out for testing where a set has no split of its own
 _DEPTH = 6  # no true set is deeper; links inside may lead in a circle
 _missing: dict[Path, Callable[[], None]] = {}
 
 
 def cache_folder() -> Path:
     """Where fetched files are kept: `$JAXCV_CACHE`, else `$XDG_CACHE_HOME/jaxcv`, else `~/.cache/jaxcv`."""
-    if folder := os.environ.get("JAXCV_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxcv"
+    folder = os.environ.get("JAXCV_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/jaxcv"
+    return Path(folder).expanduser()
 
 
 @contextmanager
@@ -109,6 +106,9 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part)
 
 
+_real = lru_cache(maxsize=16)(os.path.realpath)
+
+
 def leads_inside(path: Path, root: Path) -> bool:
     """Whether a path, its links followed, lies within the folder `root`."""
     try:
@@ -116,11 +116,6 @@ def leads_inside(path: Path, root: Path) -> bool:
         return f"{found}{os.sep}".startswith(inside) and not os.path.islink(found)  # a link still: they go in a circle
     except (OSError, ValueError):  # a name that cannot be one
         return False
-
-
-@lru_cache(maxsize=16)
-def _real(root: str) -> str:
-    return os.path.realpath(root)
 
 
 def check_inside(path: Path, root: Path) -> None:
@@ -164,10 +159,7 @@ def split_word(path: Path) -> str:
 
 
 def choose_splits(words: Iterable[str]) -> dict[str, str]:
-    """Of the words that `split_word` gave, those of `train` and `test`; empty where it is not both.
-
-    The test split is the first of `TEST_NAMES` that is there.
-    """
+    """Of the words that `split_word` gave, `train` and the first of `TEST_NAMES`; empty where it is not both."""
     words = set(words)
     test = next((word for word in TEST_NAMES if word in words), None)
     return {"train": "train", "test": test} if test and "train" in words else {}

@@ -169,11 +169,11 @@ def test_a_palette_and_the_first_picture_of_an_animation(tmp_path):
     [
         ((), r": no class folders in it, one for each class; it holds nothing$"),
         (("a.png", "b.png"), r": no class folders in it, one for each class; it holds a.png, b.png$"),
-        (("train/ant/a.png",), r": a folder train, but none for testing: add one of val, .* data=folder:.*/train$"),
-        (("val/ant/a.png", "test/ant/a.png"), r": class folders in val, test, but there is no folder train$"),
-        (("train/a.png", "val/ant/b.png"), r": no class folders in train: a picture's class is the name"),
-        (("train/a.png", "test/b.png"), r": no class folders in test: "),
-        (("train/ant/a.png", "val/b.png"), r": no class folders in val: "),
+        (("train/ant/a.png",), r": class folders in train, expected in train and in .*data=folder:PATH$"),
+        (("val/ant/a.png", "test/ant/a.png"), r": class folders in test, val, expected in train and in one of val, valid"),
+        (("train/a.png", "val/ant/b.png"), r": class folders in val, expected in train and"),
+        (("train/a.png", "test/b.png"), r": class folders in nothing, expected in train and"),
+        (("train/ant/a.png", "val/b.png"), r": class folders in train, expected in train and in one of val"),
         (("train/ant/a.png", "train/bee/", "val/ant/b.png"), r"train/bee: no picture in this class folder"),
         (("ant/", "bee/a.png"), r"/ant: no picture in this class folder"),
         (

@@ -160,7 +160,7 @@ def test_faulty_tables(table, tmp_path):
     file.write_text('ann_1.png,1,"' + "2" * 200_000)
     refuses(r"csv:\d: cannot be read as a table: field larger", table.data)
     (table.root / "b.csv").write_text("")
-    refuses(r"tables b\.csv, training_points\.csv: choose one with data=points:.*/FILE", table.data)
+    refuses(r"several files, b\.csv, training_points\.csv: choose one with data=points:.*/FILE", table.data)
     (tmp_path / "empty").mkdir()
     refuses(r"no table \(\.csv\) in it; the folder holds nothing", f"points:{tmp_path}/empty")
     refuses("nowhere: no such folder; data=points:PATH", f"points:{tmp_path}/nowhere")
