@@ -30,7 +30,7 @@ from jaxcv.data.formats.numpy_arrays import array_names, load_array
 from jaxcv.data.formats.voc import scan_voc, scan_voc_masks
 from jaxcv.data.formats.yolo import scan_yolo
 from jaxcv.data.sets import cifar
-from jaxcv.data.sets.catalogue import SETS, place
+from jaxcv.data.sets.catalogue import SETS, set_folder
 from jaxcv.data.sets.imagenet import ImageNet
 from jaxcv.data.sets.mnist import DIGITS, FASHION, fit_digits, load_mnist
 from jaxcv.data.sets.pairs import PairedImages, scan_pairs
@@ -203,7 +203,7 @@ def _open(
     named = [name for name, found in SETS.items() if f"{found.kind}:PATH" in known]
     key, path = f"{kind}:PATH" if colon and text else data, Path(text).expanduser()
     if data in named:
-        kind, path = SETS[data].kind, place(data)
+        kind, path = SETS[data].kind, set_folder(data)
         key = f"{kind}:PATH"
     if key not in known:
         every = [*known, *named]

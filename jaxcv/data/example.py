@@ -48,7 +48,7 @@ class Object(NamedTuple):
     box: Edges | None = None
     outline: Any = None  # as COCO's `segmentation` has it: polygons in pixels, or run lengths
     points: Points = ()
-    ignored: bool = False  # neither truth nor false alarm
+    ignored: bool = False  # neither a target nor a false alarm
     written: str = "the extent of its outline"  # the box as its file has it, for a message
     named: Where | None = None  # where its class stands, if not there
 
@@ -104,15 +104,14 @@ class Scan(NamedTuple):
     notes: Mapping[str, list[str]]  # what was dropped, cut or skipped, by split
 
 
-def _misplaced(points: Points, size: Size) -> tuple[int, str, float, str] | None:
-    """Of the first point that cannot be: its number, axis, value, and what is wrong with it."""
+def _misplaced(points: Points, size: Size) -> tuple[str, str]:
+    """Of the first point that cannot be, its number, axis and value, and what is wrong with it; empty: none."""
     for number, point in enumerate(points):
         for axis, side, value in zip("xy", size, point or (), strict=False):
-            if not math.isfinite(value):
-                return number, axis, value, "not a finite number"
-            if not -side <= value <= 2 * side:
-                return number, axis, value, f"far out of the {size[0]}x{size[1]} image"
-    return None
+            if not -side <= value <= 2 * side:  # not so either for NaN
+                fault = f"far out of the {size[0]}x{size[1]} image" if math.isfinite(value) else "not a finite number"
+                return f"{axis} of point {number} is {value:g}", fault
+    return "", ""
 
 
 def check_box(edges: Edges, *, size: Size, written: str, where: Where) -> tuple[Edges, bool] | None:
@@ -122,7 +121,7 @@ def check_box(edges: Edges, *, size: Size, written: str, where: Where) -> tuple[
     """
     x0, y0, x1, y1 = edges
     width, height = size
-    fault = misplaced[3] if (misplaced := _misplaced([edges[:2], edges[2:]], size)) else ""
+    _, fault = _misplaced([edges[:2], edges[2:]], size)
     if not fault and (x1 < x0 or y1 < y0):
         fault = "negative width or height"
     cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
@@ -139,9 +138,9 @@ def check_points(points: Points, *, size: Size, where: Where) -> tuple[Float[np.
     """Points and which of them are visible: annotated, and inside the image."""
     if not 0 < len(points) <= MAX_POINTS:
         raise where.refuse(f"{len(points)} points, expected 1 to {MAX_POINTS:,}")
-    if found := _misplaced(points, size):
-        number, axis, value, fault = found
-        raise where.refuse(f"{axis} of point {number} is {value:g}, {fault}")
+    found, fault = _misplaced(points, size)
+    if fault:
+        raise where.refuse(f"{found}, {fault}")
     placed = np.array([point or (0.0, 0.0) for point in points], np.float32)
     inside = ((placed >= 0) & (placed <= np.array(size, np.float32))).all(1)
     return placed, inside & np.array([point is not None for point in points])
@@ -166,9 +165,9 @@ def check_outline(outline: Any, *, size: Size, where: Where) -> Outline:
         for polygon in polygons:
             if len(polygon) < 6 or len(polygon) % 2:
                 raise where.refuse(f"a polygon of {len(polygon)} numbers, expected x and y of at least 3 points")
-            if found := _misplaced([*zip(polygon[0::2], polygon[1::2], strict=True)], size):
-                number, axis, value, fault = found
-                raise where.refuse(f"the polygon's {axis}{number} is {value:g}, {fault}")
+            found, fault = _misplaced([*zip(polygon[0::2], polygon[1::2], strict=True)], size)
+            if fault:
+                raise where.refuse(f"a polygon whose {found}, {fault}")
         return Outline(polygons, [])
     if not isinstance(outline, dict):
         raise where.refuse(f"segmentation is {shown(outline)}, expected polygons or run lengths")
@@ -197,9 +196,9 @@ def check_size(example: Example, size: Size) -> None:
     """Whether an image file is as large as its annotation says."""
     if example.size not in (None, size):
         width, height = example.size
-        turned = "; boxes must count the pixels as stored, not as turned by EXIF" if size == (height, width) else ""
+        rotated = "; boxes must count the pixels as stored, not as rotated by EXIF" if size == (height, width) else ""
         found = f"{example.image.name} is {size[0]}x{size[1]}"
-        raise example.where.refuse(f"the annotation says {width}x{height}, {found}{turned}")
+        raise example.where.refuse(f"the annotation says {width}x{height}, {found}{rotated}")
 
 
 def read_labels(example: Example, size: Size) -> UInt8[np.ndarray, "h w"]:
@@ -274,8 +273,8 @@ class Collector:
         listed = list(files)
         self.examples[split] = LabelledFiles((file for file, _ in listed), (label for _, label in listed))
 
-    def validate(self, task: Task, names: tuple[str, ...]) -> None:
-        """Make examples of the raw images collected, every number checked."""
+    def validate(self, task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Make examples of the raw images collected, every number checked; the class names, `background` with masks."""
         check_names((Where(self.root, entry="classes"), name) for name in names)
         if task == "mask" and len(names) >= IGNORE:
             raise DataError(f"{len(names)} classes, masks hold at most {IGNORE - 1}", file=self.root)
@@ -288,6 +287,7 @@ class Collector:
                     self.examples[split] += make(split, raw, index)
         if task == "points":
             self._count_points()
+        return ("background", *names) if task == "mask" else names
 
     def _boxed(self, split: str, raw: Raw, index: Mapping[str, int]) -> list[Example]:
         if len(raw.objects) > MAX_BOXES:

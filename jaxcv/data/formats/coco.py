@@ -61,11 +61,11 @@ def scan_coco(path: Path, task: Task, classes: tuple[str, ...], skip: bool, hold
             with collector.faults_of(split):
                 raise stray
         base = _image_folder(file, root)
-        for picture in file.pictures:
+        for listed, annotations in file.images:
             with collector.faults_of(split):
-                image, objects = _find_image(picture.entry, base, root), []
-                size = picture.size(image)
-                for entry in picture.annotations:
+                image, objects = _find_image(listed, base, root), []
+                size = listed.size(image)
+                for entry in annotations:
                     if task != "points":
                         objects.append(_object(entry, task, file.names))
                     elif any(points := _points(entry, count)):
@@ -75,10 +75,10 @@ def scan_coco(path: Path, task: Task, classes: tuple[str, ...], skip: bool, hold
                         collector.count(split, "objects without key points left out", image.stem)
                 group = image.name if task == "points" else ""
                 collector.examples[split].append(Raw(image, Where(file.file), size, objects, group))
-    collector.validate(task, names)
+    names = collector.validate(task, names)
     if "test" not in files:
         collector.hold_out(really=hold_out)
-    return collector.finish(("background", *names) if task == "mask" else names)
+    return collector.finish(names)
 
 
 class Entry(NamedTuple):
@@ -119,22 +119,15 @@ class Entry(NamedTuple):
             raise self.wrong(key, "0 or 1")
         return bool(value)
 
-
-class Picture(NamedTuple):
-    """An image as the file has it."""
-
-    entry: Entry
-    annotations: list[Entry]
-
-    def size(self, file: Path) -> tuple[int, int]:
-        """Width and height as stated; where they are not, from the image file's header."""
-        values = [self.entry.fields.get(key) for key in ("width", "height")]
+    def size(self, image: Path) -> tuple[int, int]:
+        """The keys width and height; where they are missing, from the header of the image file."""
+        values = [self.fields.get(key) for key in ("width", "height")]
         if values == [None, None]:
-            return check_image(file)
+            return check_image(image)
         for key, value in zip(("width", "height"), values, strict=True):
             number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
             if not 1 <= number <= MAX_SIDE or number != int(number):
-                raise self.entry.wrong(key, f"a whole number from 1 to {MAX_SIDE:,}")
+                raise self.wrong(key, f"a whole number from 1 to {MAX_SIDE:,}")
         return int(values[0]), int(values[1])  # pyright: ignore
 
 
@@ -144,12 +137,12 @@ class CocoFile(NamedTuple):
     file: Path
     names: dict[Id, str]  # of the categories
     categories: list[Entry]
-    pictures: list[Picture]
+    images: list[tuple[Entry, list[Entry]]]  # each with its annotations
     strays: list[DataError]  # annotations that belong to no image of the file
 
     def unused_roots(self) -> set[str]:
         """Names of categories that no object has and of which all others are kinds."""
-        ids = (annotation.fields.get("category_id") for each in self.pictures for annotation in each.annotations)
+        ids = (entry.fields.get("category_id") for _, annotations in self.images for entry in annotations)
         used = {key for key in ids if isinstance(key, int | str)}
         parents = {each.text("name"): shown(each.fields.get("supercategory")) for each in self.categories}
         unused = {name for key, name in self.names.items() if key not in used and len(parents) > 1}
@@ -166,7 +159,7 @@ def read_coco(file: Path) -> CocoFile:
     if not categories:
         raise DataError("categories is empty, expected the classes", file=file)
     names = check_names((entry.where, entry.text("name")) for entry in categories.values())
-    pictures, named = {key: Picture(entry, []) for key, entry in images.items()}, set()
+    found, named = {key: (entry, []) for key, entry in images.items()}, set()
     for entry in images.values():
         if (name := entry.text("file_name")) in named:
             raise entry.where.refuse(f"file_name {shown(name)} is given twice, expected one id for one image")
@@ -174,12 +167,12 @@ def read_coco(file: Path) -> CocoFile:
     strays = []
     for entry in _entries(content, "annotations", file):
         key = entry.fields.get("image_id")
-        if type(key) in (int, str) and key in pictures:
-            pictures[key].annotations.append(entry)
+        if type(key) in (int, str) and key in found:
+            found[key][1].append(entry)
         else:
             strays.append(entry.wrong("image_id", "the id of an image"))
     ids = dict(zip(categories, names, strict=True))
-    return CocoFile(file, ids, list(categories.values()), list(pictures.values()), strays)
+    return CocoFile(file, ids, list(categories.values()), list(found.values()), strays)
 
 
 def _entries(content: Mapping[str, Any], key: str, file: Path) -> list[Entry]:
@@ -224,7 +217,7 @@ def _image_folder(file: CocoFile, root: Path) -> Path:
     split = split_word(file.file.relative_to(root).with_suffix(""))
     bases = [file.file.parent, file.file.parent / "images", root, root / "images"]
     bases += [root / part / name for name in (word, split) if name for part in ("", "images")]
-    names = [picture.entry.text("file_name") for picture in file.pictures[:5]]
+    names = [entry.text("file_name") for entry, _ in file.images[:5]]
     return next((base for base in bases if any(find_file(base, name, root) for name in names)), bases[0])
 
 

@@ -65,12 +65,12 @@ def scan_yolo(path: Path, task: Task, classes: tuple[str, ...], skip: bool, hold
             collector.count("train", "objects in them", labels.stem, len(text.read_lines(labels)))
     if both := len({*described.images["train"]} & {*described.images.get("test", [])}):
         collector.say("test", f"{both:,} images are in the training split too, as {described.file.name} says")
-    collector.validate(task, names)
+    names = collector.validate(task, names)
     if "test" not in described.images:
         if described.missing:
             collector.say("test", described.missing)
         collector.hold_out(really=hold_out)
-    return collector.finish(("background", *names) if task == "mask" else names)
+    return collector.finish(names)
 
 
 def _read_labels(file: Path, described: "Description") -> Iterator[tuple[Where, str, tuple[float, ...]]]:

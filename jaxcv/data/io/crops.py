@@ -55,8 +55,8 @@ def window(size: Size, uniform: Float[np.ndarray, "4"], *, min_area: float, max_
       size: of the picture.
       uniform: numbers in [0, 1) for area, ratio, and position along x and y.
       min_area: the least area as a fraction of the picture's, in (0, 1]; areas are uniform.
-      max_ratio: the largest width by height or height by width, at least 1; uniform on a log scale. A side that would
-        not fit is the picture's.
+      max_ratio: the largest width by height or height by width, at least 1; uniform on a log scale. A width or
+        height that would not fit is the picture's.
     """
     width, height = size
     area = width * height * (1 - float(uniform[0]) * (1 - min_area))
@@ -85,7 +85,7 @@ def read_region(
 ) -> tuple[UInt8[np.ndarray, "s s c"], Size]:
     """The region of one image file that `region` gives for its size, as `size` by `size` pixels, and the file's size.
 
-    `gap`: what is decoded at less than its size still has so many times the pixels wanted along each side. With less
+    `gap`: what is decoded at less than its size still has so many times the pixels wanted along each axis. With less
     than 2, files that are no JPEGs are first averaged down so far too: faster, and farther from the whole resized.
 
     Raises:

@@ -183,17 +183,17 @@ def _receive(url: str, part: Path, progress: Progress | None, timeout: float) ->
         request = urllib.request.Request(url, headers=headers)
         response = urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
     with response:
-        version, rest = _version(response), response.status == 206
-        total = _number(response.headers.get("Content-Length"))
-        if rest:
-            sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range") or "")
-            total = _number(sent[2]) if sent else 0
-            if not start or not sent or int(sent[1]) != start or known.get("version", version) != version:
-                _discard(part)
-                raise _Failed("the server sent another piece than it was asked for", True)
-        elif response.status != 200:
+        # What tells this file from a later one at the same address: what a server takes in If-Range.
+        tag, dated = (response.headers.get(name) or "" for name in ("ETag", "Last-Modified"))
+        version, rest = tag if tag and not tag.startswith("W/") else dated, response.status == 206
+        sent = (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-")
+        if rest and not (start and sent and known.get("version", version) == version):
+            _discard(part)
+            raise _Failed("the server sent another piece than it was asked for", True)
+        if response.status not in (200, 206):
             raise _Failed(f"the server says {response.status} {response.reason}", True)
         done = start if rest else 0
+        total = done + response.length if response.length else 0
         with writing(part), open(part, "ab" if rest else "wb") as file:
             _note(part).write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
             while chunk := _read(response, url, part):
@@ -228,16 +228,6 @@ def _answering(what: str, url: str, part: Path) -> Iterator[None]:
         raise UserError(f"{url}: not an address: {error}") from None
     except (OSError, http.client.HTTPException) as error:
         raise _Failed(f"{what}: {error or type(error).__name__}", True) from None
-
-
-def _version(response: Any) -> str:
-    """What tells this file from a later one at the same address: what a server takes in If-Range."""
-    tag = response.headers.get("ETag") or ""
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified") or ""
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
 
 
 def _read_note(part: Path) -> dict[str, str]:

@@ -44,7 +44,7 @@ SETS = {
 }
 
 
-def place(name: str) -> Path:
+def set_folder(name: str) -> Path:
     """The folder of a public set, which is fetched when a reader looks for it and it is not there."""
     folder = cache_folder() / "data" / name
     fetch_when_missing(folder, partial(_fetch, name, folder))

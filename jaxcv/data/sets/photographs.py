@@ -123,12 +123,12 @@ class PhotographWindows:
         """One of the array's pictures so that it shows the object no more, but all that it is made of."""
         image = self.pictures.read(np.array([int(u * len(self.pictures))]))["image"][0]
         side, how = self.image_size, int(v * 3)
-        if how == 0:  # on its head, or on its side
+        if how == 0:  # rotated by 90, 180 or 270 degrees
             return np.rot90(image, 1 + int(w * 3)).copy()
-        if how == 1:  # cut and put together the wrong way
+        if how == 1:  # rolled along both axes
             move = [round(side * (0.3 + 0.4 * t)) if t < 1 else 0 for t in (w, x)]
             return np.roll(image, move, (0, 1))
-        part = side * (0.35 + 0.25 * v % 1)  # a part of it, as large as a whole
+        part = side * (0.35 + 0.25 * v % 1)  # a part of it, enlarged
         left, top = w * (side - part), x * (side - part)
         return cut(image, (left, top, left + part, top + part), side)
 

@@ -294,8 +294,8 @@ SHAPES = {
     "empty": ([], r"segmentation is \[\] without polygons, expected lists of numbers"),
     "two points": ([[1, 2, 3, 4]], "a polygon of 4 numbers, expected x and y of at least 3 points"),
     "odd": ([[1, 2, 3, 4, 5, 6, 7]], "a polygon of 7 numbers"),
-    "far out": ([[1, 2, 3, 4, 1e9, 6]], r"the polygon's x2 is 1e\+09, far out of the 40x20 image"),
-    "nan": ([[1, 2, 3, 4, 5, float("nan")]], r"the polygon's y2 is nan"),
+    "far out": ([[1, 2, 3, 4, 1e9, 6]], r"a polygon whose x of point 2 is 1e\+09, far out of the 40x20 image"),
+    "nan": ([[1, 2, 3, 4, 5, float("nan")]], r"a polygon whose y of point 2 is nan"),
     "text": ([["a"]], "segmentation is a list without polygons"),
     "other size": (
         {"size": [20, 41], "counts": [820]},

@@ -216,7 +216,7 @@ def test_a_file_put_by_hand_is_taken(server, monkeypatch, tmp_path):
 
 def test_two_at_once(server, monkeypatch, tmp_path):
     publish(server, monkeypatch, "mnist", [idx(5, images=True), idx(5, images=False)] * 2)
-    folder, done = named.place("mnist"), []
+    folder, done = named.set_folder("mnist"), []
     threads = [threading.Thread(target=lambda: done.append(named._fetch("mnist", folder))) for _ in range(3)]
     for thread in threads:
         thread.start()
