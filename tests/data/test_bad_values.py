@@ -106,7 +106,7 @@ COCO_MASKS = [
         "[[]]", "[5]", "[[true, 0, 1, 1, 2, 2]]", '[["0", 0, 1, 1, 2, 2]]')),
     *((*v, r"annotations\[0\]: a polygon of .* numbers, expected x") for v in value(OUTLINE, "[[1, 2, 3, 4]]",
         "[[1, 2, 3, 4, 5, 6, 7]]")),
-    *((*v, r"annotations\[0\]: a polygon whose [xy] of point \d is .* (far out|not a finite)") for v in value(OUTLINE, *(
+    *((*v, r"annotations\[0\]: a polygon whose [xy] of point \d is .*(far out|not a finite)") for v in value(OUTLINE, *(
         f"[[1, 2, 3, 4, 5, {n}]]" for n in (*NOT_FINITE, "-900", "1" + "0" * 30)))),
     *((*v, r"annotations\[1\]: run lengths that are damaged") for v in value(COUNTS, "null", "5", "{}",
         "[100, NaN, 700]",
