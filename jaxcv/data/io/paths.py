@@ -106,7 +106,9 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part)
 
 
-_real = lru_cache(maxsize=16)(os.path.realpath)
+@lru_cache(maxsize=16)
+def _real(root: str) -> str:
+    return os.path.realpath(root)
 
 
 def leads_inside(path: Path, root: Path) -> bool:
