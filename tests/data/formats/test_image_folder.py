@@ -170,7 +170,7 @@ def test_a_palette_and_the_first_picture_of_an_animation(tmp_path):
         ((), r": no class folders in it, one for each class; it holds nothing$"),
         (("a.png", "b.png"), r": no class folders in it, one for each class; it holds a.png, b.png$"),
         (("train/ant/a.png",), r": class folders in train, expected in train and .*data=folder:PATH$"),
-        (("val/ant/a.png", "test/ant/a.png"), r": class folders in test, val, expected in train and in, valid"),
+        (("val/ant/a.png", "test/ant/a.png"), r": class folders in test, val, expected in train and in"),
         (("train/a.png", "val/ant/b.png"), r": class folders in val, expected in train and"),
         (("train/a.png", "test/b.png"), r": class folders in nothing, expected in train and"),
         (("train/ant/a.png", "val/b.png"), r": class folders in train, expected in train and in one of val"),
