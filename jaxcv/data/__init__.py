@@ -1,15 +1,14 @@
 """What lies on disk, as batches of fixed shape: read where it lies, in its own format.
 
 The functions here, one for each task, open a set by the text of an experiment's `data` hyperparameter and give its two
-splits, `(train, test)`; `OPENERS` lists the kinds of sets. All are cheap: files are read when something is asked that
-needs them. The same text gives the same objects for as long as the process lives, so scans, decoded images and anchor
-boxes are shared; files changed meanwhile are not noticed. `from_records` does the same with Python objects: others'
-datasets, sources of grain, lists.
+splits, `(train, test)`; `OPENERS` lists the kinds of sets. Files are read when something is asked that needs them. The
+same text gives the same objects for as long as the process lives, so scans, decoded images and anchor boxes are shared;
+files changed meanwhile are not noticed. `from_records` does the same with Python objects.
 
-Common arguments: `image_size`, side of the network's input image in pixels; `channels`, 1 for grey, 3 for RGB, None for
-what suits the set; `classes`, names in order, empty for what the set lists; `on_error`, `raise` at the first faulty
-file or `skip` faulty examples, counted and reported. All raise UserError where there is no such kind of set, or an
-option it does not have.
+Common arguments: `image_size`, height and width of the network's input image in pixels; `channels`, 1 for grey, 3 for
+RGB, None for what suits the set; `classes`, names in order, empty for what the set lists; `on_error`, `raise` at the
+first faulty file or `skip` faulty examples, counted and reported. All raise UserError where there is no such kind of
+set, or an option it does not have.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +30,7 @@ from jaxcv.data.formats.numpy_arrays import array_names, load_array
 from jaxcv.data.formats.voc import scan_voc, scan_voc_masks
 from jaxcv.data.formats.yolo import scan_yolo
 from jaxcv.data.sets import cifar
-from jaxcv.data.sets.catalogue import SETS, place
+from jaxcv.data.sets.catalogue import SETS, set_folder
 from jaxcv.data.sets.imagenet import ImageNet
 from jaxcv.data.sets.mnist import DIGITS, FASHION, fit_digits, load_mnist
 from jaxcv.data.sets.pairs import PairedImages, scan_pairs
@@ -101,19 +100,15 @@ def _arrays(
 
 
 def _cifar(name: str) -> Opener:
-    def load(ask: Request, split: str) -> Labelled:
-        return cifar.load_cifar(name, ask.path, split)
-
-    fit = {"mirrors": True, "file_size": cifar.SIDE, "in_color": True}
-    arrays = _arrays(lambda ask: cifar.cifar_names(name, ask.path), load, **fit)
+    how: dict[str, Any] = {"mirrors": True, "file_size": cifar.SIDE, "in_color": True}
+    names, load = partial(cifar.cifar_names, name), partial(cifar.load_cifar, name)
+    arrays = _arrays(lambda ask: names(ask.path), lambda ask, split: load(ask.path, split), **how)
     return lambda ask: (_FOLDER if any((ask.path / split).is_dir() for split in ("train", "test")) else arrays)(ask)
 
 
 def _mnist(names: tuple[str, ...], *, mirrors: bool) -> Opener:
-    def load(ask: Request, split: str) -> Labelled:
-        return load_mnist(ask.path, split)
-
-    return _arrays(lambda ask: names, load, mirrors=mirrors, fit=fit_digits, file_size=28)
+    how: dict[str, Any] = {"mirrors": mirrors, "fit": fit_digits, "file_size": 28}
+    return _arrays(lambda ask: names, lambda ask, split: load_mnist(ask.path, split), **how)
 
 
 def _imagenet(ask: Request) -> Splits:
@@ -147,15 +142,7 @@ def _photographs(ask: Request) -> Splits:
 
 def _toy(make: Callable[[Request, str], Source], *, mirrors: bool = False) -> Opener:
     """Opens an embedded set."""
-
-    def open_toy(ask: Request) -> Splits:
-        if ask.classes:
-            raise UserError(f"classes={ask.classes}: data=digits has its own ten classes")
-        if ask.photographs:
-            raise UserError(f"photographs={tuple(map(str, ask.photographs))}: data=digits has its own")
-        return _splits(partial(make, ask), ask, mirrors=mirrors)
-
-    return open_toy
+    return lambda ask: _splits(partial(make, ask), ask, mirrors=mirrors)
 
 
 _FOLDER = _files("label", lambda ask: scan_folder(ask.path, ask.skip))
@@ -201,25 +188,22 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "npy:PATH": _photographs,
     },
 }
-"""How each kind of set is opened, by task. A set of pictures may be grey by itself: see `_GREY`."""
+"""How each kind of set is opened, by task."""
 _GREY = {("classification", kind) for kind in ("digits", "mnist", "fashion_mnist", "npy")}
 _GREY |= {(task, "omniglot") for task in ("classification", "embedding", "verification")}
+"""Sets of grey pictures."""
 
 
 def _open(
     task: str, data: str, image_size: int, channels: int | None = None, on_error: str = "raise", **how: Any
 ) -> Splits:
     """Both splits of a set, options checked."""
-    if on_error not in ("raise", "skip"):
-        raise UserError(f"on_error={on_error!r}: expected 'raise' or 'skip'")
-    if channels not in (None, 1, 3):
-        raise UserError(f"channels={channels}: expected 1 or 3")
     known = OPENERS[task]
     kind, colon, text = data.partition(":")
     named = [name for name, found in SETS.items() if f"{found.kind}:PATH" in known]
     key, path = f"{kind}:PATH" if colon and text else data, Path(text).expanduser()
     if data in named:
-        kind, path = SETS[data].kind, place(data)
+        kind, path = SETS[data].kind, set_folder(data)
         key = f"{kind}:PATH"
     if key not in known:
         every = [*known, *named]
@@ -227,12 +211,20 @@ def _open(
         near = get_close_matches(kind.lower(), kinds, n=1)
         hint = f"did you mean {kinds[near[0]]}? " if near else ""
         raise UserError(f"data={data}: {hint}{task} sets: {', '.join(every)}")
-    if image_size < 8:
-        raise UserError(f"image_size={image_size}: expected at least 8 pixels")
-    if how.get("void") is not None and (kind != "masks" or not 0 <= how["void"] <= 255):
-        raise UserError(f"void={how['void']}: expected a number from 0 to 255, for masks:PATH alone")
-    if how.get("classes") and (task, kind) == ("segmentation", "voc"):
-        raise UserError(f"classes={how['classes']}: the masks of VOC have their own twenty, and the background")
+    void, classes, photographs = (how.get(name) for name in ("void", "classes", "photographs"))
+    faults = {
+        f"on_error={on_error!r}: expected 'raise' or 'skip'": on_error not in ("raise", "skip"),
+        f"channels={channels}: expected 1 or 3": channels not in (None, 1, 3),
+        f"image_size={image_size}: expected at least 8 pixels": image_size < 8,
+        f"void={void}: expected a number from 0 to 255, for masks:PATH alone": void is not None
+        and (kind != "masks" or not 0 <= void <= 255),
+        f"classes={classes}: {data} has its own classes": classes
+        and (key == "digits" or (task, kind) == ("segmentation", "voc")),
+        f"photographs={photographs}: data=digits has its own": photographs and key == "digits",
+    }
+    for fault, is_there in faults.items():
+        if is_there:
+            raise UserError(fault)
     channels = channels or (1 if (task, kind) in _GREY else 3)
     train, test = known[key](Request(path, image_size, channels, on_error == "skip", **how))
     where = str(path.resolve()) if key.endswith(":PATH") else ""
@@ -248,8 +240,7 @@ def detection_data(
 
     `data`: `digits` (embedded: handwritten digits over photographs), `voc:PATH`, `coco:PATH` or `yolo:PATH`; see
     `jaxcv.data.formats`. `image_size`: None for 128 of digits, 256 of the others. `hold_out`: of a coco or yolo set
-    without a split of its own, whether a fifth is kept for testing; False: both splits hold everything, as for a test
-    of whether a network can learn a few images by heart.
+    without a split of its own, whether a fifth is kept for testing; False: both splits hold everything.
     """
     size = image_size or (128 if data == "digits" else 256)
     return _open("detection", data, size, None, on_error, classes=classes, hold_out=hold_out)
@@ -261,9 +252,8 @@ def localization_data(
 ) -> Splits:
     """Open a set for localization, one object or none an image: fields as of `detection_data`.
 
-    `data`: `digits` (embedded: one large digit over a photograph, or none in a fifth of the scenes), or what
-    `detection_data` reads from a PATH; where an image has several objects, the largest is the one meant. `image_size`:
-    None for 96 of digits, 128 of the others.
+    `data`: `digits` (embedded: one large digit over a photograph, or none), or what `detection_data` reads from a PATH,
+    where the largest object of an image is the one meant. `image_size`: None for 96 of digits, 128 of the others.
     """
     size = image_size or (96 if data == "digits" else 128)
     return _open("localization", data, size, None, on_error, classes=classes)
@@ -335,10 +325,9 @@ def window_data(
 ) -> Splits:
     """Open windows with and without an object: `image` uint8 [b s s c], `label` int32 [b], 1 for the object.
 
-    What a classifier learns from that is to scan pictures; files to predict on are read whole. `data`: `digits`
-    (embedded: digits over photographs) or `npy:PATH` (pictures of two classes). `photographs`: of npy, folders and
-    lists of pictures that show no object, of which every fifth is for testing; none: scikit-learn's two, for training
-    alone. `squares`: of npy, how many squares of photographs there are to train on as windows without object.
+    `data`: `digits` (embedded: digits over photographs) or `npy:PATH` (pictures of two classes). Of npy: `photographs`,
+    folders and lists of pictures that show no object, every fifth for testing; none: scikit-learn's two, for training
+    alone; `squares`: how many squares of them there are to train on. Files to predict on are read whole.
     """
     if squares < 0:
         raise UserError(f"squares={squares}: expected 0 or more")
@@ -347,22 +336,15 @@ def window_data(
 
 
 def from_records(
-    train: Any,
-    test: Any = None,
-    *,
-    image_size: int,
-    channels: int = 3,
-    class_names: tuple[str, ...] = (),
-    convert: Callable[[Any], Mapping[str, Any]] | None = None,
-    max_boxes: int = 100,
-    mirrors: bool = True,
-) -> Splits:
+    train: Any, test: Any = None, *, image_size: int, channels: int = 3, class_names: tuple[str, ...] = (),
+    convert: Callable[[Any], Mapping[str, Any]] | None = None, max_boxes: int = 100, mirrors: bool = True,
+) -> Splits:  # fmt: skip
     """Two indexable objects as the train and the test split. Nothing is read before it is needed.
 
     Args:
       train: the training examples: has a length and is indexed by numbers. See `jaxcv.data.sources.records`.
       test: the others; None: every fifth record of `train` is for testing.
-      image_size: side of the square that images are fitted to, in pixels: with boxes or a mask squashed, with points
+      image_size: height and width that images are fitted to, in pixels: with boxes or a mask squashed, with points
         in the middle of black borders, with a label alone the middle of the image.
       channels: 3 for RGB, 1 for grey.
       class_names: name of each class index; empty: those of `train.features`, as Hugging Face has them, else numbers.

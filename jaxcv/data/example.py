@@ -1,9 +1,8 @@
 """Examples, and the one validation that every format of annotations goes through.
 
-A parser yields raw numbers and where they stand: `Raw` images of `Raw` objects. What is checked here, once for boxes,
-masks and points: whether a number is finite and near the image, what has an area, how many there are, whether a class
-is known, whether an annotation and its image are of one size. A `Collector` gathers both splits, refuses or counts the
-faults, holds out a test split where a set has none, and makes the `Scan` that every format returns.
+A parser yields raw numbers and where they stand: `Raw` images of `Object`s. A `Collector` gathers both splits, checks
+them by the functions here, refuses or counts the faults, holds out a test split where a set has none, and makes the
+`Scan` that every format returns.
 
 Boxes: numbers that are not finite, a negative width or height, a box wholly outside the image, or an edge farther
 outside than the image is large are faults. A box without area (narrower or lower than a hundredth of a pixel) is
@@ -27,20 +26,16 @@ from jaxtyping import Bool, Float, Int, UInt8
 from jaxcv.data.io.crops import Region, Size, around, square
 from jaxcv.data.io.images import Progress, check_image
 from jaxcv.data.io.paths import held_out
-from jaxcv.data.io.text import Where, list_names, shown
+from jaxcv.data.io.text import Where, check_names, list_names, shown
 from jaxcv.data.outlines import IGNORE, Outline, draw, extent, uncompress
 from jaxcv.errors import DataError
 
 Task = Literal["label", "boxes", "mask", "points"]
-Edges = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in pixels of an image file."""
-Points = Sequence[tuple[float, float] | None]
-"""x and y in pixels of an image file, continuous; None where a point is not annotated."""
+Edges = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of an image file
+Points = Sequence[tuple[float, float] | None]  # x and y in pixels, continuous; None where a point is not annotated
 SPLITS = ("train", "test")
-MAX_SIDE = 10**6
-"""Pixels that an annotation may say an image is wide or high."""
-MAX_BOXES = MAX_POINTS = 10_000
-"""Of one image: every image of a batch is given room for as many as the fullest has."""
+MAX_SIDE = 10**6  # pixels that an annotation may say an image is wide or high
+MAX_BOXES = MAX_POINTS = 10_000  # of one image: every image of a batch is given room for as many as the fullest has
 _NO_AREA = 0.01
 _log = logging.getLogger(__name__)
 
@@ -49,18 +44,13 @@ class Object(NamedTuple):
     """One object as its annotation has it."""
 
     where: Where
-    name: str = ""
-    """Of its class."""
+    name: str = ""  # of its class
     box: Edges | None = None
-    outline: Any = None
-    """As COCO's `segmentation` has it: polygons in pixels, or run lengths."""
+    outline: Any = None  # as COCO's `segmentation` has it: polygons in pixels, or run lengths
     points: Points = ()
-    ignored: bool = False
-    """Neither truth nor false alarm."""
-    written: str = "the extent of its outline"
-    """The box as its file has it, for a message."""
-    named: Where | None = None
-    """Where its class stands, if not there."""
+    ignored: bool = False  # neither a target nor a false alarm
+    written: str = "the extent of its outline"  # the box as its file has it, for a message
+    named: Where | None = None  # where its class stands, if not there
 
 
 class Raw(NamedTuple):
@@ -68,13 +58,10 @@ class Raw(NamedTuple):
 
     image: Path
     where: Where
-    size: Size
-    """Width and height, as stated."""
+    size: Size  # as stated
     objects: list[Object]
-    group: str = ""
-    """Images of one group, such as the frames of a film, belong to the same split; empty: the image's own."""
-    whole: bool = False
-    """Whether points are those of the whole image, not of an object in it."""
+    group: str = ""  # of images that belong to the same split, such as the frames of a film; empty: the image's own
+    whole: bool = False  # whether points are those of the whole image, not of an object in it
 
 
 class Example(NamedTuple):
@@ -82,19 +69,15 @@ class Example(NamedTuple):
 
     image: Path
     where: Where
-    size: Size | None = None
-    """Width and height that the annotation states; None: it states none."""
+    size: Size | None = None  # as the annotation states it; None: it states none
     label: int = 0
-    boxes: Float[np.ndarray, "n 4"] = np.zeros((0, 4), np.float32)
-    """xyxy in pixels of the image file."""
+    boxes: Float[np.ndarray, "n 4"] = np.zeros((0, 4), np.float32)  # xyxy in pixels of the image file
     classes: Int[np.ndarray, "n"] = np.zeros(0, np.int32)
     ignored: Bool[np.ndarray, "n"] = np.zeros(0, np.bool_)
     mask: Callable[[], UInt8[np.ndarray, "h w"]] | None = None
     """Makes the class of each pixel, 255 where it is to be ignored. Raises DataError."""
-    region: Region = (0, 0, 0, 0)
-    """Where the points' object is."""
-    points: Float[np.ndarray, "p 2"] = np.zeros((0, 2), np.float32)
-    """x and y in pixels of the file, continuous."""
+    region: Region = (0, 0, 0, 0)  # where the points' object is
+    points: Float[np.ndarray, "p 2"] = np.zeros((0, 2), np.float32)  # x and y in pixels of the file, continuous
     visible: Bool[np.ndarray, "p"] = np.zeros(0, np.bool_)
     group: str = ""
 
@@ -102,8 +85,8 @@ class Example(NamedTuple):
 class LabelledFiles(Sequence[Example]):
     """Image files with a class each, as examples: a million of them take little room."""
 
-    def __init__(self, files: Iterable[str], labels: Iterable[int]):
-        self.files, self.labels = tuple(files), np.array([*labels], np.int32)
+    def __init__(self, files: Iterable[str | Path], labels: Iterable[int]):
+        self.files, self.labels = tuple(map(str, files)), np.array([*labels], np.int32)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -118,19 +101,17 @@ class Scan(NamedTuple):
 
     class_names: tuple[str, ...]
     splits: Mapping[str, Sequence[Example]]
-    notes: Mapping[str, list[str]]
-    """What was dropped, cut or skipped, by split."""
+    notes: Mapping[str, list[str]]  # what was dropped, cut or skipped, by split
 
 
-def _misplaced(points: Points, size: Size) -> tuple[int, str, float, str] | None:
-    """Of the first point that cannot be: its number, axis, value, and what is wrong with it."""
+def _misplaced(points: Points, size: Size) -> tuple[str, str]:
+    """Of the first point that cannot be, its number, axis and value, and what is wrong with it; empty: none."""
     for number, point in enumerate(points):
         for axis, side, value in zip("xy", size, point or (), strict=False):
-            if not math.isfinite(value):
-                return number, axis, value, "not a finite number"
-            if not -side <= value <= 2 * side:
-                return number, axis, value, f"far out of the {size[0]}x{size[1]} image"
-    return None
+            if not -side <= value <= 2 * side:  # not so either for NaN
+                fault = f"far out of the {size[0]}x{size[1]} image" if math.isfinite(value) else "not a finite number"
+                return f"{axis} of point {number} is {value:g}", fault
+    return "", ""
 
 
 def check_box(edges: Edges, *, size: Size, written: str, where: Where) -> tuple[Edges, bool] | None:
@@ -140,14 +121,14 @@ def check_box(edges: Edges, *, size: Size, written: str, where: Where) -> tuple[
     """
     x0, y0, x1, y1 = edges
     width, height = size
-    fault = misplaced[3] if (misplaced := _misplaced([edges[:2], edges[2:]], size)) else ""
+    _, fault = _misplaced([edges[:2], edges[2:]], size)
     if not fault and (x1 < x0 or y1 < y0):
         fault = "negative width or height"
     cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
     if not fault and min(x1 - x0, y1 - y0) >= _NO_AREA and (cut[0] >= cut[2] or cut[1] >= cut[3]):
         fault = f"outside the {width}x{height} image"
     if fault:
-        raise where.refuse(f"{written}: {fault}; correct it or take the box out")
+        raise where.refuse(f"{written}: {fault}")
     if min(x1 - x0, y1 - y0, cut[2] - cut[0], cut[3] - cut[1]) < _NO_AREA:
         return None
     return cut, x0 < -1 or y0 < -1 or x1 > width + 1 or y1 > height + 1
@@ -156,10 +137,10 @@ def check_box(edges: Edges, *, size: Size, written: str, where: Where) -> tuple[
 def check_points(points: Points, *, size: Size, where: Where) -> tuple[Float[np.ndarray, "p 2"], Bool[np.ndarray, "p"]]:
     """Points and which of them are visible: annotated, and inside the image."""
     if not 0 < len(points) <= MAX_POINTS:
-        raise where.refuse(f"{len(points)} points, expected 1 to {MAX_POINTS:,}; correct it or take it out")
-    if found := _misplaced(points, size):
-        number, axis, value, fault = found
-        raise where.refuse(f"{axis} of point {number} is {value:g}, {fault}; correct it or leave the point out")
+        raise where.refuse(f"{len(points)} points, expected 1 to {MAX_POINTS:,}")
+    found, fault = _misplaced(points, size)
+    if fault:
+        raise where.refuse(f"{found}, {fault}")
     placed = np.array([point or (0.0, 0.0) for point in points], np.float32)
     inside = ((placed >= 0) & (placed <= np.array(size, np.float32))).all(1)
     return placed, inside & np.array([point is not None for point in points])
@@ -176,32 +157,29 @@ def check_outline(outline: Any, *, size: Size, where: Where) -> Outline:
     """Polygons, or run lengths, compressed or not, as COCO's `segmentation` has them."""
     width, height = size
     if width * height >= 2**31:  # beyond what pycocotools counts with
-        raise where.refuse(f"an outline in an image of {width}x{height} pixels; correct the image's size")
+        raise where.refuse(f"an outline in an image of {width}x{height} pixels, expected less than 2^31")
     if isinstance(outline, list):
-        polygons = [to_floats(values) for values in outline]
-        if not polygons or not all(polygons):
-            what = f"segmentation is {shown(outline)} without polygons"
-            raise where.refuse(f"{what}, expected lists of numbers; take the annotation out, or draw it anew")
-        for polygon in filter(None, polygons):
+        polygons = [polygon for values in outline if (polygon := to_floats(values))]
+        if not polygons or len(polygons) < len(outline):
+            raise where.refuse(f"segmentation is {shown(outline)} without polygons, expected lists of numbers")
+        for polygon in polygons:
             if len(polygon) < 6 or len(polygon) % 2:
-                what = f"a polygon of {len(polygon)} numbers, expected x and y of at least 3 points"
-                raise where.refuse(f"{what}; take it out")
-            if found := _misplaced([*zip(polygon[0::2], polygon[1::2], strict=True)], size):
-                number, axis, value, fault = found
-                raise where.refuse(f"the polygon's {axis}{number} is {value:g}, {fault}; correct it or take it out")
-        return Outline([polygon for polygon in polygons if polygon], [])
+                raise where.refuse(f"a polygon of {len(polygon)} numbers, expected x and y of at least 3 points")
+            found, fault = _misplaced([*zip(polygon[0::2], polygon[1::2], strict=True)], size)
+            if fault:
+                raise where.refuse(f"a polygon whose {found}, {fault}")
+        return Outline(polygons, [])
     if not isinstance(outline, dict):
-        raise where.refuse(f"segmentation is {shown(outline)}, expected polygons or run lengths; correct it")
+        raise where.refuse(f"segmentation is {shown(outline)}, expected polygons or run lengths")
     if (stated := outline.get("size")) != [height, width]:
-        what = f"run lengths for a picture of {shown(stated)}, expected height and width {height}, {width}"
-        raise where.refuse(f"{what}; correct one of them")
+        expected = f"expected height and width {height}, {width}"
+        raise where.refuse(f"run lengths for a picture of {shown(stated)}, {expected}")
     counts = outline.get("counts")
     runs = uncompress(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and 0 <= run <= width * height for run in runs):
-        raise where.refuse("run lengths that are damaged, expected whole numbers from 0; make them anew")
+        raise where.refuse(f"run lengths that are damaged, expected whole numbers from 0 to {width * height:,}")
     if sum(runs) != width * height:
-        what = f"run lengths of {sum(runs):,} pixels, the image has {width * height:,}"
-        raise where.refuse(f"{what}; make them anew")
+        raise where.refuse(f"run lengths of {sum(runs):,} pixels, the image has {width * height:,}")
     return Outline([], runs)
 
 
@@ -209,8 +187,8 @@ def check_class(name: str, names: Mapping[str, int], where: Where) -> int:
     """The index of a class."""
     if name not in names:
         near = get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "correct it, or list it too"
-        raise where.refuse(f"class {shown(name)} is not in the list ({list_names([*names])}); {hint}")
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise where.refuse(f"class {shown(name)} is not in the list ({list_names([*names])}){hint}")
     return names[name]
 
 
@@ -218,11 +196,9 @@ def check_size(example: Example, size: Size) -> None:
     """Whether an image file is as large as its annotation says."""
     if example.size not in (None, size):
         width, height = example.size
-        hint = "boxes must count the pixels as stored, not as turned by EXIF"
-        raise example.where.refuse(
-            f"the annotation says {width}x{height}, {example.image.name} is {size[0]}x{size[1]}; "
-            + (hint if size == (height, width) else "correct one of them")
-        )
+        rotated = "; boxes must count the pixels as stored, not as rotated by EXIF" if size == (height, width) else ""
+        found = f"{example.image.name} is {size[0]}x{size[1]}"
+        raise example.where.refuse(f"the annotation says {width}x{height}, {found}{rotated}")
 
 
 def read_labels(example: Example, size: Size) -> UInt8[np.ndarray, "h w"]:
@@ -272,7 +248,6 @@ class Collector:
         self.examples: dict[str, Any] = {split: [] for split in SPLITS}
         self.faults: dict[str, list[DataError]] = {split: [] for split in SPLITS}
         self._notes: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
-        self._said: dict[str, list[str]] = {split: [] for split in SPLITS}
 
     @contextmanager
     def faults_of(self, split: str) -> Iterator[None]:
@@ -291,16 +266,18 @@ class Collector:
 
     def say(self, split: str, note: str) -> None:
         """Note a decision about the whole split."""
-        self._said[split].append(note)
+        self._notes[split][note] = []
 
-    def validate(self, task: Task, names: tuple[str, ...]) -> None:
-        """Make examples of the raw images collected, every number checked."""
-        if len(set(names)) < len(names):
-            twice = shown(max(names, key=names.count))
-            raise DataError(f"class {twice} is listed twice in classes; rename one or take it out", file=self.root)
+    def label(self, split: str, files: Iterable[tuple[str | Path, int]]) -> None:
+        """Make examples of image files and their classes."""
+        listed = list(files)
+        self.examples[split] = LabelledFiles((file for file, _ in listed), (label for _, label in listed))
+
+    def validate(self, task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Make examples of the raw images collected, every number checked; the class names, `background` with masks."""
+        check_names((Where(self.root, entry="classes"), name) for name in names)
         if task == "mask" and len(names) >= IGNORE:
-            message = f"{len(names)} classes, masks hold at most {IGNORE - 1}; name fewer with classes"
-            raise DataError(message, file=self.root)
+            raise DataError(f"{len(names)} classes, masks hold at most {IGNORE - 1}", file=self.root)
         index = {name: i for i, name in enumerate(names)}
         make = {"boxes": self._boxed, "mask": self._masked, "points": self._pointed}[task]
         for split, raws in self.examples.items():
@@ -310,11 +287,12 @@ class Collector:
                     self.examples[split] += make(split, raw, index)
         if task == "points":
             self._count_points()
+        return ("background", *names) if task == "mask" else names
 
     def _boxed(self, split: str, raw: Raw, index: Mapping[str, int]) -> list[Example]:
         if len(raw.objects) > MAX_BOXES:
-            message = f"{len(raw.objects):,} boxes for {raw.image.name}, expected at most {MAX_BOXES:,}"
-            raise DataError(message + "; take the image out", file=raw.where.file)
+            found = f"{len(raw.objects):,} boxes for {raw.image.name}"
+            raise DataError(f"{found}, expected at most {MAX_BOXES:,}", file=raw.where.file)
         boxes, classes, ignored = [], [], []
         for each in raw.objects:
             label = check_class(each.name, index, each.named or each.where)
@@ -353,7 +331,7 @@ class Collector:
             elif visible.any():
                 region = around((*points[visible].min(0).tolist(), *points[visible].max(0).tolist()))
             else:
-                raise each.where.refuse("no point lies inside its image; take it out")
+                raise each.where.refuse("no point lies inside its image, expected at least one")
             placed = {"region": region, "points": points, "visible": visible}
             found.append(Example(raw.image, each.where, raw.size, group=raw.group, **placed))
         return found
@@ -364,10 +342,9 @@ class Collector:
         usual = counts.most_common(1)[0][0] if counts else 0
         for split, examples in self.examples.items():
             for example in examples:
-                if (count := len(example.points)) != usual:
-                    with self.faults_of(split):
-                        message = f"{count} points, expected {usual} as elsewhere; correct it or take it out"
-                        raise example.where.refuse(message)
+                with self.faults_of(split):
+                    if (count := len(example.points)) != usual:
+                        raise example.where.refuse(f"{count} points, expected {usual} as elsewhere")
             examples[:] = [example for example in examples if len(example.points) == usual]
 
     def hold_out(self, *, really: bool = True, by: str = "of the name") -> None:
@@ -388,26 +365,21 @@ class Collector:
             faults = self.faults[split]
             if self.skip:
                 found = list(find_faults(examples, partial(check_example, thorough=True)))
-                faults += [fault for fault in found if fault is not None]
-                sound = [i for i, fault in enumerate(found) if fault is None]
+                faults += filter(None, found)
+                sound = [examples[i] for i, fault in enumerate(found) if fault is None]
+                self.examples[split] = sound
                 if isinstance(examples, LabelledFiles):
-                    self.examples[split] = LabelledFiles(
-                        (examples.files[i] for i in sound), examples.labels[sound].tolist()
-                    )
-                else:
-                    self.examples[split] = [examples[i] for i in sound]
+                    self.label(split, ((example.image, example.label) for example in sound))
             if not self.examples[split]:
-                why = f"{len(faults)} faulty, the first: {faults[0]}" if faults else "none faulty; add some"
+                why = f"{len(faults)} faulty, the first: {faults[0]}" if faults else "none faulty"
                 raise DataError(f"no example is left for {split} ({why})", file=self.root)
             if faults:
-                message = "%s: %s: %d faulty examples skipped, the first: %s"
-                _log.warning(message, self.root, split, len(faults), faults[0])
-        return Scan(tuple(class_names), self.examples, {split: self._lines(split) for split in SPLITS})
+                note = f"{len(faults):,} faulty examples skipped, the first: {faults[0]}"
+                _log.warning("%s: %s: %s", self.root, split, note)
+                self.say(split, note)
+        lines = {split: [_line(*note) for note in notes.items()] for split, notes in self._notes.items()}
+        return Scan(tuple(class_names), self.examples, lines)
 
-    def _lines(self, split: str) -> list[str]:
-        lines = list(self._said[split])
-        for what, where in self._notes[split].items():
-            lines.append(f"{len(where):,} {what} ({list_names(list(dict.fromkeys(where)))})")
-        if faults := self.faults[split]:
-            lines.append(f"{len(faults):,} faulty examples skipped, the first: {faults[0]}")
-        return lines
+
+def _line(what: str, where: list[str]) -> str:
+    return f"{len(where):,} {what} ({list_names(list(dict.fromkeys(where)))})" if where else what

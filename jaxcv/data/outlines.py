@@ -10,17 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-IGNORE = 255
-"""In a mask: neither right nor wrong."""
+IGNORE = 255  # in a mask: neither right nor wrong
 
 
 class Outline(NamedTuple):
     """An outline in an image of known size."""
 
-    polygons: list[list[float]]
-    """Each x0, y0, x1, y1 ... in pixels; empty where there are runs."""
-    runs: list[int]
-    """How many pixels in turn are outside and inside, column by column."""
+    polygons: list[list[float]]  # each x0, y0, x1, y1 ... in pixels; empty where there are runs
+    runs: list[int]  # how many pixels in turn are outside and inside, column by column
 
 
 def uncompress(counts: str) -> list[int] | None:
@@ -66,11 +63,9 @@ def fill(outline: Outline, *, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
 
 
 def draw(outlines: Sequence[tuple[Outline, int]], *, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
-    """A mask of classes: 0 where nothing is; each outline filled with its class, the large first, so that small show.
+    """A mask of classes, 0 where nothing is, for an image of width and height `size`.
 
-    Args:
-      outlines: each with its class, from 1; `IGNORE` is drawn below all others.
-      size: the image's width and height.
+    Each outline is filled with its class, from 1, the large first, so that small show; `IGNORE` below all others.
     """
     canvas = np.zeros((size[1], size[0]), np.uint8)
     filled = [(fill(outline, size=size), value) for outline, value in outlines]

@@ -1,4 +1,4 @@
-"""Values typed by hand that nobody should write: each refused with file, place, value and remedy, or counted.
+"""Values typed by hand that nobody should write: each refused with file, line, value and what was expected, or counted.
 
 What a change does to a file is a text and the text in its place, or bytes that are all of the file. With faults
 skipped, the rest of the set is read and a note says what was left out, where one image can be left out at all.
@@ -20,7 +20,6 @@ from small_sets import noise, picture
 from spoilt import SETS, Target
 
 ROOT = str(Path(__file__).parents[2])
-REMEDY = re.compile(r"; \w|did you mean")
 
 
 def value(old, *values):
@@ -35,17 +34,17 @@ NO_NUMBER = ("true", "null", '"5"', "[]", "{}", "[[[]]]")
 XMIN, WIDTH, NAME = "<xmin>@1@</xmin>", "<width>@64@</width>", "<name>@dog@</name>"
 VOC = [
     *(
-        (*v, "<xmin> is .*, expected a number; correct it")
+        (*v, "<xmin> is .*, expected a number")
         for v in value(XMIN, "nan", "inf", "", "True", "0x1", "1,5", "1_0", "\u0661", "\uff11", "1e400", "1+2j")
     ),
     (*value(XMIN, "1" + "0" * 30)[0], r"xmin=1e\+30 .*far out"),
     (*value(XMIN, "-1e9")[0], r"xmin=-1e\+09 .*far out of the 64x64 image"),
     ("<xmax>60</xmax>", "<xmax>1e9</xmax>", r"xmax=1e\+09 .*far out"),
     ("<ymax>60</ymax>", "<ymax>0</ymax>", "negative width or height"),
-    ("<xmin>1</xmin>", "", "<bndbox> has no <xmin>; add it"),
-    ("<xmin>1</xmin>", "<xmin>1</xmin><xmin>30</xmin>", "<bndbox> has a second <xmin>; keep one"),
-    ("<bndbox>", "<bndbox/><bndbox>", "<object> has a second <bndbox>; keep one"),
-    ("<size>", "<size/><size>", "<annotation> has a second <size>; keep one"),
+    ("<xmin>1</xmin>", "", "<bndbox> has no <xmin>"),
+    ("<xmin>1</xmin>", "<xmin>1</xmin><xmin>30</xmin>", "<bndbox> has a second <xmin>"),
+    ("<bndbox>", "<bndbox/><bndbox>", "<object> has a second <bndbox>"),
+    ("<size>", "<size/><size>", "<annotation> has a second <size>"),
     *((*v, "image size .*, expected at least 1x1") for v in value(WIDTH, "0", "-64", "0.5", "64.5", "1" + "0" * 30)),
     *((*v, "<width> is .*, expected a number") for v in value(WIDTH, "nan", "", "x")),
     (*value(NAME, "")[0], "the name of a class is '', expected a text"),
@@ -55,7 +54,7 @@ VOC = [
     (*value(NAME, "<name>dog</name>")[0], "the name of a class is ''"),
     ("<bndbox>", "<difficult>yes</difficult><bndbox>", "<difficult> is 'yes', expected a number"),
     ("<bndbox>", "<difficult>nan</difficult><bndbox>", "<difficult> is 'nan', expected a number"),
-    ("dog", b"<annotation>h\xfcnd</annotation>", r"0\.xml:1: byte 0xfc is no UTF-8; save the file in this encoding"),
+    ("dog", b"<annotation>h\xfcnd</annotation>", r"0\.xml:1: byte 0xfc is no UTF-8"),
     ("dog", b"<annotation>" + b"a&amp;" * 50_000 + b"</annotation>", "<annotation> has no <size>"),
     ("dog", b"<a/>", "<a> where VOC has <annotation>"),
 ]
@@ -84,30 +83,30 @@ COCO = [
     *((*v, r"categories\[0\]: name is .*, expected a text") for v in value('"name": @"plate"@', "5", "null", '""',
         "[]")),
     *((*v, r"categories\[0\]: the name of a class is ") for v in value('"name": "@plate@"', r"pla\nte", r"\ud800")),
-    ('"id": 2', '"id": 1', r"images\[1\]: id 1 is given twice; give one image another"),
-    ('"a1.png"', '"a0.png"', r"images\[1\]: file_name 'a0.png' is given twice; join"),
-    ('"id": 3, "name"', '"id": 7, "name"', r"categories\[1\]: id 7 is taken by 'plate'; give it another"),
+    ('"id": 2', '"id": 1', r"images\[1\]: id 1 is given twice"),
+    ('"a1.png"', '"a0.png"', r"images\[1\]: file_name 'a0.png' is given twice, expected one id"),
+    ('"id": 3, "name"', '"id": 7, "name"', r"categories\[1\]: id 7 is given twice, first to categories\[0\]"),
     ('"annotations":', '"annotations": [], "annotations":',
-        "key 'annotations' stands twice in one JSON object; keep one"),
-    ('"bbox": [0', '"bbox": [], "bbox": [0', "key 'bbox' stands twice in one JSON object; keep one"),
-    ('"bbox": [0,', f'"bbox": [{"9" * 5000},', "JSON that cannot be read: .*fetch the file again"),
+        "key 'annotations' stands twice in one JSON object"),
+    ('"bbox": [0', '"bbox": [], "bbox": [0', "key 'bbox' stands twice in one JSON object"),
+    ('"bbox": [0,', f'"bbox": [{"9" * 5000},', "JSON that cannot be read: "),
     ("}", b"[" * 100_000, "JSON that cannot be read: maximum recursion"),
     ("}", b'{"a":' * 100_000, "JSON that cannot be read: maximum recursion"),
     ("}", b"// no comment\n{}", ":1: broken JSON: Expecting value"),
     ("}", b"{'images': []}", ":1: broken JSON: Expecting property name"),
     ("}", b'{"images": []}{}', ":1: broken JSON: Extra data"),
-    ("}", b"\x1f\x8b\x08", ":1: byte 0x8b is no UTF-8; save"),
-    ("}", '{"images": []}'.encode("utf-16"), ":1: byte 0xff is no UTF-8; save"),
-    ("}", b'{"images": "\xe9"}', ":1: byte 0xe9 is no UTF-8; save"),
+    ("}", b"\x1f\x8b\x08", ":1: byte 0x8b is no UTF-8"),
+    ("}", '{"images": []}'.encode("utf-16"), ":1: byte 0xff is no UTF-8"),
+    ("}", b'{"images": "\xe9"}', ":1: byte 0xe9 is no UTF-8"),
     *(("}", text, "holds .* where COCO has keys") for text in (b"NaN", b"[]", b"null", b"5", b'"a"')),
 ]  # fmt: skip
 OUTLINE, COUNTS, RLE = '"segmentation": @[[0, 0, 40, 0, 40, 20, 0, 20]]@', '"counts": @[100, 200, 500]@', "[@20@, 40]"
 COCO_MASKS = [
     *((*v, r"annotations\[0\]: segmentation is ") for v in value(OUTLINE, "NaN", "true", "null", '"a"', "5", "[]",
         "[[]]", "[5]", "[[true, 0, 1, 1, 2, 2]]", '[["0", 0, 1, 1, 2, 2]]')),
-    *((*v, r"annotations\[0\]: a polygon of .* numbers, expected x and y") for v in value(OUTLINE, "[[1, 2, 3, 4]]",
+    *((*v, r"annotations\[0\]: a polygon of .* numbers, expected x") for v in value(OUTLINE, "[[1, 2, 3, 4]]",
         "[[1, 2, 3, 4, 5, 6, 7]]")),
-    *((*v, r"annotations\[0\]: the polygon's [xy]\d is .* (far out|not a finite)") for v in value(OUTLINE, *(
+    *((*v, r"annotations\[0\]: a polygon whose [xy] of point \d is .*(far out|not a finite)") for v in value(OUTLINE, *(
         f"[[1, 2, 3, 4, 5, {n}]]" for n in (*NOT_FINITE, "-900", "1" + "0" * 30)))),
     *((*v, r"annotations\[1\]: run lengths that are damaged") for v in value(COUNTS, "null", "5", "{}",
         "[100, NaN, 700]",
@@ -118,66 +117,66 @@ COCO_MASKS = [
 ]  # fmt: skip
 KEYPOINTS = "[@3, 3, 2@, 9, 9, 1, 0, 0, 0]"
 COCO_POINTS = [
-    *((*v, r"annotations\[0\]: [xy] of point 0 is .*; correct it or leave the point out") for v in value(KEYPOINTS,
+    *((*v, r"annotations\[0\]: [xy] of point 0 is .*, (not a finite number|far out)") for v in value(KEYPOINTS,
         "NaN, 3, 2", "3, Infinity, 2", "-900, 3, 2", "3, 1e30, 2")),
     *((*v, r"annotations\[0\]: keypoints is .*, expected a list of x, y and a flag") for v in value(KEYPOINTS,
         "3, 3, 3", "3, 3, -1", "3, 3, 0.5", "3, 3, NaN", "true, 3, 2", "3, null, 2", '3, "3", 2', "3, 3, 2, 3")),
 ]  # fmt: skip
 LINE = "@0 0.5@ 0.5 1 1"
 YOLO = [
-    *((*v, r"a0\.txt:1: .* where fractions of the image from 0 to 1 are expected; divide") for v in value(LINE,
+    *((*v, r"a0\.txt:1: .* where fractions of the image from 0 to 1 are expected") for v in value(LINE,
         "0 nan", "0 inf", "0 -inf", "0 320", "0 1e400", "0 1" + "0" * 30)),
-    *((*v, r"a0\.txt:1: .* where a number is expected; correct it") for v in value(LINE,
+    *((*v, r"a0\.txt:1: .* where a number is expected") for v in value(LINE,
         "0 x", "0 0,5", "0 0x1p-1", "0 True", "0 0_1", "0 \u0661", "0 .5\0", "zero 0.5")),
-    *((*v, r"a0\.txt:1: class .*, expected 0 to 1; correct it or name it in") for v in value(LINE,
+    *((*v, r"a0\.txt:1: class .*, expected 0 to 1") for v in value(LINE,
         "2 0.5", "-1 0.5", "0.5 0.5", "nan 0.5", "inf 0.5", "1e30 0.5")),
     *((*v, r"a0\.txt:1: \d+ numbers, expected class x y width height") for v in value(LINE, "0.5", "0 0 0.5",
         "0 " * 999)),
-    ("0.5 0.5 1 1", "0.5 0.5 -1 1", r"a0\.txt:1: box .*negative width or height; correct it"),
+    ("0.5 0.5 1 1", "0.5 0.5 -1 1", r"a0\.txt:1: box .*negative width or height"),
     ("0.5 0.5 1 1", "-.9 0.5 .1 .1", r"a0\.txt:1: box .*outside the 40x20 image"),
-    ("0", "0 .5 .5 1 1\n".encode("utf-16"), r"a0\.txt:1: byte 0xff is no UTF-8; save"),
+    ("0", "0 .5 .5 1 1\n".encode("utf-16"), r"a0\.txt:1: byte 0xff is no UTF-8"),
 ]  # fmt: skip
 NAMES, TRAIN = "names: @[cell, plate]@\n", "train: @images/train@"
 YAML = [
     *((*v, r"data\.yaml:\d: broken YAML: ") for v in value(NAMES, "!!python/object/apply:os.system [id]", "[cell",
         "&a [cell, *a]", "{0: cell, 0: plate}", "!!binary x", "\t- a")),
     *((*v, r"data\.yaml: YAML that cannot be read: ") for v in value(NAMES, "[" * 3_000, "[2020-99-99]", "[\x01]")),
-    *((*v, r"data\.yaml: names: .*, expected a number and a class name; correct it") for v in value(NAMES,
+    *((*v, r"data\.yaml: class .*, expected a number from 0 to .* and a class name") for v in value(NAMES,
         "{-1: a}", "{true: a}", "{'0': a}", "[cell, null]", "[yes, no]", "[2020-01-01]", "[[a]]", "{0.5: a}")),
-    *((*v, r"data\.yaml: names is .*, expected a list of class names; add it") for v in value(NAMES, "5", "[]", "{}",
+    *((*v, r"data\.yaml: names is .*, expected a list of class names") for v in value(NAMES, "5", "[]", "{}",
         "null", "!!set {a}")),
-    *((*v, r"data\.yaml: class 'cell' is listed twice; rename one") for v in value(NAMES, "[cell, cell]")),
-    *((*v, r"data\.yaml: names: 1: the name of a class ") for v in value(NAMES, '[a, "b\\nc"]', 
+    *((*v, r"data\.yaml: class 1: class 'cell' is listed twice") for v in value(NAMES, "[cell, cell]")),
+    *((*v, r"data\.yaml: class 1: the name of a class ") for v in value(NAMES, '[a, "b\\nc"]', 
         "[a, " + "b" * 300 + "]")),
-    *((*v, r"data\.yaml: nc is .*, but names has 2; correct one") for v in value("@@names", "nc: 3\n", "nc: true\n",
+    *((*v, r"data\.yaml: nc is .*, but names has 2") for v in value("@@names", "nc: 3\n", "nc: true\n",
         "nc: two\n", "nc: 2.0\n", "nc: -1\n", "nc: [2]\n")),
-    *((*v, r"data\.yaml: train is .*, and no images are there; name their folder") for v in value(TRAIN, "nowhere",
+    *((*v, r"data\.yaml: train is .*, and no images are there") for v in value(TRAIN, "nowhere",
         "../../../../../../etc", "/etc", "https://host/images")),
     *((*v, r"data\.yaml: train or val is .*, expected a folder of images") for v in value(TRAIN, "5", "{a: b}", "[5]")),
-    ("names", b"names: [c\xe9ll]\ntrain: images/train\n", r"data\.yaml:1: byte 0xe9 is no UTF-8; save"),
+    ("names", b"names: [c\xe9ll]\ntrain: images/train\n", r"data\.yaml:1: byte 0xe9 is no UTF-8"),
     *(("names", text, r"data\.yaml: holds .* where keys with values are expected") for text in (b"", b"5", b"- a",
         b"a")),
 ]  # fmt: skip
 POINT = "ann_1.png,@0@,1"
 POINTS = [
-    *((*v, r"\.csv:2: x of point 0 is .*; correct it or leave the point out") for v in value(POINT, "nan", "-inf",
+    *((*v, r"\.csv:2: x of point 0 is .*, (not a finite number|far out)") for v in value(POINT, "nan", "-inf",
         "1e400", "-500", "1" + "0" * 30)),
     *((*v, r"\.csv:2: point 0 is .*, expected two numbers or nothing") for v in value(POINT, "x", "", "True", "1_0",
         "\u0661", "0x1")),
-    ("ann_1.png,0,1,30", "ann_1.png,0,1", r"\.csv:2: 3 cells after the image's name.*correct the line"),
-    ("ann_2.png", "ann_1.png", r"\.csv:3: image 'ann_1.png' stands also in training_points.csv:2; .*take one out"),
-    *((*v, r"\.csv:2: its image .* is missing in .*add the file or take the line out") for v in value("@ann_1.png@",
+    ("ann_1.png,0,1,30", "ann_1.png,0,1", r"\.csv:2: 3 cells after the image's name, expected x and y of each point"),
+    ("ann_2.png", "ann_1.png", r"\.csv:3: image 'ann_1.png' stands also in training_points.csv:2, expected once"),
+    *((*v, r"\.csv:2: its image .* is missing in .*/points") for v in value("@ann_1.png@",
         "../../../../../../etc/passwd", "/etc/passwd", "none.png", "a\0.png")),
-    ("ann", b"a;1;2\n", "holds no line with an image's name and points; fetch"),
+    ("ann", b"a;1;2\n", "holds no line with an image's name and points"),
     ("ann_1.png,0", "ann_1.png," + "9" * 200_000, r"\.csv:2: cannot be read as a table: field larger"),
-    ("ann", "ann_1.png,0,1,30,10\n".encode("utf-16"), r"\.csv:1: byte 0xff is no UTF-8; save"),
+    ("ann", "ann_1.png,0,1,30,10\n".encode("utf-16"), r"\.csv:1: byte 0xff is no UTF-8"),
 ]  # fmt: skip
 PTS = [
-    *((*v, r"0\.pts: x of point 0 is .*; correct it or leave the point out") for v in value("\n@4@ 4\n", "nan", "inf",
+    *((*v, r"0\.pts: x of point 0 is .*, (not a finite number|far out)") for v in value("\n@4@ 4\n", "nan", "inf",
         "-900", "1" + "0" * 30)),
-    *((*v, r"0\.pts:4: .* where x and y of a point are expected; correct it") for v in value("\n@4 4@\n", "4", "4 4 4",
+    *((*v, r"0\.pts:4: .* where x and y of a point are expected") for v in value("\n@4 4@\n", "4", "4 4 4",
         "x y", "4,4", "\u0664 4", "1_0 4", "{")),
-    *((*v, r"0\.pts: 'n_points: .*', but 3 points in braces; correct one") for v in value("n_points: @3@", "4", "-3",
+    *((*v, r"0\.pts: 'n_points: .*', but 3 points in braces") for v in value("n_points: @3@", "4", "-3",
         "x",
         "3.0", "9" * 5000)),
     *((*v, r"0\.pts: no points in braces") for v in value("@}@\n", "", "} more")),
@@ -185,21 +184,21 @@ PTS = [
     ("n_points", b"version: 1\nn_points: 3\n{\n-1 -1\n-2 -2\n-3 -3\n}\n", "no point lies inside its image"),
 ]  # fmt: skip
 COLORS = [
-    *((*v, r"label_colors\.txt:1: .*, expected red, green, blue and a name; correct it") for v in value("@0 0 0 sky@\n",
+    *((*v, r"label_colors\.txt:1: .*, expected red, green, blue and a name") for v in value("@0 0 0 sky@\n",
         "-1 0 0 sky", "256 0 0 sky", "0.5 0 0 sky", "0 0 0", "\u0660 0 0 sky", "nan 0 0 sky", "1000000 0 0 sky")),
-    ("1 1 1 sea", "0 0 0 sea", r"label_colors\.txt:2: colour 0 0 0 is given to 'sky' too; take one out"),
-    ("1 1 1 sea", "1 1 1 sky", r"label_colors\.txt:2: class 'sky' is listed twice; rename one"),
+    ("1 1 1 sea", "0 0 0 sea", r"label_colors\.txt:2: colour 0 0 0 is given to 'sky' too"),
+    ("1 1 1 sea", "1 1 1 sky", r"label_colors\.txt:2: class 'sky' is listed twice"),
     ("sea", "s" * 300, r"label_colors\.txt:2: the name of a class has 300 characters"),
-    ("sky", "0 0 0 sky\n".encode("utf-16"), r"label_colors\.txt:1: byte 0xff is no UTF-8; save"),
+    ("sky", "0 0 0 sky\n".encode("utf-16"), r"label_colors\.txt:1: byte 0xff is no UTF-8"),
 ]  # fmt: skip
 PAIRS = [
-    *((*v, r"pairs\.txt:2: .*, expected `name i j`, or .*; correct it") for v in value("@s0 0 1@\n", "s0 -1 1",
+    *((*v, r"pairs\.txt:2: .*, expected `name i j`, or .*") for v in value("@s0 0 1@\n", "s0 -1 1",
         "s0 \u00b2 1",
         "s0 0 1\0", "s0 0 s1 1 1", "s0 0 nan", "s0 0.5 1")),
-    *((*v, r"pairs\.txt:2: there is no picture .*; add it or take the line out") for v in value("@s0 0 1@\n", "s0 0 7",
+    *((*v, r"pairs\.txt:2: there is no picture .*") for v in value("@s0 0 1@\n", "s0 0 7",
         "s9 0 1", "../s0 0 1", "s0 0 " + "9" * 5000)),
-    ("s0 0 1\n", "s0 1 1\n", r"pairs\.txt:2: picture 1 of 's0' is paired with itself; take the line out"),
-    ("s0", "1\n".encode("utf-16"), r"pairs\.txt:1: byte 0xff is no UTF-8; save"),
+    ("s0 0 1\n", "s0 1 1\n", r"pairs\.txt:2: picture 1 of 's0' is paired with itself"),
+    ("s0", "1\n".encode("utf-16"), r"pairs\.txt:1: byte 0xff is no UTF-8"),
 ]  # fmt: skip
 
 
@@ -208,7 +207,7 @@ def idx(*shape, values=b""):
 
 
 MNIST = [
-    *(("", data, "the header says .* bytes, the file holds .*fetch the file again") for data in (idx(2**32 - 1, 28, 28),
+    *(("", data, "the header says .* bytes, the file holds ") for data in (idx(2**32 - 1, 28, 28),
         idx(2**31, 2**31, 2**31), idx(5, 0, 28), idx(0, 28, 28), idx(5, 28, 28, values=bytes(5 * 784 + 1)))),
     *(("", data, "starts with .*, expected 00000803") for data in (b"", b"\x1f\x8b", idx(5, values=bytes(5)),
         b"\0\0\x0d\x03" + bytes(99), b"<html>")),
@@ -232,10 +231,10 @@ CIFAR = [
     ("", pickled(Evil()), "refused: it asks for .*nothing was run"),
     ("", pickled(np.array([Evil()], object)), "refused: it asks for .*nothing was run"),
     *(("", pickled(x), "data is .*, expected an array") for x in ([1], None, {}, ONE[:, 1:], ONE[0])),
-    *(("", pickled(x), "refused: no pickle that can be read") for x in (ONE * np.nan, ONE.reshape(1, 3, 1024))),
+    *(("", pickled(x), "no pickle that can be read|data is an array") for x in (ONE * np.nan, ONE.reshape(1, 3, 1024))),
     *(("", pickled(ONE, x), "fine_labels is .*, expected a list of numbers") for x in ((True,), (-1,), (10**30,),
         None)),
-    *(("", pickled(ONE, x), r"label \d+ of picture 0, expected 0 to 99; fetch") for x in ((100,), (2**30,))),
+    *(("", pickled(ONE, x), r"label \d+ of picture 0, expected 0 to 99") for x in ((100,), (2**30,))),
     *(("", pickled(ONE, x), "labels for 1 pictures") for x in ((), (1, 2))),
     ("", pickle.dumps([1], 2), "expected a mapping"),
     *(("", data, "no pickle that can be read") for data in (b"", b".", b"\x80\x02", b"\x80\x04\x8e" + b"\xff" * 8,
@@ -273,9 +272,8 @@ def test_a_bad_value_is_refused_or_left_out(targets, name, number):
             file.write_text(whole.decode().replace(old, new, 1), "utf-8")
         line = target.read()
         assert line.startswith(str(target.root)) and re.search(message, line), line
-        assert REMEDY.search(line), f"no word of what to do: {line}"
-        if name not in WHOLE and (skipped := target.read(on_error="skip")):
-            assert REMEDY.search(skipped), skipped
+        if name not in WHOLE:
+            target.read(on_error="skip")
     finally:
         file.write_bytes(whole)
 
@@ -322,11 +320,11 @@ ARRAYS = {
             ("bool", np.zeros(10, bool), "expected a whole number for each of 10"),
             ("few", np.zeros(9, int), "expected a whole number for each of 10"),
             ("column", np.zeros((10, 1), int), "expected a whole number for each of 10"),
-            ("negative", np.zeros(10, int) - 1, "expected class indices from 0"),
-            ("huge", np.full(10, 2**63, np.uint64), "expected class indices from 0"),
+            ("negative", np.zeros(10, int) - 1, "label .* of picture 0, expected 0 to 99,999"),
+            ("huge", np.full(10, 2**63, np.uint64), "label .* of picture 0, expected 0 to 99,999"),
         )
     },
-    "few names": (put("classes.txt", b"a\n"), "1 names, but there is a label 2; add the others"),
+    "few names": (put("classes.txt", b"a\n"), "1 names, but there is a label 2"),
     "a name twice": (put("classes.txt", b"a\nb\na\n"), r"classes\.txt:3: class 'a' is listed twice, first on line 1"),
 }  # fmt: skip
 
@@ -337,7 +335,7 @@ def test_bad_arrays(tmp_path, what):
     spoil, message = ARRAYS[what]
     spoil(target.root)
     line = target.read()
-    assert re.search(message, line) and REMEDY.search(line), line
+    assert re.search(message, line), line
 
 
 def renamed(old, new):
@@ -381,10 +379,10 @@ def mask(pixels, name="0.png"):
 FOLDERS = {
     "a pipe that may be a picture": ("folder", lambda root: os.mkfifo(root / "train/ant/pipe"), ""),
     "a folder called a picture": ("folder", lambda root: (root / "train/ant/z.jpg").mkdir(), "holds folders"),
-    "no such link": ("folder", lambda root: (root / "train/ant/z.jpg").symlink_to("none"), "image is missing; put"),
+    "no such link": ("folder", lambda root: (root / "train/ant/z.jpg").symlink_to("none"), "image is missing"),
     "a link out": ("folder", lambda root: (root / "train/cat").symlink_to("/usr"), "a symbolic link that leads out"),
     "no bytes": ("folder", put("train/ant/z.jpg", b""), "not an image file that can be read"),
-    "an empty class": ("folder", lambda root: (root / "train/cat").mkdir(), "no picture in this class folder; add"),
+    "an empty class": ("folder", lambda root: (root / "train/cat").mkdir(), "no picture in this class folder"),
     "no UTF-8": ("folder", put("train/ant/\udcff.jpg", b""), r"train/ant/\\udcff\.jpg: not an image file"),
     "a class of no UTF-8": (
         "folder", both(*(renamed(f"{s}/ant", f"{s}/".encode() + b"\xff") for s in ("train", "val"))),
@@ -423,7 +421,7 @@ FOLDERS = {
     "image list root": ("yolo", listed(b"/etc/passwd\n"), r"list\.txt:1: .*lies outside"),
     "image list zero": ("yolo", listed(b"a\0b\n"), r"list\.txt:1: a\\x00b is missing"),
     "image list folder": ("yolo", listed(b"images/train\n"), r"list\.txt:1: images/train is missing"),
-    "image list twice": ("yolo", listed(b"images/train/a0.png\n" * 2), r"list\.txt:2: .*stands also on line 1"),
+    "image list twice": ("yolo", listed(b"images/train/a0.png\n" * 2), r"list\.txt:2: .*stands also in list\.txt:1"),
     "image list text": ("yolo", listed(b"labels/train/a0.txt\n"), "not an image file"),
     "image list empty": ("yolo", listed(b""), "no images are there"),
     "mask of colours": ("masks", mask(np.full((20, 40, 3), 9, np.uint8)), "colour #090909 at x=0 y=0 is no label"),
@@ -440,8 +438,8 @@ FOLDERS = {
             (b"classes: {300: a}", "class 300: 'a', expected a number from 0 to 255"),
             (b"classes: {1%s: a}" % (b"0" * 30), "class a huge number: 'a', expected"),
             (b"classes: {true: a}", "class True: 'a', expected a number"),
-            (b"classes: {0: null}", "class 0: None, expected a number from 0 to 255 and a name"),
-            (b"classes: {0: a, 1: a}", "class 'a' is listed twice; rename one"),
+            (b"classes: {0: null}", "class 0: None, expected a number from 0 to 255 and a class name"),
+            (b"classes: {0: a, 1: a}", "class 'a' is listed twice"),
             (b"classes: {0: a, 0: b}", r"set\.yaml:1: broken YAML: a key stands there twice"),
             (b"classes: &a {0: *a}", r"set\.yaml:1: broken YAML: aliases are refused"),
         ))
@@ -449,7 +447,7 @@ FOLDERS = {
     "drawing": ("omniglot", renamed("Greek/character1/0001_01.png", b"Greek/character1/x.png"), "NNNN_MM.png"),
     "drawer": ("omniglot", renamed("Greek/character1/0001_01.png", b"Greek/character1/1_9999999999.png"), "NNNN_MM"),
     "picture of a person": ("faces", both(lambda root: (root / "s0/1.pgm").unlink(),
-                                          lambda root: os.mkfifo(root / "s0/1.pgm")), "is no ordinary file; put"),
+                                          lambda root: os.mkfifo(root / "s0/1.pgm")), "is no ordinary file"),
 }  # fmt: skip
 
 
@@ -460,7 +458,7 @@ def test_bad_folders_and_files(tmp_path, what):
     spoil(target.root)
     line = target.read()
     assert bool(message) == bool(line) and re.search(message, line), line
-    assert not line or (REMEDY.search(line) and line.isprintable()), line
+    assert line.isprintable(), line
     target.read(on_error="skip")
 
 
@@ -534,6 +532,6 @@ def test_on_the_command_line(tmp_path):
     *outcomes, last = map(json.loads, done.stdout.splitlines())
     for target, (code, out, err) in zip(targets, outcomes, strict=True):
         assert code == 2 and "Traceback" not in out + err, (target.data, err)
-        assert err.startswith(f"error: {target.root}") and err.count("\n") == 1 and REMEDY.search(err), err
+        assert err.startswith(f"error: {target.root}") and err.count("\n") == 1, err
     assert last[0] == 0 and "1 faulty examples skipped, the first: " in last[1]
     assert r"\udcff\n.jpg: not an image" in last[1] and last[1].encode("utf-8")

@@ -50,7 +50,7 @@ def test_an_unknown_set_is_refused_with_the_nearest(open_data, data, message):
 def test_options_are_checked():
     with pytest.raises(UserError, match="on_error='ignore': expected 'raise' or 'skip'"):
         detection_data("digits", on_error="ignore")
-    with pytest.raises(UserError, match="has its own ten classes"):
+    with pytest.raises(UserError, match="has its own classes"):
         detection_data("digits", classes=("a",))
     with pytest.raises(UserError, match="image_size=4"):
         detection_data("digits", image_size=4)

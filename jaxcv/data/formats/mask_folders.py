@@ -5,8 +5,7 @@ so (mask, label, annot, annotation, gt, SegmentationClass, alone, in the plural 
 else images. Folders of instances (panoptic, SegmentationObject) are left out. The split is the word train, val, valid,
 validation or test in those names; `val` comes before `test`, and where there is none with masks, a fifth of the pairs
 is for testing, by the SHA-256 of their names. A mask belongs to the image of the same name, or of the same name
-without an ending such as `_mask`. Images without a mask, as of a test set without labels, and masks without an image
-are left out and counted.
+without an ending such as `_mask`. Images without a mask and masks without an image are left out and counted.
 
 Classes come from the first there is of: the `classes` argument; `label_colors.txt`, red, green, blue and name on each
 line, for masks in colours; `classes.txt`, a name on each line, from 0; a YAML file with `names` or `classes`, a mapping
@@ -26,8 +25,8 @@ from jaxtyping import UInt8
 
 from jaxcv.data.example import Collector, Example, Scan, find_faults
 from jaxcv.data.io.images import read_mask
-from jaxcv.data.io.paths import choose_splits, find_folder, list_pictures, split_word, walk
-from jaxcv.data.io.text import Where, list_names, read_lines, read_names, read_yaml, shown, wrong_name
+from jaxcv.data.io.paths import choose_splits, find_folder, list_files, list_pictures, split_word, walk
+from jaxcv.data.io.text import Where, check_names, list_names, numbered_names, read_lines, read_names, read_yaml, shown
 from jaxcv.data.outlines import IGNORE
 from jaxcv.errors import DataError
 
@@ -40,17 +39,15 @@ _MASK_FOLDER = re.compile(
 )
 _LEFT_OUT = r"panoptic.*|.*instance.*|segmentationobject|__macosx"
 _ENDING = re.compile(r"(.+)[_-](?:mask|labels?|l|gt|seg|segmentation|annot|labelids)", re.IGNORECASE)
-_VOID = re.compile("void|unlabell?ed|ignored?", re.IGNORECASE)
+_VOID = "void|unlabell?ed|ignored?"
 
 
 class Labels(NamedTuple):
     """What the numbers in masks mean."""
 
     names: tuple[str, ...]
-    table: Mapping[int, int]
-    """Class index of each number, 255 for void."""
-    colors: Mapping[int, int] | None = None
-    """Number of each colour, where masks are coloured."""
+    table: Mapping[int, int]  # class index of each number, 255 for void
+    colors: Mapping[int, int] | None = None  # number of each colour, where masks are coloured
 
     def read(self, mask: Path) -> UInt8[np.ndarray, "h w"]:
         """Class index of each pixel of a mask file. Raises DataError."""
@@ -61,19 +58,17 @@ class Labels(NamedTuple):
         if (classes < 0).any():
             y, x = np.argwhere(classes < 0)[0].tolist()
             known = list_names([str(value) for value in self.table])
-            message = f"label {values[y, x]} at x={x} y={y}, expected one of {known}"
-            raise DataError(f"{message}; name its class, or say that it is void", file=mask)
+            raise DataError(f"label {values[y, x]} at x={x} y={y}, expected one of {known}", file=mask)
         return classes.astype(np.uint8)
 
 
 def number_labels(names: tuple[str, ...], numbers: list[int] | None = None, *, void: int | None = None) -> Labels:
     """Labels of names and their numbers, by default counted from 0 without the void one."""
-    if numbers is None:
-        numbers = [number for number in range(len(names) + 1) if number != void][: len(names)]
-    classes = [n for n, name in zip(numbers, names, strict=True) if n != void and not _VOID.fullmatch(name)]
+    numbers = numbers or [number for number in range(len(names) + 1) if number != void][: len(names)]
+    named = dict(zip(numbers, names, strict=True))
+    real = {n: name for n, name in named.items() if n != void and not re.fullmatch(_VOID, name, re.IGNORECASE)}
     table = {number: IGNORE for number in (IGNORE, void, *numbers) if number is not None}
-    table |= {number: index for index, number in enumerate(classes)}
-    return Labels(tuple(name for number, name in zip(numbers, names, strict=True) if number in classes), table)
+    return Labels(tuple(real.values()), table | {number: index for index, number in enumerate(real)})
 
 
 @cache
@@ -114,9 +109,10 @@ def _pairs(folder: Path, collector: Collector) -> dict[str, list[tuple[Path, Pat
         pictures = found.setdefault(split_word(inside.relative_to(folder)), _Pictures({}, {}))
         is_mask = any(_MASK_FOLDER.fullmatch(part) for part in parts)
         here = list_pictures(inside, folder)
+        stems = {path.stem for path in here.values()}
         for path in here.values():
             kind, stem = (pictures.masks if is_mask else pictures.images), path.stem
-            if (ending := _ENDING.fullmatch(stem)) and any(Path(name).stem == ending[1] for name in here):
+            if (ending := _ENDING.fullmatch(stem)) and ending[1] in stems:
                 kind, stem = pictures.masks, ending[1]  # a mask among the images
             if stem in kind:
                 raise DataError(f"{kind[stem]} has the same name; keep one, or move one out of {folder}", file=path)
@@ -130,11 +126,10 @@ def _pairs(folder: Path, collector: Collector) -> dict[str, list[tuple[Path, Pat
         raise DataError(f"{message}; masks lie in a folder called masks or labels", file=folder)
     for word, pictures in found.items():
         split = "test" if word == used.get("test") else "train"
-        for i, (kind, other) in enumerate((("images", "a mask"), ("masks", "an image"))):
+        for i, what in enumerate(("images without a mask left out", "masks without an image left out")):
             paired = {pair[i] for pair in matched[word]}
             for path in pictures[i].values():
-                if path not in paired:
-                    collector.count(split, f"{kind} without {other} left out", str(path.relative_to(folder)))
+                collector.count(split, what, str(path.relative_to(folder)), int(path not in paired))
         if matched[word] and word not in used.values():
             collector.say("train", f"{len(matched[word]):,} pairs not used: {word or 'those in no folder of a split'}")
     return {split: matched[word] for split, word in used.items()}
@@ -147,48 +142,31 @@ def _listed(folder: Path, root: Path, void: int | None) -> Labels | None:
             return _colored(file)
         if (file := folder / "classes.txt").exists():
             return number_labels(read_names(file), void=void)
-        for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        for file in list_files(folder, root, ".yaml", ".yml"):
             content = read_yaml(file)
-            names = content.get("names", content.get("classes"))
-            names = dict(enumerate(names)) if isinstance(names, list) else names
-            if isinstance(names, dict) and names:
-                _check_names(names, file)
+            listed = content.get("names", content.get("classes"))
+            if listed and isinstance(listed, list | dict):
+                names = numbered_names(listed, file, most=255, repeated=_VOID)
                 return number_labels(tuple(names.values()), list(names), void=void)
         if folder == root:
             return None
         folder = folder.parent
 
 
-def _check_names(names: dict, file: Path) -> None:
-    for number, name in names.items():
-        if type(number) is not int or not 0 <= number < 256 or not isinstance(name, str):
-            what = f"class {shown(number)}: {shown(name)}, expected a number from 0 to 255 and a name"
-            raise DataError(f"{what}; correct it", file=file)
-        if fault := wrong_name(name):
-            raise DataError(f"class {number}: {fault}", file=file)
-    if len(real := [name for name in names.values() if not _VOID.fullmatch(name)]) > len({*real}):
-        raise DataError(f"class {shown(max(real, key=real.count))} is listed twice; rename one", file=file)
-
-
 def _colored(file: Path) -> Labels:
     """Labels of a list of colours and names."""
     names, colors = [], {}
     for line, text in read_lines(file):
-        match = re.fullmatch(r"([0-9]{1,3})\s+([0-9]{1,3})\s+([0-9]{1,3})\s+(.+)", text)
-        if match is None or max(map(int, match.groups()[:3])) > 255 or len(names) == 255:
-            raise DataError(f"{shown(text)}, expected red, green, blue and a name; correct it", file=file, line=line)
-        red, green, blue = map(int, match.groups()[:3])
-        code, name = red * 65536 + green * 256 + blue, match[4]
-        fault = wrong_name(name)
+        where, match = Where(file, line), re.fullmatch(r"([0-9]{1,3})\s+([0-9]{1,3})\s+([0-9]{1,3})\s+(.+)", text)
+        red, green, blue = map(int, match.groups()[:3]) if match else (256, 0, 0)
+        if match is None or max(red, green, blue) > 255 or len(names) == 255:
+            raise where.refuse(f"{shown(text)}, expected red, green, blue and a name, of 255 at most")
+        code = red * 65536 + green * 256 + blue
         if code in colors:
-            fault = f"colour {red} {green} {blue} is given to {shown(names[colors[code]])} too; take one out"
-        if name in names and not _VOID.fullmatch(name):
-            fault = f"class {shown(name)} is listed twice; rename one"
-        if fault:
-            raise DataError(fault, file=file, line=line)
+            raise where.refuse(f"colour {red} {green} {blue} is given to {shown(names[colors[code]][1])} too")
         colors[code] = len(names)
-        names.append(name)
-    return number_labels(tuple(names))._replace(colors=colors)
+        names.append((where, match[4]))
+    return number_labels(check_names(names, repeated=_VOID))._replace(colors=colors)
 
 
 def _occurring(masks: list[Path], void: int | None, collector: Collector) -> Labels:
@@ -205,5 +183,5 @@ def _occurring(masks: list[Path], void: int | None, collector: Collector) -> Lab
     if len(numbers) > 2 or void is not None:
         numbers = [number for number in numbers if number not in (IGNORE, void)]
     if not numbers:
-        raise DataError("no class in any mask, every pixel is void; look at the masks", file=collector.root)
+        raise DataError("no class in any mask, every pixel is void", file=collector.root)
     return number_labels(tuple(map(str, numbers)), numbers, void=void)

@@ -4,18 +4,14 @@ Splits: train on `trainval` and test on `test` when both lists exist, else train
 
 Classes: the `classes` argument, else `classes.txt` in the folder (one a line), else the 20 of VOC when the files name
 no other, else the names found, sorted. The last is guarded, for a mistyped name would quietly be a class of its own:
-a name that only one annotation file has (of more than 20), or that only the test split has, is refused until the
-classes are listed.
+a name that only one annotation file has (of more than 20), or that only the test split has, is refused.
 
 VOC counts pixels from 1 and includes the last one. As real edges of the box in pixels from 0 that is
 `(xmin - 1, ymin - 1, xmax, ymax)`; where `xmax == xmin` or `ymax == ymin` its author drew no area, and it is dropped.
-`difficult` 1 is `ignored`, neither truth nor false alarm, as the VOC evaluation has it. What there must be one of, such
-as `bndbox`, may not stand there twice.
+`difficult` 1 is `ignored`, neither truth nor false alarm, as the VOC evaluation has it.
 
 Masks: the images of `ImageSets/Segmentation` with the pictures of `SegmentationClass`, whose palette indices are the
 classes, 0 the background; 255, the border of objects, is void.
-
-The XML is not trusted: entities and external references are refused (defusedxml).
 
 References:
   M. Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010.
@@ -26,24 +22,14 @@ from collections import Counter
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from jaxcv.data.example import MAX_SIDE, Collector, Example, Object, Raw, Scan
 from jaxcv.data.formats.mask_folders import number_labels
-from jaxcv.data.io.paths import find_folder, holds, join, list_pictures
-from jaxcv.data.io.text import (
-    Where,
-    list_names,
-    one_line,
-    read_bytes,
-    read_lines,
-    read_names,
-    read_number,
-    read_text,
-    shown,
-    wrong_name,
-)
+from jaxcv.data.io import text
+from jaxcv.data.io.paths import find_file, find_folder, holds, list_pictures
+from jaxcv.data.io.text import Where, list_names, one_line, shown
 from jaxcv.errors import DataError
 
 VOC_CLASSES = (
@@ -59,14 +45,13 @@ def scan_voc(folder: Path, classes: tuple[str, ...], skip: bool) -> Scan:
     """Read every annotation of both splits."""
     root = _find_root(folder, "Annotations", "Main")
     images, collector = _list_images(root), Collector(root, skip=skip)
-    for split, (file, ids) in _read_lists(root, "Main").items():
-        for image_id, line in ids.items():
+    for split, ids in _read_lists(root, "Main").items():
+        for image_id, where in ids.items():
             with collector.faults_of(split):
-                path = join(root / "Annotations", f"{image_id}.xml", root)
-                if path is None or not path.is_file():
-                    message = f"Annotations/{one_line(image_id)}.xml is missing; add it or take the line out"
-                    raise DataError(message, file=file, line=line)
-                collector.examples[split].append(read_annotation(path, images))
+                path = find_file(root / "Annotations", f"{image_id}.xml", root)
+                if path is None:
+                    raise where.refuse(f"Annotations/{one_line(image_id)}.xml is missing")
+                collector.examples[split].append(_read_annotation(path, images))
     names = _class_names(root, classes, collector.examples)
     collector.validate("boxes", names)
     return collector.finish(names)
@@ -78,14 +63,13 @@ def scan_voc_masks(folder: Path, skip: bool) -> Scan:
     root = _find_root(folder, "SegmentationClass", "Segmentation")
     images, masks = _list_images(root), list_pictures(root / "SegmentationClass", root)
     labels, collector = number_labels(("background", *VOC_CLASSES)), Collector(root, skip=skip)
-    for split, (file, ids) in _read_lists(root, "Segmentation").items():
-        for image_id, line in ids.items():
+    for split, ids in _read_lists(root, "Segmentation").items():
+        for image_id, where in ids.items():
             with collector.faults_of(split):
                 image, mask = images.get(image_id), masks.get(f"{image_id}.png")
                 if image is None or mask is None:
                     lacks = f"SegmentationClass/{image_id}.png" if image else f"JPEGImages/{image_id}.jpg"
-                    message = f"{one_line(lacks)} is missing; add it or take the line out"
-                    raise DataError(message, file=file, line=line)
+                    raise where.refuse(f"{one_line(lacks)} is missing")
                 collector.examples[split].append(Example(image, Where(mask), mask=partial(labels.read, mask)))
     return collector.finish(labels.names)
 
@@ -94,10 +78,9 @@ def _find_root(folder: Path, needed: str, lists: str) -> Path:
     find_folder(folder, f"data=voc:PATH needs the folder with {needed} and JPEGImages")
     roots = [folder] if (folder / needed).is_dir() else []
     roots = roots or sorted(p.parent for depth in ("*", "*/*") for p in folder.glob(f"{depth}/{needed}"))
-    if not roots:
-        raise DataError(f"no {needed} folder in it or below; {holds(folder)}", file=folder)
-    if len(roots) > 1:
-        raise DataError(f"several VOC folders: choose one of {', '.join(map(str, roots))}", file=folder)
+    if len(roots) != 1:
+        several = f"several VOC folders: choose one of {', '.join(map(str, roots))}"
+        raise DataError(several if roots else f"no {needed} folder in it or below; {holds(folder)}", file=folder)
     for part in ("JPEGImages", f"ImageSets/{lists}"):
         if not (roots[0] / part).is_dir():
             raise DataError(f"folder {part} is missing; {holds(roots[0])}", file=roots[0])
@@ -111,25 +94,20 @@ def _list_images(root: Path) -> dict[str, Path]:
     return {path.stem: path for path in paths.values() if stems[path.stem] == 1} | paths
 
 
-def _read_lists(root: Path, kind: str) -> dict[str, tuple[Path, dict[str, int]]]:
-    """Of each split its list file in ImageSets/`kind`, and the image names in it with their lines."""
+def _read_lists(root: Path, kind: str) -> dict[str, dict[str, Where]]:
+    """Of each split the image names in its list in ImageSets/`kind`, and where they stand."""
     folder, seen, lists = root / "ImageSets" / kind, {}, {}
     pairs = (("trainval.txt", "test.txt"), ("train.txt", "val.txt"))
     pair = next((pair for pair in pairs if all((folder / name).is_file() for name in pair)), None)
     if pair is None:
-        message = f"neither trainval.txt and test.txt nor train.txt and val.txt; {holds(folder)}"
-        raise DataError(message, file=folder)
+        raise DataError(f"neither trainval.txt and test.txt nor train.txt and val.txt; {holds(folder)}", file=folder)
     for split, name in zip(("train", "test"), pair, strict=True):
-        file, ids = folder / name, {}
-        for number, image_id in read_lines(file):
-            if image_id in seen:
-                message = f"{image_id} stands also in {seen[image_id]}; an image belongs to one split, once"
-                raise DataError(message, file=file, line=number)
-            seen[image_id] = f"{name}:{number}"
-            ids[image_id] = number
-        if not ids:
-            raise DataError("the list is empty; add the names of images", file=file)
-        lists[split] = (file, ids)
+        lists[split] = {}
+        for line, image_id in text.read_lines(folder / name):
+            where = lists[split][image_id] = Where(folder / name, line)
+            text.check_once(seen, image_id, where, image_id)
+        if not lists[split]:
+            raise DataError("the list is empty, expected the names of images", file=folder / name)
     return lists
 
 
@@ -137,12 +115,11 @@ def _class_names(root: Path, classes: tuple[str, ...], found: dict[str, list[Raw
     """The class list, by the rules of the module."""
     file = root / "classes.txt"
     if classes or file.exists():
-        return classes or read_names(file)
+        return classes or text.read_names(file)
     first: dict[str, dict[Path, Where]] = {}
-    for raws in found.values():
-        for raw in raws:
-            for each in raw.objects:
-                first.setdefault(each.name, {}).setdefault(raw.where.file, each.named or each.where)
+    for raw in (raw for raws in found.values() for raw in raws):
+        for each in raw.objects:
+            first.setdefault(each.name, {}).setdefault(raw.where.file, each.named or each.where)
     if not first:
         raise DataError("no annotation holds an object; list the classes in classes.txt", file=root / "Annotations")
     if set(first) <= set(VOC_CLASSES):
@@ -160,8 +137,41 @@ def _class_names(root: Path, classes: tuple[str, ...], found: dict[str, list[Raw
     return tuple(sorted(first))
 
 
-def _parse(file: Path) -> ElementTree.Element:
-    """The tree of a file; each element has its line as the attribute `line`."""
+class _Element(NamedTuple):
+    """One element of a file, which has its line as the attribute `line`."""
+
+    xml: ElementTree.Element
+    file: Path
+
+    @property
+    def where(self) -> Where:
+        return Where(self.file, int(self.xml.attrib["line"]))
+
+    @property
+    def text(self) -> str:
+        return (self.xml.text or "").strip()
+
+    def all(self, tag: str) -> list["_Element"]:
+        return [_Element(each, self.file) for each in self.xml.findall(tag)]
+
+    def one(self, tag: str) -> "_Element":
+        found = self.all(tag)
+        if not found:
+            raise self.where.refuse(f"<{self.xml.tag}> has no <{tag}>")
+        if len(found) > 1:
+            raise found[1].where.refuse(f"<{self.xml.tag}> has a second <{tag}>, expected one")
+        return found[0]
+
+    def number(self, tag: str) -> float:
+        element = self.one(tag)
+        value = text.read_number(element.text)
+        if value is None or not math.isfinite(value):
+            raise element.where.refuse(f"<{tag}> is {shown(element.text)}, expected a number")
+        return value
+
+
+def _parse(file: Path) -> _Element:
+    """The tree of a file. It is not trusted: entities and external references are refused."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import DefusedXMLParser
 
@@ -170,82 +180,46 @@ def _parse(file: Path) -> ElementTree.Element:
             return super().start(tag, {"line": str(parser.parser.CurrentLineNumber)})
 
     parser: Any = DefusedXMLParser(target=Builder(), forbid_dtd=False)
-    data = read_bytes(file, limit=_MAX_BYTES)
+    data = text.read_bytes(file, limit=_MAX_BYTES)
     try:
         parser.feed(data)
-        root = parser.close()
+        root = _Element(parser.close(), file)
     except ElementTree.ParseError as error:
         if "invalid token" in str(error):  # most often an encoding that the file does not state
-            read_text(file)
-        message = f"broken XML: {one_line(str(error).partition(':')[0])}; mend the tag"
-        raise DataError(message, file=file, line=error.position[0]) from None
+            text.read_text(file)
+        raise DataError(f"broken XML: {one_line(error).partition(':')[0]}", file=file, line=error.position[0]) from None
     except DefusedXmlException as error:
-        message = f"XML with entities or external references is refused ({one_line(error)}); take them out"
+        message = f"XML with entities or external references is refused ({one_line(error)})"
         raise DataError(message, file=file) from None
     except (OSError, ValueError, LookupError) as error:
-        raise DataError(f"cannot be read: {one_line(error)}; save it as UTF-8", file=file) from None
-    if root.tag != "annotation":
-        message = f"<{one_line(root.tag)}> where VOC has <annotation>; is it the right file?"
-        raise _where(root, file).refuse(message)
+        raise DataError(f"cannot be read: {one_line(error)}", file=file) from None
+    if root.xml.tag != "annotation":
+        raise root.where.refuse(f"<{one_line(root.xml.tag)}> where VOC has <annotation>")
     return root
 
 
-def _where(element: ElementTree.Element, file: Path) -> Where:
-    return Where(file, int(element.attrib["line"]))
-
-
-def _text(element: ElementTree.Element | None) -> str:
-    return "" if element is None else (element.text or "").strip()
-
-
-def _required(parent: ElementTree.Element, tag: str, file: Path) -> ElementTree.Element:
-    found = parent.findall(tag)
-    if not found:
-        raise _where(parent, file).refuse(f"<{parent.tag}> has no <{tag}>; add it")
-    if len(found) > 1:
-        raise _where(found[1], file).refuse(f"<{parent.tag}> has a second <{tag}>; keep one")
-    return found[0]
-
-
-def _number(parent: ElementTree.Element, tag: str, file: Path) -> float:
-    element = _required(parent, tag, file)
-    value = read_number(_text(element))
-    if value is None or not math.isfinite(value):
-        raise _where(element, file).refuse(f"<{tag}> is {shown(_text(element))}, expected a number; correct it")
-    return value
-
-
-def read_annotation(file: Path, images: dict[str, Path]) -> Raw:
+def _read_annotation(file: Path, images: dict[str, Path]) -> Raw:
     """Read one XML file; `images` are those of the set by name. Raises DataError, with the line of the fault."""
     root = _parse(file)
-    size = _required(root, "size", file)
-    width, height = _number(size, "width", file), _number(size, "height", file)
+    size, objects = root.one("size"), []
+    width, height = size.number("width"), size.number("height")
     if not all(1 <= side <= MAX_SIDE and side == int(side) for side in (width, height)):
-        expected = f"expected at least 1x1 and at most {MAX_SIDE:,} whole pixels a side; correct it"
-        raise _where(size, file).refuse(f"image size {width:g}x{height:g}, {expected}")
-    objects = []
-    for element in root.findall("object"):
-        name = _required(element, "name", file)
-        if fault := wrong_name(_text(name)):
-            raise _where(name, file).refuse(fault)
-        box = _required(element, "bndbox", file)
-        x0, y0, x1, y1 = (_number(box, tag, file) for tag in ("xmin", "ymin", "xmax", "ymax"))
+        expected = f"expected at least 1x1 and at most {MAX_SIDE:,} whole pixels a side"
+        raise size.where.refuse(f"image size {width:g}x{height:g}, {expected}")
+    for element in root.all("object"):
+        name, box = element.one("name"), element.one("bndbox")
+        text.check_name(name.text, name.where)
+        x0, y0, x1, y1 = (box.number(tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
         first = int(x0 < x1 and y0 < y1)  # the number of the first pixel, where the box has an area
-        difficult = element.find("difficult") is not None and _number(element, "difficult", file) != 0
+        difficult = bool(element.all("difficult")) and element.number("difficult") != 0
         written = f"box xmin={x0:g} ymin={y0:g} xmax={x1:g} ymax={y1:g}"
         edges = (x0 - first, y0 - first, x1, y1)
-        where, named = _where(box, file), _where(name, file)
-        objects.append(Object(where, _text(name), edges, ignored=difficult, written=written, named=named))
-    return Raw(_find_image(file, _text(root.find("filename")), images), Where(file), (int(width), int(height)), objects)
-
-
-def _find_image(file: Path, filename: str, images: dict[str, Path]) -> Path:
-    """The image of an annotation: that of its name, else the one it speaks of."""
-    if image := images.get(file.stem) or images.get(filename):
-        return image
-    if alike := [name for name, path in images.items() if path.stem == file.stem]:
-        message = f"several images have its name, {list_names(alike)}; keep one, or name it in <filename>"
-    else:
-        wanted = one_line(filename) or f"{file.stem}.jpg"
-        message = f"its image JPEGImages/{wanted} is missing; add the file or take the line out of ImageSets"
-    raise DataError(message, file=file)
+        objects.append(Object(box.where, name.text, edges, ignored=difficult, written=written, named=name.where))
+    filename = next((each.text for each in root.all("filename")), "")
+    image = images.get(file.stem) or images.get(filename)
+    if image is None:
+        alike = list_names([name for name, path in images.items() if path.stem == file.stem])
+        several = f"several images have its name, {alike}, expected one, or its name in <filename>"
+        missing = f"its image JPEGImages/{one_line(filename) or f'{file.stem}.jpg'} is missing"
+        raise DataError(missing if alike == "nothing" else several, file=file)
+    return Raw(image, Where(file), (int(width), int(height)), objects)

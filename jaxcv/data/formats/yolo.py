@@ -12,8 +12,8 @@ images is for testing, by the SHA-256 of their names.
 A line is `class x y width height`, the centre first, or `class x0 y0 x1 y1 x2 y2 ...`, a polygon, of which detection
 takes the extent; a line that stands there twice counts once. An image whose label file is empty or missing is an
 example without objects, unless the YAML file says `skip_if_label_file_missing: true`; label files without an image are
-left out, with the objects in them. All of these are counted. Two images that would share a label file, such as 1.jpg
-and 1.png, are refused.
+left out, with the objects in them. All of these are counted. Two images of one label file, such as 1.jpg and 1.png, are
+refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,30 +22,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcv.data.example import Collector, Object, Raw, Scan, Task
+from jaxcv.data.io import paths, text
 from jaxcv.data.io.images import check_image
-from jaxcv.data.io.paths import (
-    TEST_NAMES,
-    choose_splits,
-    find_folder,
-    holds,
-    join,
-    list_folder,
-    list_folders,
-    list_pictures,
-    walk,
-)
-from jaxcv.data.io.text import (
-    Where,
-    list_names,
-    one_line,
-    read_lines,
-    read_names,
-    read_number,
-    read_text,
-    read_yaml,
-    shown,
-    wrong_name,
-)
+from jaxcv.data.io.paths import find_file, find_folder, holds, list_files, list_folders
+from jaxcv.data.io.text import Where, list_names, shown
 from jaxcv.errors import DataError
 
 
@@ -56,63 +36,61 @@ def scan_yolo(path: Path, task: Task, classes: tuple[str, ...], skip: bool, hold
     collector = Collector(described.root, skip=skip)
     names = classes or tuple(name for _, name in sorted(described.names.items()))
     owners: dict[Path, Path] = {}
-    there: dict[Path, set[str]] = {}
+    there: dict[Path, dict[Path, None]] = {}
     for split, images in described.images.items():
         for image in images:
             labels = described.labels(image)
             folder = labels.parent
             if folder not in there:  # also sees to it that no link there leads out
-                found = list_folder(folder, described.root) if folder.is_dir() else []
-                there[folder] = {entry.name for entry in found if entry.name.endswith(".txt")}
+                found = list_files(folder, described.root, ".txt") if folder.is_dir() else []
+                there[folder] = dict.fromkeys(found)
             if owners.setdefault(labels, image) != image:
-                message = f"the labels of {owners[labels].name} too, for they have the same name; keep one"
-                raise DataError(message, file=image)
+                raise DataError(f"the labels of {owners[labels].name} too, for they have the same name", file=image)
             with collector.faults_of(split):
-                if labels.name not in there[folder]:
+                if missing := labels not in there[folder]:
                     what = "left out" if described.leave_out else "taken as empty"
                     collector.count(split, f"images without a label file {what}", image.stem)
                     if described.leave_out:
                         continue
-                size, lines = check_image(image), {}
-                if labels.name in there[folder]:
-                    every = list(_read_labels(labels, described))
-                    lines = {(name, values): where for where, name, values in reversed(every)}
-                    collector.count(split, "lines that stand there twice", labels.stem, len(every) - len(lines))
+                size = check_image(image)
+                every = [] if missing else list(_read_labels(labels, described))
+                lines = {(name, values): where for where, name, values in reversed(every)}
+                collector.count(split, "lines that stand there twice", labels.stem, len(every) - len(lines))
                 objects = [_object(where, *key, size, task) for key, where in reversed(lines.items())]
                 collector.examples[split].append(Raw(image, Where(labels), size, objects))
-    alone = [folder / name for folder, found in there.items() for name in sorted(found) if name != "classes.txt"]
-    for labels in (path for path in alone if path not in owners):
+    alone = [file for found in there.values() for file in found if file.name != "classes.txt" and file not in owners]
+    for labels in alone:
         with collector.faults_of("train"):
             collector.count("train", "label files without an image left out", labels.stem)
-            collector.count("train", "objects in them", labels.stem, len(read_lines(labels)))
+            collector.count("train", "objects in them", labels.stem, len(text.read_lines(labels)))
     if both := len({*described.images["train"]} & {*described.images.get("test", [])}):
         collector.say("test", f"{both:,} images are in the training split too, as {described.file.name} says")
-    collector.validate(task, names)
+    names = collector.validate(task, names)
     if "test" not in described.images:
         if described.missing:
             collector.say("test", described.missing)
         collector.hold_out(really=hold_out)
-    return collector.finish(("background", *names) if task == "mask" else names)
+    return collector.finish(names)
 
 
 def _read_labels(file: Path, described: "Description") -> Iterator[tuple[Where, str, tuple[float, ...]]]:
     """Of each line its class and its numbers: four of a box, or x and y of each point of a polygon; as fractions."""
-    for number, text in read_lines(file):
-        words, where = text.split(), Where(file, number)
-        values = [value for value in map(read_number, words) if value is not None]
+    for number, line in text.read_lines(file):
+        words, where = line.split(), Where(file, number)
+        values = [value for value in map(text.read_number, words) if value is not None]
         if len(values) < len(words):
-            wrong = next(word for word in words if read_number(word) is None)
-            raise where.refuse(f"{shown(wrong)} where a number is expected; correct it")
+            wrong = next(word for word in words if text.read_number(word) is None)
+            raise where.refuse(f"{shown(wrong)} where a number is expected")
         if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
             expected = "class x y width height, or class and x y of at least 3 points"
-            raise where.refuse(f"{len(values)} numbers, expected {expected}; correct the line or take it out")
+            raise where.refuse(f"{len(values)} numbers, expected {expected}")
         if values[0] not in described.names:
-            known = f"0 to {len(described.names) - 1}"
-            if {*described.names} != {*range(len(described.names))}:
-                known = list_names([*map(str, sorted(described.names))])
-            raise where.refuse(f"class {words[0][:20]}, expected {known}; correct it or name it in {described.file}")
+            known = sorted(described.names)
+            gaps = known != [*range(len(known))]
+            expected = list_names([*map(str, known)]) if gaps else f"0 to {known[-1]}"
+            raise where.refuse(f"class {words[0][:20]}, expected {expected}, as in {described.file}")
         if odd := next((value for value in values[1:] if not -1 <= value <= 2), None):  # not so either for NaN
-            raise where.refuse(f"{odd:g} where fractions of the image from 0 to 1 are expected; divide by its size")
+            raise where.refuse(f"{odd:g} where fractions of the image from 0 to 1 are expected")
         yield where, described.names[int(values[0])], tuple(values[1:])
 
 
@@ -134,33 +112,27 @@ class Description(NamedTuple):
     """What a YAML file says, looked up."""
 
     file: Path
-    root: Path
-    """All images lie in it."""
-    names: dict[int, str]
-    """Class names by their number in the labels."""
-    images: dict[str, list[Path]]
-    """By split; no `test` where there is none."""
-    missing: str = ""
-    """What the file says of a test split that is not there; empty where it says nothing."""
-    leave_out: bool = False
-    """Whether images without a label file are left out."""
+    root: Path  # all images lie in it
+    names: dict[int, str]  # of the classes, by their number in the labels
+    images: dict[str, list[Path]]  # by split; no `test` where there is none
+    missing: str = ""  # what the file says of a test split that is not there; empty where it says nothing
+    leave_out: bool = False  # whether images without a label file are left out
 
     def labels(self, image: Path) -> Path:
         """Where the label file of an image is, or would be."""
-        parts = list(image.relative_to(self.root).parts)
+        parts = image.relative_to(self.root).parts[:-1]
         name = image.with_suffix(".txt").name
-        if "images" in parts[:-1]:
-            position = len(parts) - 2 - parts[-2::-1].index("images")
-            inside = Path(*parts[position + 1 : -1])
-            for base in (self.file.parent, self.root / Path(*parts[:position])):
-                if (base / "labels" / inside).is_dir():
-                    return base / "labels" / inside / name
+        if "images" in parts:
+            position = len(parts) - 1 - parts[::-1].index("images")
+            for base in (self.file.parent, self.root.joinpath(*parts[:position])):
+                if (folder := base.joinpath("labels", *parts[position + 1 :])).is_dir():
+                    return folder / name
         return image.with_name(name)
 
     def has_polygons(self) -> bool | None:
         """Whether the first object is a polygon; None where there is no object."""
         for labels in map(self.labels, self.images["train"]):
-            if labels.is_file() and (words := read_text(labels).split("\n", 1)[0].split()):
+            if labels.is_file() and (words := text.read_text(labels).split("\n", 1)[0].split()):
                 return len(words) > 5
         return None
 
@@ -168,52 +140,53 @@ class Description(NamedTuple):
 def _describe(path: Path, *, polygons: bool) -> Description:
     """The YAML file to go by, read; of several the one whose labels are polygons, or boxes."""
     if path.is_file():
-        return _read_description(path, read_yaml(path))
+        return _read_description(path, text.read_yaml(path))
     find_folder(path, "data=yolo:PATH needs a YAML file, or a folder with one, or with images and labels")
     for group in ([path], list_folders(path, path)):
-        files = [Path(e.path) for f in group for e in list_folder(f, path) if e.name.endswith((".yaml", ".yml"))]
-        contents = {file: read_yaml(file) for file in files}
+        contents = {file: text.read_yaml(file) for f in group for file in list_files(f, path, ".yaml", ".yml")}
         named = {file: content for file, content in contents.items() if "names" in content or "nc" in content}
         found = {file: content for file, content in named.items() if isinstance(content.get("train"), str | list)}
         if not found and len(named) == 1:  # no set of another kind either: what it lacks is said
             found = named
-        if len(found) == 1:
-            return _read_description(*next(iter(found.items())))
+        described = [_read_description(file, content) for file, content in found.items()]
+        chosen = [each for each in described if len(found) == 1 or each.has_polygons() is polygons]
+        if len(chosen) == 1:
+            return chosen[0]
         if found:
-            described = [_read_description(file, content) for file, content in found.items()]
-            chosen = [each for each in described if each.has_polygons() is polygons]
-            if len(chosen) == 1:
-                return chosen[0]
             names = list_names([str(file.relative_to(path)) for file in found])
             raise DataError(f"several descriptions, {names}: choose one with data=yolo:{path}/FILE", file=path)
     if not (path / "images").is_dir():
         raise DataError(f"neither a YAML file with names and train nor a folder images; {holds(path)}", file=path)
     listed = next((path / name for name in ("classes.txt", "obj.names") if (path / name).exists()), None)
     if listed is None:
-        message = "no class names: add a YAML file with names and train, or classes.txt with a name on each line"
-        raise DataError(f"{message}; {holds(path)}", file=path)
+        expected = "expected a YAML file with names and train, or classes.txt with a name on each line"
+        raise DataError(f"no class names, {expected}; {holds(path)}", file=path)
     parts = {folder.name: folder for folder in list_folders(path / "images", path)}
-    used = {split: parts[word] for split, word in choose_splits(parts).items()} or {"train": path / "images"}
+    used = {split: parts[word] for split, word in paths.choose_splits(parts).items()} or {"train": path / "images"}
     images = {split: _pictures(folder, path) for split, folder in used.items()}
-    return Description(listed, path, dict(enumerate(read_names(listed))), images)
+    return Description(listed, path, dict(enumerate(text.read_names(listed))), images)
 
 
 def _pictures(folder: Path, root: Path) -> list[Path]:
-    return [picture for each in walk(folder, root) for picture in list_pictures(each, root).values()]
+    return [file for each in paths.walk(folder, root) for file in paths.list_pictures(each, root).values()]
 
 
 def _read_description(file: Path, content: Mapping[Any, Any]) -> Description:
-    names = _names(file, content)
-    test = next((key for key in TEST_NAMES if content.get(key)), None)
+    listed, count = content.get("names"), content.get("nc")
+    if listed is None and isinstance(count, int) and 0 < count <= 10_000:
+        listed = [str(i) for i in range(count)]
+    names = text.numbered_names(listed, file, most=2**31)
+    if count is not None and (type(count) is not int or count != len(names)):
+        raise DataError(f"nc is {shown(count)}, but names has {len(names)}", file=file)
     start = str(content.get("path") or "")
     for root in (file.parent, file.parent.parent):  # images may also lie beside the folder of the YAML file
         if train := _find(content.get("train"), file, root, start) if "train" in content else []:
             break
     else:
-        message = f"train is {shown(content.get('train'))}, and no images are there"
-        raise DataError(f"{message}; name their folder, seen from this file's", file=file)
+        found = f"train is {shown(content.get('train'))}, and no images are there"
+        raise DataError(f"{found}, expected their folder, seen from this file's", file=file)
     images, missing = {"train": train}, ""
-    if test is not None:
+    if test := next((key for key in paths.TEST_NAMES if content.get(key)), None):
         if found := _find(content[test], file, root, start):
             images["test"] = found
         else:
@@ -226,12 +199,12 @@ def _find(entries: Any, file: Path, root: Path, start: str) -> list[Path]:
     images: list[Path] = []
     for entry in entries if isinstance(entries, list) else [entries]:
         if not isinstance(entry, str):
-            raise DataError(f"train or val is {shown(entry)}, expected a folder of images; correct it", file=file)
+            raise DataError(f"train or val is {shown(entry)}, expected a folder of images", file=file)
         bare = entry.replace("\\", "/")
         while bare.startswith("../"):
             bare = bare[3:]
         for name in (f"{start}/{entry}", entry, bare):
-            found = join(file.parent if root == file.parent else root, name, root)
+            found = paths.join(file.parent if root == file.parent else root, name, root)
             if found is not None and found.is_dir():
                 images += _pictures(found, root)
                 break
@@ -242,34 +215,10 @@ def _find(entries: Any, file: Path, root: Path, start: str) -> list[Path]:
 
 
 def _listed(file: Path, root: Path) -> list[Path]:
-    lines: dict[Path, int] = {}
-    for number, name in read_lines(file):
-        image = next((p for base in (file.parent, root) if (p := join(base, name, root)) and p.is_file()), None)
+    lines: dict[Path, Where] = {}
+    for number, name in text.read_lines(file):
+        image, where = find_file(file.parent, name, root) or find_file(root, name, root), Where(file, number)
         if image is None:
-            raise DataError(f"{one_line(name)} is missing, or lies outside {root}; add it", file=file, line=number)
-        if lines.setdefault(image, number) != number:
-            message = f"{one_line(name)} stands also on line {lines[image]}; take one out"
-            raise DataError(message, file=file, line=number)
+            raise where.refuse(f"{text.one_line(name)} is missing, or lies outside {root}")
+        text.check_once(lines, image, where, text.one_line(name))
     return list(lines)
-
-
-def _names(file: Path, content: Mapping[Any, Any]) -> dict[int, str]:
-    names, count = content.get("names"), content.get("nc")
-    if names is None and isinstance(count, int) and 0 < count <= 10_000:
-        names = [str(i) for i in range(count)]
-    found = dict(enumerate(names)) if isinstance(names, list) else names
-    if not isinstance(found, dict) or not found:
-        raise DataError(f"names is {shown(names)}, expected a list of class names; add it", file=file)
-    for key, name in found.items():
-        fault = wrong_name(str(name))
-        if type(key) is not int or key < 0 or not isinstance(name, str | int) or isinstance(name, bool):
-            fault = f"{shown(name)}, expected a number and a class name; correct it"
-        if fault:
-            raise DataError(f"names: {shown(key)}: {fault}", file=file)
-    if count is not None and (type(count) is not int or count != len(found)):
-        raise DataError(f"nc is {shown(count)}, but names has {len(found)}; correct one of them", file=file)
-    names = {key: str(name) for key, name in found.items()}
-    if len({*names.values()}) < len(names):
-        twice = max(names.values(), key=[*names.values()].count)
-        raise DataError(f"class {shown(twice)} is listed twice; rename one", file=file)
-    return names

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxcv.data.io.paths import join
+from jaxcv.data.io.paths import join, writing
 from jaxcv.data.io.text import one_line
 from jaxcv.errors import DataError, UserError
 
@@ -28,7 +28,7 @@ def unpack(archive: Path, *, to: Path, only: str = "") -> None:
 
     Raises:
       DataError: no archive, damaged, or refused; names the member.
-      UserError: a place that cannot be written to.
+      UserError: a folder that cannot be written to.
     """
     to.mkdir(parents=True, exist_ok=True)
     room = _RATIO * archive.stat().st_size + _ROOM
@@ -36,12 +36,21 @@ def unpack(archive: Path, *, to: Path, only: str = "") -> None:
         for count, (name, stream) in enumerate(_members(archive)):
             path = join(to, name, to)
             if path is None:
-                raise DataError(f"refused: {one_line(name)!r} leads out of the folder; fetch it anew", file=archive)
+                raise DataError(f"refused: {one_line(name)!r} leads out of the folder", file=archive)
             if count >= _MEMBERS:
-                raise DataError(f"refused: more than {_MEMBERS:,} members; fetch it anew", file=archive)
-            inside = name.replace("\\", "/").partition("/")[2]
-            if stream is not None and inside.startswith(only):
-                room = _write(stream, path, room, archive)
+                raise DataError(f"refused: more than {_MEMBERS:,} members", file=archive)
+            if stream is None or not name.replace("\\", "/").partition("/")[2].startswith(only):
+                continue
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                target = open(path, "wb")
+            with target:
+                while chunk := stream.read(2**20):
+                    room -= len(chunk)
+                    if room < 0:
+                        raise DataError("refused: unpacks to far more than its size", file=archive)
+                    with writing(path):
+                        target.write(chunk)
     except (DataError, UserError):
         raise
     except Exception as error:  # damaged archives fail in every way
@@ -54,7 +63,7 @@ def _members(archive: Path) -> Iterator[tuple[str, Any]]:
         with zipfile.ZipFile(archive) as file:
             for member in file.infolist():
                 if (member.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
-                    raise DataError(f"refused: {one_line(member.filename)!r} is a link; fetch it anew", file=archive)
+                    raise DataError(f"refused: {one_line(member.filename)!r} is a link", file=archive)
                 if member.is_dir():
                     yield member.filename, None
                     continue
@@ -64,24 +73,5 @@ def _members(archive: Path) -> Iterator[tuple[str, Any]]:
     with tarfile.open(archive) as file:
         for member in file:
             if not (member.isfile() or member.isdir()):  # stricter than tarfile's data filter, which lets links in
-                raise DataError(f"refused: {one_line(member.name)!r} is no file; fetch it anew", file=archive)
+                raise DataError(f"refused: {one_line(member.name)!r} is no file", file=archive)
             yield member.name, file.extractfile(member) if member.isfile() else None
-
-
-def _write(stream: Any, path: Path, room: int, archive: Path) -> int:
-    """Copy a member, and tell how much room is left."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        target = open(path, "wb")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    with target:
-        while chunk := stream.read(2**20):
-            room -= len(chunk)
-            if room < 0:
-                raise DataError("refused: unpacks to far more than its size; fetch it anew", file=archive)
-            try:
-                target.write(chunk)
-            except OSError as error:
-                raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    return room

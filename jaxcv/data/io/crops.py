@@ -19,12 +19,9 @@ from jaxtyping import Float, UInt8
 
 from jaxcv.data.io.images import convert_image, open_image, to_array
 
-Size = tuple[int, int]
-"""Width and height."""
-Region = tuple[int, int, int, int]
-"""Left, top, width and height."""
-MARGIN = 1.25
-"""Side of the square around an object, by the longer side of its box."""
+Size = tuple[int, int]  # width and height
+Region = tuple[int, int, int, int]  # left, top, width and height
+MARGIN = 1.25  # side of the square around an object, by the longer side of its box
 
 
 def whole(size: Size) -> Region:
@@ -39,13 +36,9 @@ def square(size: Size) -> Region:
 
 
 def middle(size: Size, *, at_least: int, fraction: float = 1.0) -> Region:
-    """The centre square of a picture: `fraction` of its shorter side, in whole pixels.
-
-    All of the shorter side where that fraction would have fewer pixels than `at_least`: a small picture is used whole,
-    not cut and then enlarged.
-    """
-    shorter = min(size)
-    side = int(fraction * shorter) if int(fraction * shorter) >= at_least else shorter
+    """The centre square of a picture: `fraction` of its shorter side, all of it if that is less than `at_least`."""
+    side = int(fraction * min(size))
+    side = side if side >= at_least else min(size)  # a small picture is not cut and then enlarged
     return (size[0] - side) // 2, (size[1] - side) // 2, side, side
 
 
@@ -56,14 +49,14 @@ def around(box: tuple[float, float, float, float]) -> Region:
 
 
 def window(size: Size, uniform: Float[np.ndarray, "4"], *, min_area: float, max_ratio: float) -> Region:
-    """A random part of a picture, of at least one pixel.
+    """A random part of a picture of this size, of at least one pixel.
 
     Args:
       size: of the picture.
       uniform: numbers in [0, 1) for area, ratio, and position along x and y.
-      min_area: the window has between this fraction of the picture's area and all of it, evenly; in (0, 1].
-      max_ratio: its width by height is between 1 / max_ratio and this, evenly on a log scale; at least 1. A side that
-        would not fit is the picture's.
+      min_area: the least area as a fraction of the picture's, in (0, 1]; areas are uniform.
+      max_ratio: the largest width by height or height by width, at least 1; uniform on a log scale. A width or
+        height that would not fit is the picture's.
     """
     width, height = size
     area = width * height * (1 - float(uniform[0]) * (1 - min_area))
@@ -84,40 +77,30 @@ def resize_region(image: Any, region: Region, *, size: int, scale: int = 1, gap:
         box = (left / scale, top / scale, (left + width) / scale, (top + height) / scale)
     if image.size == (size, size) and box == (0, 0, size, size):
         return image
-    exact = None if gap >= 2 else gap
-    return image.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=exact)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=None if gap >= 2 else gap)
 
 
 def read_region(
     path: str | Path, region: Callable[[Size], Region], *, size: int, channels: int = 3, gap: float = 2.0
 ) -> tuple[UInt8[np.ndarray, "s s c"], Size]:
-    """A region of one image file, resized to `size` by `size`.
+    """The region of one image file that `region` gives for its size, as `size` by `size` pixels, and the file's size.
 
-    Args:
-      path: the file.
-      region: gives the region for the picture's size.
-      size: side of the result, in pixels.
-      channels: 3 for RGB, 1 for grey.
-      gap: what is decoded at less than its size still has so many times the pixels wanted along each side. With less
-        than 2, files that are no JPEGs are first averaged down so far too: faster, and farther from the whole resized.
-
-    Returns:
-      The pixels, and the file's own width and height.
+    `gap`: what is decoded at less than its size still has so many times the pixels wanted along each axis. With less
+    than 2, files that are no JPEGs are first averaged down so far too: faster, and farther from the whole resized.
 
     Raises:
       DataError: missing, not an image, truncated or damaged.
     """
     with open_image(Path(path)) as file:
-        whole_size = file.size
-        left, top, width, height = found = region(whole_size)
-        scale = 1
-        if min(left, top) >= 0 and left + width <= whole_size[0] and top + height <= whole_size[1]:
+        file_size, scale = file.size, 1
+        left, top, width, height = found = region(file_size)
+        if min(left, top) >= 0 and left + width <= file_size[0] and top + height <= file_size[1]:
             scale = next(k for k in (8, 4, 2, 1) if k == 1 or min(width, height) // k >= gap * size)
         if scale > 1:
-            file.draft(file.mode, (whole_size[0] // scale, whole_size[1] // scale))  # does nothing but to a JPEG
-            scale = scale if file.size != whole_size else 1
+            file.draft(file.mode, (file_size[0] // scale, file_size[1] // scale))  # does nothing but to a JPEG
+            scale = scale if file.size != file_size else 1
         image = resize_region(convert_image(file, channels), found, size=size, scale=scale, gap=gap)
-        return to_array(image), whole_size
+        return to_array(image), file_size
 
 
 def fit_file(

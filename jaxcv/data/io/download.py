@@ -1,7 +1,7 @@
 """Files from the network: fetched once, never taken unchecked, and gone on with where a connection broke.
 
-What has come stands in NAME.part beside the place where the file will be, with a note of what the server said about it
-in NAME.part.json. Only a file whose SHA-256 (or MD5, where no other hash was published) is right gets its name.
+What has come stands in NAME.part beside the file to be, with the address and the version that the server stated in
+NAME.part.json. Only a file whose SHA-256 (or MD5, where no other hash was published) is right gets its name.
 """
 
 import contextlib
@@ -17,9 +17,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
+from jaxcv.data.io.paths import writing
 from jaxcv.errors import UserError
 
 try:
@@ -31,65 +32,31 @@ Progress = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes in all, 0 where the server does not say."""
 
 ATTEMPTS = 5
-PAUSE = 1.0
-"""Seconds before the second attempt, twice as many before the third, and so on."""
-
+PAUSE = 1.0  # seconds before the second attempt, twice as many before the third, and so on
 _CHUNK = 2**18
-_PASSING = (408, 429, 500, 502, 503, 504)  # answers that another attempt may change
+_PASSING = (408, 416, 429, 500, 502, 503, 504)  # answers that another attempt may change
+_HASHES = {"sha256": ("SHA-256", 64), "md5": ("MD5", 32)}  # how each is called, and its hexadecimal digits
 _log = logging.getLogger(__name__)
 
 
 def progress_bar(name: str) -> Progress:
     """A line on the terminal that says how much of a file has come; nothing where there is no terminal."""
-    shown = [-1]
+    last = -1
 
     def show(done: int, total: int) -> None:
+        nonlocal last
         percent = 100 * done // total if total else done >> 20
-        if percent != shown[0] and sys.stderr.isatty():
-            share = f"{percent:3d} % of {total / 1e6:,.0f} MB" if total else f"{done / 1e6:,.0f} MB"
-            sys.stderr.write(f"\r{name}: {share}{chr(10) if done == total else ''}")
+        if percent != last and sys.stderr.isatty():
+            amount = f"{percent:3d} % of {total / 1e6:,.0f} MB" if total else f"{done / 1e6:,.0f} MB"
+            sys.stderr.write(f"\r{name}: {amount}{chr(10) if done == total else ''}")
             sys.stderr.flush()
-        shown[0] = percent
+        last = percent
 
     return show
 
 
-class _Dropped(Exception):
-    """Another attempt may do better."""
-
-
-class Hash(NamedTuple):
-    """What a file must be."""
-
-    kind: str
-    """`sha256`, `md5`, or nothing: whoever unpacks the file checks what it holds."""
-    digits: str
-    """Hexadecimal, those that the hash begins with."""
-
-    def of(self, path: Path) -> str:
-        """The whole hash of a file."""
-        try:
-            with open(path, "rb") as file:
-                return hashlib.file_digest(file, self.kind).hexdigest() if self.kind else ""
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-
-    def fits(self, path: Path) -> bool:
-        """Whether a file has it."""
-        return self.of(path).startswith(self.digits)
-
-    def __str__(self) -> str:
-        return {"sha256": "SHA-256", "md5": "MD5"}.get(self.kind, "")
-
-
 def download(
-    url: str,
-    *,
-    to: Path,
-    sha256: str = "",
-    md5: str = "",
-    progress: Progress | None = None,
-    timeout: float = 30.0,
+    url: str, *, to: Path, sha256: str = "", md5: str = "", progress: Progress | None = None, timeout: float = 30.0
 ) -> Path:
     """Fetch a file, or find that it is there.
 
@@ -106,25 +73,27 @@ def download(
         `to`.
 
     Raises:
-        UserError: no network, no such file on the server, a wrong hash, a place that cannot be written to.
+        UserError: no network, no such file on the server, a wrong hash, a path that cannot be written to.
     """
-    to = Path(to).expanduser()
-    wanted = Hash("sha256" if sha256 else "md5" if md5 else "", (sha256 or md5).lower())
-    most = {"sha256": 64, "md5": 32}.get(wanted.kind, 0)
-    if wanted.kind and not re.fullmatch(f"[0-9a-f]{{8,{most}}}", wanted.digits):
-        raise UserError(f"{url}: {wanted.digits!r} is no {wanted}; expected 8 to {most} hexadecimal digits")
+    to, kind, wanted = Path(to).expanduser(), "sha256" if sha256 else "md5" if md5 else "", (sha256 or md5).lower()
+    name, most = _HASHES.get(kind, ("", 0))
+    if kind and not re.fullmatch(f"[0-9a-f]{{8,{most}}}", wanted):
+        raise UserError(f"{url}: {wanted!r} is no {name}; expected 8 to {most} hexadecimal digits")
     if _scheme(url) not in ("http", "https"):
         raise UserError(f"{url}: only http and https are fetched")
-    if _is_there(to, wanted):
-        return to
-    part = to.with_name(f"{to.name}.part")
-    with locked(to):
-        if _is_there(to, wanted, quiet=True):  # another process was faster
+    if to.is_dir():
+        raise UserError(f"{to}: is a folder; expected the name of the file to fetch")
+    if to.exists():
+        if (found := _hash(to, kind)).startswith(wanted):
             return to
-        _complete(url, part, to, wanted, progress, timeout)
-        with _writing(to):
-            os.replace(part, to)
-        _note(part).unlink(missing_ok=True)
+        _log.warning("%s: %s is %s, expected %s; the file is fetched again", to, name, found, wanted)
+    with locked(to):
+        if not (to.exists() and _hash(to, kind).startswith(wanted)):  # else another process was faster
+            part = to.with_name(f"{to.name}.part")
+            _complete(url, part, to, kind, wanted, progress, timeout)
+            with writing(to):
+                os.replace(part, to)
+            _discard(part)
     return to
 
 
@@ -135,21 +104,19 @@ def _scheme(url: str) -> str:
         raise UserError(f"{url}: not an address: {error}") from None
 
 
-def _is_there(path: Path, wanted: Hash, *, quiet: bool = False) -> bool:
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; expected the name of the file to fetch")
-    if not path.exists():
-        return False
-    found = wanted.of(path)
-    if not (fits := found.startswith(wanted.digits)) and not quiet:
-        _log.warning("%s: %s is %s, expected %s; the file is fetched again", path, wanted, found, wanted.digits)
-    return fits
+def _hash(path: Path, kind: str) -> str:
+    """The hexadecimal digits of a file's hash; none where no hash is known."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, kind).hexdigest() if kind else ""
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 @contextlib.contextmanager
 def locked(to: Path) -> Iterator[None]:
     """Keep other processes from making `to`, a file or a folder, at the same time; its folder is made."""
-    with _writing(to):
+    with writing(to):
         to.parent.mkdir(parents=True, exist_ok=True)
         lock = open(to.with_name(f".{to.name}.lock"), "wb")
     with lock:
@@ -158,57 +125,44 @@ def locked(to: Path) -> Iterator[None]:
         yield
 
 
-def _note(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
+class _Failed(Exception):
+    """An attempt that came to nothing, and why; the other argument: whether another may do better."""
 
 
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def _complete(url: str, part: Path, to: Path, wanted: Hash, progress: Progress | None, timeout: float) -> None:
+def _complete(
+    url: str, part: Path, to: Path, kind: str, wanted: str, progress: Progress | None, timeout: float
+) -> None:
     """Attempts until `part` has the right hash."""
-    if wanted.kind and part.exists() and wanted.fits(part):  # all had come, and the process died
+    if kind and part.exists() and _hash(part, kind).startswith(wanted):  # all had come, and the process died
         return
-    reason, glued = "", False
+    reason, resumed, name = "", False, _HASHES.get(kind, ("",))[0]
     for attempt in range(ATTEMPTS):
         time.sleep(PAUSE * attempt)
-        if not wanted.kind:  # nothing would tell whether two pieces belong together
+        if not kind:  # nothing would tell whether two pieces belong together
             _discard(part)
         try:
-            glued |= _receive(url, part, progress, timeout)
-        except _Dropped as dropped:
-            reason = str(dropped)
-            continue
-        except urllib.error.HTTPError as error:
-            error.close()
-            reason = f"the server says {error.code} {error.reason}"
+            resumed |= _receive(url, part, progress, timeout)
+        except _Failed as failed:
+            reason, again = failed.args
+            if again:
+                continue
             break
-        except urllib.error.URLError as error:
-            what = error.reason.strerror or error.reason if isinstance(error.reason, OSError) else error.reason
-            reason = f"no network, or no such server: {what}"
-            break
-        except (http.client.InvalidURL, UnicodeError) as error:
-            raise UserError(f"{url}: not an address: {error}") from None
-        found = wanted.of(part)
-        if found.startswith(wanted.digits):
+        found = _hash(part, kind)
+        if found.startswith(wanted):
             return
         _discard(part)
-        if not glued:
-            raise UserError(
-                f"{url}: {wanted} of what came is {found}, expected {wanted.digits}; it was thrown away and {to} not "
-                "written"
-            )
-        # Its parts may be of different files, where the server does not say which is which.
-        _log.warning("%s: wrong %s after going on with %s; it is fetched from the start", url, wanted, part)
-        reason, glued = f"wrong {wanted}", False
-    check = f": its {wanted} must begin with {wanted.digits}, which will be checked" if wanted.kind else ""
+        if not resumed:
+            raise UserError(f"{url}: {name} of what came is {found}, expected {wanted}; it was thrown away")
+        # Its pieces may be of different files, where the server does not say which is which.
+        _log.warning("%s: wrong %s after going on with %s; it is fetched from the start", url, name, part)
+        reason, resumed = f"wrong {name}", False
+    check = f": its {name} must begin with {wanted}, which will be checked" if kind else ""
     kept = f"; {part.stat().st_size:,} bytes are kept, to go on from the next time" if part.exists() else ""
     raise UserError(f"{url}: cannot be fetched ({reason}){kept}. The file can be put at {to} by hand{check}")
+
+
+def _note(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
 
 
 def _discard(part: Path) -> None:
@@ -219,72 +173,61 @@ def _discard(part: Path) -> None:
 def _receive(url: str, part: Path, progress: Progress | None, timeout: float) -> bool:
     """One connection: the rest of the file if the server has that, else all of it. Whether it was the rest."""
     start, known = (part.stat().st_size if part.exists() else 0), _read_note(part)
-    if start and known.get("url", url) != url:
-        start = 0
+    start = start if known.get("url", url) == url else 0
     headers = {"User-Agent": "jaxcv", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
         if known.get("version"):
             headers["If-Range"] = known["version"]
-    with _open(urllib.request.Request(url, headers=headers), part, timeout) as response:
-        version, rest = _version(response), response.status == 206
-        total = _number(response.headers.get("Content-Length"))
-        if rest:
-            sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range") or "")
-            total = _number(sent[2]) if sent else 0
-            if not start or not sent or int(sent[1]) != start or known.get("version", version) != version:
-                _discard(part)
-                raise _Dropped("the server sent another piece than it was asked for")
-        elif response.status != 200:
-            raise _Dropped(f"the server says {response.status} {response.reason}")
+    with _answering("no answer", url, part):
+        request = urllib.request.Request(url, headers=headers)
+        response = urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
+    with response:
+        # What tells this file from a later one at the same address: what a server takes in If-Range.
+        tag, dated = (response.headers.get(name) or "" for name in ("ETag", "Last-Modified"))
+        version, rest = tag if tag and not tag.startswith("W/") else dated, response.status == 206
+        sent = (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-")
+        if rest and not (start and sent and known.get("version", version) == version):
+            _discard(part)
+            raise _Failed("the server sent another piece than it was asked for", True)
+        if response.status not in (200, 206):
+            raise _Failed(f"the server says {response.status} {response.reason}", True)
         done = start if rest else 0
-        with _writing(part), open(part, "ab" if rest else "wb") as file:
+        total = done + response.length if response.length else 0
+        with writing(part), open(part, "ab" if rest else "wb") as file:
             _note(part).write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
-            for chunk in _chunks(response):
+            while chunk := _read(response, url, part):
                 file.write(chunk)
                 done += len(chunk)
                 if progress is not None:
                     progress(done, total)
         if done < total:
-            raise _Dropped(f"the connection broke after {done:,} of {total:,} bytes")
+            raise _Failed(f"the connection broke after {done:,} of {total:,} bytes", True)
     return rest
 
 
-def _open(request: urllib.request.Request, part: Path, timeout: float) -> Any:
+def _read(response: Any, url: str, part: Path) -> bytes:
+    with _answering("the connection broke", url, part):
+        return response.read(_CHUNK)
+
+
+@contextlib.contextmanager
+def _answering(what: str, url: str, part: Path) -> Iterator[None]:
+    """Raises _Failed for all that may go wrong with a server, UserError for an address that cannot be one."""
     try:
-        return urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
+        yield
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 416:  # there is nothing after what is here, and what is here is not the file
             _discard(part)
-        if error.code in (416, *_PASSING):
-            error.close()
-            raise _Dropped(f"the server says {error.code} {error.reason}") from None
-        raise
-    except (urllib.error.URLError, http.client.InvalidURL):
-        raise
+        raise _Failed(f"the server says {error.code} {error.reason}", error.code in _PASSING) from None
+    except urllib.error.URLError as error:
+        why = error.reason.strerror or error.reason if isinstance(error.reason, OSError) else error.reason
+        raise _Failed(f"no network, or no such server: {why}", False) from None
+    except (http.client.InvalidURL, UnicodeError) as error:
+        raise UserError(f"{url}: not an address: {error}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _Dropped(f"no answer: {error or type(error).__name__}") from None
-
-
-def _chunks(response: Any) -> Iterator[bytes]:
-    while True:
-        try:
-            chunk = response.read(_CHUNK)
-        except (OSError, http.client.HTTPException) as error:
-            raise _Dropped(f"the connection broke: {error or type(error).__name__}") from None
-        if not chunk:
-            return
-        yield chunk
-
-
-def _version(response: Any) -> str:
-    """What tells this file from a later one at the same address: what a server takes in If-Range."""
-    tag = response.headers.get("ETag") or ""
-    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified") or ""
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
+        raise _Failed(f"{what}: {error or type(error).__name__}", True) from None
 
 
 def _read_note(part: Path) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""Image files as `uint8` arrays: one way to open, convert and resize, and named errors instead of grey pictures.
+"""Image files as `uint8` arrays: one way to open, convert and resize.
 
 Whatever the file holds (grey, palette, CMYK, transparency, 16 bit) becomes grey or RGB by the number of channels asked
-for; transparency is dropped, 16 bit grey keeps its upper 8. Pixels stay where the file stores them: an EXIF rotation
-is not applied, because annotations count stored pixels. `read_mask` reads labels, whose pixels are never mixed.
+for; transparency is dropped, 16 bit grey keeps its upper 8. An EXIF rotation is not applied, because annotations count
+pixels as stored.
 """
 
 import io
@@ -20,10 +20,8 @@ from jaxtyping import UInt8
 from jaxcv.data.io.text import one_line
 from jaxcv.errors import DataError
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM", "TIFF")
-"""What Pillow may take a file for: it knows others whose reading runs programs."""
-Progress = Callable[[int, int], None]
-"""Called with (done, total) while many files are read."""
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM", "TIFF")  # Pillow knows others whose reading runs programs
+Progress = Callable[[int, int], None]  # called with (done, total) while many files are read
 
 
 def _hush() -> None:
@@ -32,44 +30,39 @@ def _hush() -> None:
         "Corrupt EXIF data|Possibly corrupt EXIF|Metadata Warning|Truncated File Read|Palette images with Transparency|"
         "Tag (data|offset)|Image appears to be a malformed MPO|Invalid APNG"
     )
-    rules = [(ours, UserWarning), ("Image size .* exceeds limit", RuntimeWarning)]
     there = [(rule[1].pattern, rule[2]) for rule in warnings.filters if isinstance(rule[1], re.Pattern)]
-    for message, kind in rules:
-        if (message, kind) not in there:  # each call makes Python forget which warnings were shown before
-            warnings.filterwarnings("ignore", message, kind)
+    for rule in ((ours, UserWarning), ("Image size .* exceeds limit", RuntimeWarning)):
+        if rule not in there:  # each call makes Python forget which warnings were shown before
+            warnings.filterwarnings("ignore", *rule)
 
 
 @contextmanager
 def open_image(path: Path, stream: io.BytesIO | None = None) -> Iterator[Any]:
     """A Pillow image, nothing decoded yet; whatever is raised while it is open becomes a DataError with its name.
 
-    Args:
-      path: the file, or what its contents are called.
-      stream: the contents, where they are no file.
+    `stream` holds the contents where `path` is not a file but what they are called.
     """
     from PIL import Image, UnidentifiedImageError
 
     _hush()
-    large = "image is too large to be trusted: {}; make it smaller, or set PIL.Image.MAX_IMAGE_PIXELS"
     try:
         if stream is None and not path.is_file():  # opening a pipe would wait for ever
-            what = "image is missing" if not path.exists() else "is no ordinary file"
-            raise DataError(f"{what}; put the picture itself there, or take it out", file=path)
+            raise DataError("is no ordinary file" if path.exists() else "image is missing", file=path)
         with Image.open(stream or path, formats=FORMATS) as image:
             (width, height), most = image.size, Image.MAX_IMAGE_PIXELS
             if most and width * height > most:
-                raise DataError(large.format(f"{width}x{height}, more than {most:,} pixels"), file=path)
+                raise Image.DecompressionBombError(f"{width}x{height}, more than {most:,} pixels")
             yield image
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError("not an image file that can be read; replace the file or take it out", file=path) from None
+        raise DataError("not an image file that can be read", file=path) from None
     except Image.DecompressionBombError as error:
-        raise DataError(large.format(one_line(error)), file=path) from None
+        expected = "expected at most PIL.Image.MAX_IMAGE_PIXELS"
+        raise DataError(f"image is too large to be trusted: {one_line(error)}; {expected}", file=path) from None
     except Exception as error:  # Pillow answers damage in many ways: OSError, SyntaxError, struct.error, KeyError ...
         what = "image is truncated" if "truncated" in str(error) else "image cannot be decoded"
-        detail = one_line(error) or type(error).__name__
-        raise DataError(f"{what} ({detail}); replace the file or take it out", file=path) from None
+        raise DataError(f"{what} ({one_line(error) or type(error).__name__})", file=path) from None
 
 
 def convert_image(image: Any, channels: int) -> Any:
@@ -109,9 +102,8 @@ def read_image(path: str | Path, *, channels: int = 3) -> UInt8[np.ndarray, "h w
 def read_mask(path: Path, *, colors: Mapping[int, int] | None = None) -> UInt8[np.ndarray, "h w"]:
     """The numbers in a picture of labels: the index into its palette where it has one, else its grey values.
 
-    Args:
-      path: the file; black and white gives 0 and 1.
-      colors: where labels are colours: the value of each, a colour being `red * 65536 + green * 256 + blue`.
+    Black and white gives 0 and 1. `colors`, where labels are colours: the value of each, a colour being
+    `red * 65536 + green * 256 + blue`.
 
     Raises:
       DataError: what `read_image` raises; colours where none are expected, or another one; values above 255.
@@ -120,14 +112,14 @@ def read_mask(path: Path, *, colors: Mapping[int, int] | None = None) -> UInt8[n
         if file.mode in ("LA", "PA"):
             file = file.getchannel(0)
         elif file.mode == "F":
-            raise DataError("a mask of fractions, expected whole numbers; save it as a grey PNG", file=path)
+            raise DataError("a mask of fractions, expected whole numbers", file=path)
         elif file.mode not in ("1", "L", "P", "I", "I;16", "RGB"):
             file = file.convert("RGB")
         values = np.asarray(file)
         if values.ndim == 2 and colors is None:
             if values.max(initial=0) > 255 or values.min(initial=0) < 0:
                 wrong = values.max() if values.max() > 255 else values.min()
-                raise DataError(f"label {wrong}, expected 0 to 255; number the classes anew", file=path)
+                raise DataError(f"label {wrong}, expected 0 to 255", file=path)
             return values.astype(np.uint8)
         codes = np.asarray(file.convert("RGB"), np.uint32) @ np.array([65536, 256, 1], np.uint32)
     found, inverse = np.unique(codes, return_inverse=True)
@@ -135,8 +127,8 @@ def read_mask(path: Path, *, colors: Mapping[int, int] | None = None) -> UInt8[n
         colors = {value * 65793: value for value in range(256)}  # grey, saved in three equal channels
     if (unknown := next((code for code in found.tolist() if code not in colors), None)) is not None:
         y, x = np.argwhere(codes == unknown)[0].tolist()
-        message = f"colour #{unknown:06x} at x={x} y={y} is no label; expected class numbers, or a label_colors.txt"
-        raise DataError(message + " that lists it", file=path)
+        expected = "expected class numbers, or a label_colors.txt that lists it"
+        raise DataError(f"colour #{unknown:06x} at x={x} y={y} is no label; {expected}", file=path)
     return np.array([colors[code] for code in found.tolist()], np.uint8)[inverse].reshape(codes.shape)
 
 
@@ -154,28 +146,21 @@ def resize_images(images: UInt8[np.ndarray, "b h w *c"], *, size: int) -> UInt8[
 
 
 def check_image(path: Path, *, thorough: bool = False) -> tuple[int, int]:
-    """Look whether an image file is there and whole, without decoding it unless `thorough`.
-
-    Returns:
-      The (width, height) its header states.
+    """Width and height that an image file's header states; the file is there and whole.
 
     Raises:
       DataError: missing, unreadable header, a JPEG or PNG that is cut off; with `thorough`, any decoding fault.
     """
     with open_image(path) as image:
-        size, kind = image.size, image.format
+        size, kind = image.size, image.format or ""
         with open(path, "rb") as stream:
-            stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, stream.tell() - 4096))
-            tail = stream.read()
-        marker = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(kind or "")
-        cut = marker is not None and marker not in tail
-    if cut:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - 4096))
+            cut = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(kind, b"") not in stream.read()
+    if cut or thorough:
         try:  # telephones write more behind the end, and nothing is wrong with that
             read_image(path)
         except DataError:
-            message = f"image is truncated: the {kind} end marker is missing; replace the file or take it out"
-            raise DataError(message, file=path) from None
-    elif thorough:
-        read_image(path)
+            if cut:
+                raise DataError(f"image is truncated: the {kind} end marker is missing", file=path) from None
+            raise
     return size

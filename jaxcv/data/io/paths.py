@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,21 +15,27 @@ from pathlib import Path
 from jaxcv.data.io.text import list_names
 from jaxcv.errors import DataError, UserError
 
-ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .pnm .tif .tiff".split())
-"""Of image files, in small letters."""
+ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .pnm .tif .tiff".split())  # of images
 TEST_NAMES = ("val", "valid", "validation", "test")
 """Names of the split to test on, the preferred first: a set's `test` is often meant for the last word."""
-FRACTION = 0.2
-"""Of the examples, held out for testing where a set has no split of its own."""
+FRACTION = 0.2  # of the examples, held out for testing where a set has no split of its own
 _DEPTH = 6  # no true set is deeper; links inside may lead in a circle
 _missing: dict[Path, Callable[[], None]] = {}
 
 
 def cache_folder() -> Path:
     """Where fetched files are kept: `$JAXCV_CACHE`, else `$XDG_CACHE_HOME/jaxcv`, else `~/.cache/jaxcv`."""
-    if folder := os.environ.get("JAXCV_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxcv"
+    folder = os.environ.get("JAXCV_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/jaxcv"
+    return Path(folder).expanduser()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises UserError in place of OSError: `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def sklearn_file(*parts: str) -> Path:
@@ -62,17 +69,21 @@ def list_folder(folder: Path, root: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}; see who may read it", file=folder) from None
+        raise DataError(f"cannot be read: {error.strerror}", file=folder) from None
     for entry in found:
-        if entry.is_symlink() and not leads_inside(Path(entry.path), root):
-            message = f"a symbolic link that leads out of {root}; put the files themselves there"
-            raise DataError(message, file=entry.path)
+        if entry.is_symlink():
+            check_inside(Path(entry.path), root)
     return found
 
 
 def list_folders(folder: Path, root: Path) -> list[Path]:
     """The folders in a folder, by name; hidden ones left out."""
     return [Path(entry.path) for entry in list_folder(folder, root) if entry.is_dir() and entry.name[0] != "."]
+
+
+def list_files(folder: Path, root: Path, *endings: str) -> list[Path]:
+    """What in a folder has a name that ends so, in small letters; in the order of the names."""
+    return [Path(entry.path) for entry in list_folder(folder, root) if entry.name.lower().endswith(endings)]
 
 
 def list_pictures(folder: Path, root: Path) -> dict[str, Path]:
@@ -95,6 +106,11 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part)
 
 
+@lru_cache(maxsize=16)
+def _real(root: str) -> str:
+    return os.path.realpath(root)
+
+
 def leads_inside(path: Path, root: Path) -> bool:
     """Whether a path, its links followed, lies within the folder `root`."""
     try:
@@ -104,9 +120,10 @@ def leads_inside(path: Path, root: Path) -> bool:
         return False
 
 
-@lru_cache(maxsize=16)
-def _real(root: str) -> str:
-    return os.path.realpath(root)
+def check_inside(path: Path, root: Path) -> None:
+    """Raises DataError: a symbolic link that leads out of `root`."""
+    if not leads_inside(path, root):
+        raise DataError(f"a symbolic link that leads out of {root}; put the files themselves there", file=path)
 
 
 def join(folder: Path, name: str, root: Path) -> Path | None:
@@ -118,6 +135,12 @@ def join(folder: Path, name: str, root: Path) -> Path | None:
     if name.startswith("/") or re.match("[A-Za-z]:", name) or not leads_inside(path, root):
         return None
     return path
+
+
+def find_file(folder: Path, name: str, root: Path) -> Path | None:
+    """The file `name`, see `join`; None also where there is no such file."""
+    path = join(folder, name, root)
+    return path if path is not None and path.is_file() else None
 
 
 def holds(folder: Path) -> str:
@@ -138,13 +161,28 @@ def split_word(path: Path) -> str:
 
 
 def choose_splits(words: Iterable[str]) -> dict[str, str]:
-    """Of the words that `split_word` gave, those of `train` and `test`; empty where it is not both.
-
-    The test split is the first of `TEST_NAMES` that is there.
-    """
+    """Of the words that `split_word` gave, `train` and the first of `TEST_NAMES`; empty where it is not both."""
     words = set(words)
     test = next((word for word in TEST_NAMES if word in words), None)
     return {"train": "train", "test": test} if test and "train" in words else {}
+
+
+def choose_files(files: list[Path], root: Path, kind: str) -> tuple[dict[str, Path], list[str]]:
+    """The annotation file of each split, `train` alone where there is one file, and the names of those not used.
+
+    Raises:
+      DataError: files that name no two splits, or several of one; says how to choose one of a `kind` of set.
+    """
+    by_word: dict[str, list[Path]] = {}
+    for file in files:
+        by_word.setdefault(split_word(file.relative_to(root).with_suffix("")), []).append(file)
+    chosen = {split: by_word[word] for split, word in choose_splits(by_word).items()}
+    chosen = {"train": files} if len(files) == 1 else chosen
+    names = [str(file.relative_to(root)) for file in files]
+    if not chosen or any(len(each) > 1 for each in chosen.values()):
+        raise DataError(f"several files, {list_names(names)}: choose one with data={kind}:{root}/FILE", file=root)
+    used = {split: each[0] for split, each in chosen.items()}
+    return used, [name for name in names if root / name not in used.values()]
 
 
 def held_out(names: Iterable[str]) -> set[str]:

@@ -1,19 +1,18 @@
-"""Texts of unknown origin, with the numbers of their lines: what is wrong with them is said in one line.
+"""Texts of unknown origin, with the numbers of their lines; what is wrong with them is said in one line.
 
-What is read is an ordinary file of bounded size, so that neither a pipe nor a bomb can hold a program up.
+Only an ordinary file of bounded size is read, so that neither a pipe nor a bomb can hold a program up.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcv.errors import UNPRINTABLE, DataError
 
-MAX_BYTES = 2**31
-"""Of an annotation file; the largest of COCO has 2**29."""
-MAX_NAME = 200
-"""Characters of the name of a class."""
+MAX_BYTES = 2**31  # of an annotation file; the largest of COCO has 2**29
+MAX_NAME = 200  # characters of the name of a class
 
 
 class Where(NamedTuple):
@@ -21,8 +20,7 @@ class Where(NamedTuple):
 
     file: Path
     line: int | None = None
-    entry: str = ""
-    """Such as `annotations[17]`, where the format has no lines."""
+    entry: str = ""  # such as `annotations[17]`, where the format has no lines
 
     def refuse(self, message: str) -> DataError:
         """The fault of what stands here."""
@@ -70,26 +68,57 @@ def read_number(text: str) -> float | None:
         return None
 
 
-def wrong_name(name: str) -> str:
-    """What is wrong with the name of a class, for a message; empty where nothing is."""
+def check_name(name: str, where: Where) -> str:
+    """The name of a class. Raises DataError: it is empty, too long, or cannot be shown in one line."""
     if len(name) > MAX_NAME:
-        return f"the name of a class has {len(name):,} characters, expected at most {MAX_NAME}; shorten it"
+        raise where.refuse(f"the name of a class has {len(name):,} characters, expected at most {MAX_NAME}")
     if not name or UNPRINTABLE.search(name):
-        return f"the name of a class is {shown(name)}, expected a text in one line that can be shown; rename it"
-    return ""
+        raise where.refuse(f"the name of a class is {shown(name)}, expected a text in one line that can be shown")
+    return name
+
+
+def check_names(names: Iterable[tuple[Where, str]], *, repeated: str = "$^") -> tuple[str, ...]:
+    """The names of classes, each once but for those that match `repeated`. Raises DataError, see `check_name`."""
+    first: dict[str, Where] = {}
+    checked = []
+    for where, name in names:
+        checked.append(check_name(name, where))
+        if name in first and not re.fullmatch(repeated, name, re.IGNORECASE):
+            line = f", first on line {first[name].line}" if where.line else ""
+            raise where.refuse(f"class {shown(name)} is listed twice{line}")
+        first[name] = where
+    return tuple(checked)
+
+
+def check_once(first: dict[Any, Where], key: Any, where: Where, what: str) -> None:
+    """Note where `key` stands. Raises DataError: it has been seen elsewhere."""
+    if (other := first.setdefault(key, where)) != where:
+        raise where.refuse(f"{what} stands also in {other.file.name}:{other.line}, expected once")
+
+
+def numbered_names(names: Any, file: Path, *, most: int, repeated: str = "$^") -> dict[int, str]:
+    """Class names by their numbers, of a list or a mapping in a YAML file. Raises DataError: see `check_names`."""
+    found = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(found, dict) or not found:
+        raise DataError(f"names is {shown(names)}, expected a list of class names", file=file)
+    for key, name in found.items():
+        if type(key) is not int or not 0 <= key <= most or type(name) not in (int, str):
+            expected = f"a number from 0 to {most:,} and a class name"
+            raise DataError(f"class {shown(key)}: {shown(name)}, expected {expected}", file=file)
+    checked = check_names(((Where(file, entry=f"class {k}"), str(v)) for k, v in found.items()), repeated=repeated)
+    return dict(zip(found, checked, strict=True))
 
 
 def read_bytes(file: Path, *, limit: int = MAX_BYTES) -> bytes:
     """All of a file. Raises DataError: missing, no ordinary file, unreadable, or larger than `limit` bytes."""
     try:
         if not file.is_file():
-            what = "is no ordinary file" if file.exists() else "file is missing"
-            raise DataError(f"{what}; put the file itself there", file=file)
+            raise DataError("is no ordinary file" if file.exists() else "file is missing", file=file)
         if (size := file.stat().st_size) > limit:
-            raise DataError(f"{size:,} bytes, expected at most {limit:,}; is it the right file?", file=file)
+            raise DataError(f"{size:,} bytes, expected at most {limit:,}", file=file)
         return file.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}; see who may read it", file=file) from None
+        raise DataError(f"cannot be read: {error.strerror}", file=file) from None
 
 
 def read_text(file: Path, *, limit: int = MAX_BYTES) -> str:
@@ -100,11 +129,10 @@ def read_text(file: Path, *, limit: int = MAX_BYTES) -> str:
     """
     data = read_bytes(file, limit=limit)
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        message = f"byte 0x{data[error.start]:02x} is no UTF-8; save the file in this encoding"
-        raise DataError(message, file=file, line=data.count(b"\n", 0, error.start) + 1) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"byte 0x{data[error.start]:02x} is no UTF-8", file=file, line=line) from None
 
 
 def read_lines(file: Path) -> list[tuple[int, str]]:
@@ -114,53 +142,36 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
 
 
 def read_names(file: Path) -> tuple[str, ...]:
-    """The class names of a file, one on each line.
-
-    Raises:
-      DataError: see `read_text`; no name, one that stands there twice, or that cannot be one.
-    """
-    lines: dict[str, int] = {}
-    for number, name in read_lines(file):
-        fault = wrong_name(name)
-        if name in lines:
-            fault = f"class {shown(name)} is listed twice, first on line {lines[name]}; rename one or take it out"
-        if fault:
-            raise DataError(fault, file=file, line=number)
-        lines[name] = number
-    if not lines:
-        raise DataError("no class is listed, expected a name on each line; add them", file=file)
-    return tuple(lines)
+    """The class names of a file, one on each line. Raises DataError: see `read_text` and `check_names`; no name."""
+    names = check_names((Where(file, number), name) for number, name in read_lines(file))
+    if not names:
+        raise DataError("no class is listed, expected a name on each line", file=file)
+    return names
 
 
 def read_json(file: Path) -> Any:
     """What a JSON file holds. Raises DataError: see `read_text`; broken JSON, with its line; a key given twice."""
-    text = read_text(file)
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             keys = [key for key, _ in pairs]
-            twice = max(keys, key=keys.count)
-            raise DataError(f"key {shown(twice)} stands twice in one JSON object; keep one", file=file)
+            raise DataError(f"key {shown(max(keys, key=keys.count))} stands twice in one JSON object", file=file)
         return found
 
+    text = read_text(file)
     try:
         return json.loads(text, object_pairs_hook=once)
     except DataError:
         raise
     except json.JSONDecodeError as error:
-        message = f"broken JSON: {error.msg} (column {error.colno}); mend it or fetch the file again"
-        raise DataError(message, file=file, line=error.lineno) from None
+        raise DataError(f"broken JSON: {error.msg} (column {error.colno})", file=file, line=error.lineno) from None
     except (ValueError, RecursionError, MemoryError) as error:  # a number of 5,000 digits; lists in lists without end
-        raise DataError(f"JSON that cannot be read: {one_line(error)}; fetch the file again", file=file) from None
+        raise DataError(f"JSON that cannot be read: {one_line(error)}", file=file) from None
 
 
 def read_yaml(file: Path) -> dict[Any, Any]:
-    """The mapping that a YAML file holds; objects and keys that stand there twice are refused.
-
-    Raises:
-      DataError: see `read_text`; broken or refused YAML, with the line.
-    """
+    """The mapping that a YAML file holds. Raises DataError: see `read_text`; broken YAML, aliases, a key twice."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -180,9 +191,9 @@ def read_yaml(file: Path) -> dict[Any, Any]:
         found = yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
         line = None if error.problem_mark is None else error.problem_mark.line + 1
-        raise DataError(f"broken YAML: {one_line(error.problem)}; mend it", file=file, line=line) from None
+        raise DataError(f"broken YAML: {one_line(error.problem)}", file=file, line=line) from None
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, KeyError) as error:
-        raise DataError(f"YAML that cannot be read: {one_line(error)}; mend it", file=file) from None
+        raise DataError(f"YAML that cannot be read: {one_line(error)}", file=file) from None
     if not isinstance(found, dict):
-        raise DataError(f"holds {shown(found)} where keys with values are expected; write them anew", file=file)
+        raise DataError(f"holds {shown(found)} where keys with values are expected", file=file)
     return found

@@ -14,45 +14,37 @@ from typing import NamedTuple
 
 from jaxcv.data.io.archives import unpack
 from jaxcv.data.io.download import download, locked, progress_bar
-from jaxcv.data.io.paths import cache_folder, fetch_when_missing
+from jaxcv.data.io.paths import cache_folder, fetch_when_missing, writing
 from jaxcv.errors import UserError
 
 
 class PublicFile(NamedTuple):
     """One file of a set."""
 
-    url: str
-    """Seen from the set's."""
+    url: str  # seen from the set's
     md5: str = ""
     sha256: str = ""
-    name: str = ""
-    """What it is called here; empty: as there."""
+    name: str = ""  # what it is called here; empty: as there
 
 
 class PublicSet(NamedTuple):
     """One public set."""
 
-    kind: str
-    """How it is read, as in `kind:PATH`."""
+    kind: str  # how it is read, as in `kind:PATH`
     url: str
     files: tuple[PublicFile, ...]
     packed: bool = True
-    only: str = ""
-    """What the names of the members wanted begin with."""
-    contents: str = ""
-    """SHA-256 of the names and SHA-256s of all pictures, where the archive has no hash."""
+    only: str = ""  # what the names of the members wanted begin with
+    contents: str = ""  # SHA-256 of the names and SHA-256s of all pictures, where the archive has no hash
 
 
-def _read_catalogue() -> dict[str, PublicSet]:
-    found = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text("utf-8"))
-    made = {name: tuple(PublicFile(**file) for file in fields["files"]) for name, fields in found.items()}
-    return {name: PublicSet(**{**fields, "files": made[name]}) for name, fields in found.items()}
+SETS = {
+    name: PublicSet(**{**fields, "files": tuple(PublicFile(**file) for file in fields["files"])})
+    for name, fields in tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text("utf-8")).items()
+}
 
 
-SETS = _read_catalogue()
-
-
-def place(name: str) -> Path:
+def set_folder(name: str) -> Path:
     """The folder of a public set, which is fetched when a reader looks for it and it is not there."""
     folder = cache_folder() / "data" / name
     fetch_when_missing(folder, partial(_fetch, name, folder))
@@ -74,22 +66,20 @@ def _fetch(name: str, folder: Path) -> None:
             bar = progress_bar(f"{name}: {to.name}")
             files.append(download(described.url + file.url, to=to, md5=file.md5, sha256=file.sha256, progress=bar))
         new = folder.with_name(f"{name}.new")
+        shutil.rmtree(new, ignore_errors=True)
         try:
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir()
-            for file in files:
-                if described.packed and file.suffix != ".txt":
-                    unpack(file, to=new, only=described.only)
-                else:
-                    shutil.copyfile(file, new / file.name)
-            if described.contents and (found := hash_pictures(new)) != described.contents:
-                message = f"the pictures in it have SHA-256 {found}, expected {described.contents}; it was thrown away"
+            with writing(new):
+                new.mkdir()
                 for file in files:
-                    file.unlink()
-                raise UserError(f"{described.url}{described.files[0].url}: {message}")
-            os.replace(new, folder)
-        except OSError as error:
-            raise UserError(f"{new}: cannot be written: {error.strerror}") from None
+                    if described.packed and file.suffix != ".txt":
+                        unpack(file, to=new, only=described.only)
+                    else:
+                        shutil.copyfile(file, new / file.name)
+                if described.contents and (found := hash_pictures(new)) != described.contents:
+                    message = f"the pictures in it have SHA-256 {found}, expected {described.contents}"
+                    shutil.rmtree(archives)
+                    raise UserError(f"{described.url}{described.files[0].url}: {message}; it was thrown away")
+                os.replace(new, folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(archives, ignore_errors=True)

@@ -15,10 +15,11 @@ import pickle
 import pickletools
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcv.data.formats.numpy_arrays import check_labelled
 from jaxcv.data.io.paths import find_folder, holds
 from jaxcv.data.io.text import one_line, read_bytes, read_lines, shown
 from jaxcv.data.sources.in_memory import Labelled
@@ -33,65 +34,58 @@ class _Kind(NamedTuple):
     """How one of the sets is published."""
 
     classes: int
-    files: dict[str, list[str]]
-    """Pickles by split; binary files have `.bin` after the name."""
-    label: bytes
-    """Key of the classes in a pickle."""
-    names: tuple[str, bytes]
-    """File and key of the class names."""
-    bytes_before: int
-    """Before the pixels of a picture in a binary file; the last is its class."""
-    names_text: str
-    """File of the class names beside the binary files."""
+    files: dict[str, list[str]]  # pickles by split; binary files have `.bin` after the name
+    label: bytes  # key of the classes in a pickle
+    names: tuple[str, bytes]  # file and key of the class names
+    names_text: str  # file of the class names beside the binary files
+    bytes_before: int  # before the pixels of a picture in a binary file; the last is its class
 
 
-_TEN = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
-_HUNDRED, _FINE = {"train": ["train"], "test": ["test"]}, ("meta", b"fine_label_names")
 _KINDS = {
-    "cifar10": _Kind(10, _TEN, b"labels", ("batches.meta", b"label_names"), 1, "batches.meta.txt"),
-    "cifar100": _Kind(100, _HUNDRED, b"fine_labels", _FINE, 2, "fine_label_names.txt"),
-}
+    "cifar10": _Kind(
+        10, {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}, b"labels",
+        ("batches.meta", b"label_names"), "batches.meta.txt", 1,
+    ),
+    "cifar100": _Kind(
+        100, {"train": ["train"], "test": ["test"]}, b"fine_labels",
+        ("meta", b"fine_label_names"), "fine_label_names.txt", 2,
+    ),
+}  # fmt: skip
 
 
 @cache
 def _find(name: str, folder: Path) -> tuple[Path, str]:
     """The folder of the files, and how their names end."""
     find_folder(folder, f"data={name}:PATH needs the folder with its files")
-    files = _KINDS[name].files
+    files = sum(_KINDS[name].files.values(), [])
     for root in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
         for end in ("", ".bin"):
-            if all((root / f"{file}{end}").is_file() for file in (*files["train"], *files["test"])):
+            if all((root / f"{file}{end}").is_file() for file in files):
                 return root, end
-    expected = f"{', '.join(files['train'])}, {', '.join(files['test'])}"
-    raise DataError(f"files are missing; expected {expected}, or the same with .bin; {holds(folder)}", file=folder)
+    expected = f"{', '.join(files)}, or the same with .bin"
+    raise DataError(f"files are missing; expected {expected}; {holds(folder)}", file=folder)
 
 
 @cache
 def cifar_names(name: str, folder: Path) -> tuple[str, ...]:
     """The class names; numbers where their file is not there."""
-    root, end = _find(name, folder)
-    kind = _KINDS[name]
+    (root, end), kind = _find(name, folder), _KINDS[name]
     file = root / (kind.names_text if end else kind.names[0])
     if not file.is_file():
         return tuple(map(str, range(kind.classes)))
-    if end:
-        names = [text for _, text in read_lines(file)]
-    else:
-        found = _unpickle(file).get(kind.names[1])
-        found = found if isinstance(found, list) else []
-        names = [n.decode("utf-8", "replace") for n in found if isinstance(n, bytes)]
+    found = [text.encode() for _, text in read_lines(file)] if end else _unpickle(file).get(kind.names[1])
+    names = [n.decode("utf-8", "replace") for n in found if isinstance(n, bytes)] if isinstance(found, list) else []
     if len(set(names)) != kind.classes:
-        raise DataError(f"{len(set(names))} class names, expected {kind.classes}; fetch the file again", file=file)
+        raise DataError(f"{len(set(names))} class names, expected {kind.classes}", file=file)
     return tuple(names)
 
 
 @cache
 def load_cifar(name: str, folder: Path, split: str) -> Labelled:
     """One split of `cifar10` or `cifar100`: 50,000 or 10,000 pictures of 32x32 pixels, RGB."""
-    root, end = _find(name, folder)
+    (root, end), kind = _find(name, folder), _KINDS[name]
     cifar_names(name, folder)
-    kind, read = _KINDS[name], _read_binary if end else _read_pickle
-    parts = [read(root / f"{file}{end}", kind) for file in kind.files[split]]
+    parts = [(_read_binary if end else _read_pickle)(root / f"{file}{end}", kind) for file in kind.files[split]]
     pixels, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return np.ascontiguousarray(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)), labels
 
@@ -100,43 +94,27 @@ def _read_binary(file: Path, kind: _Kind) -> tuple[np.ndarray, np.ndarray]:
     """Pixels [n 3072] and labels [n]."""
     data, row = read_bytes(file, limit=_MAX_BYTES), kind.bytes_before + _PIXELS
     if not data or len(data) % row:
-        raise DataError(f"{len(data):,} bytes, expected a multiple of {row:,}; fetch the file again", file=file)
+        raise DataError(f"{len(data):,} bytes, expected a multiple of {row:,}", file=file)
     rows = np.frombuffer(data, np.uint8).reshape(-1, row)
-    return rows[:, kind.bytes_before :], _checked(rows[:, kind.bytes_before - 1], kind, file)
+    return check_labelled(rows[:, kind.bytes_before :], rows[:, kind.bytes_before - 1], kind.classes, file)
 
 
 def _read_pickle(file: Path, kind: _Kind) -> tuple[np.ndarray, np.ndarray]:
     content = _unpickle(file)
     pixels, labels = content.get(b"data"), content.get(kind.label)
     if not isinstance(pixels, _Array) or pixels.values.shape[1:] != (_PIXELS,):
-        raise DataError(f"data is {_what(pixels)}, expected an array [n {_PIXELS}] of bytes; fetch it again", file=file)
+        found = f"an array {list(pixels.values.shape)}" if isinstance(pixels, _Array) else shown(pixels)
+        raise DataError(f"data is {found}, expected an array [n {_PIXELS}] of bytes", file=file)
     if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < 2**31 for label in labels):
-        key = kind.label.decode()
-        raise DataError(f"{key} is {_what(labels)}, expected a list of numbers; fetch the file again", file=file)
-    if len(labels) != len(pixels.values):
-        raise DataError(f"{len(labels):,} labels for {len(pixels.values):,} pictures; fetch it again", file=file)
-    return pixels.values, _checked(np.array(labels, np.int64), kind, file)
-
-
-def _what(value: Any) -> str:
-    return f"an array {list(value.values.shape)}" if isinstance(value, _Array) else shown(value) if value else "missing"
-
-
-def _checked(labels: np.ndarray, kind: _Kind, file: Path) -> np.ndarray:
-    if len(labels) == 0:
-        raise DataError("holds no picture; fetch the file again", file=file)
-    if labels.max() >= kind.classes:
-        first = int(np.argmax(labels >= kind.classes))
-        message = f"label {labels[first]} of picture {first}, expected 0 to {kind.classes - 1}; fetch the file again"
-        raise DataError(message, file=file)
-    return labels.astype(np.int32)
+        raise DataError(f"{kind.label.decode()} is {shown(labels)}, expected a list of numbers", file=file)
+    return check_labelled(pixels.values, np.array(labels, np.int64), kind.classes, file)
 
 
 class _Dtype:
     """Stands for `numpy.dtype` while a pickle is read."""
 
     def __init__(self, name: Any = None, *_: Any):
-        self.name = name if isinstance(name, str) else name.decode("latin-1") if isinstance(name, bytes) else ""
+        self.is_byte = name in ("u1", "|u1", "uint8", b"u1", b"|u1", b"uint8")
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -152,10 +130,8 @@ class _Array:
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
-        if not isinstance(dtype, _Dtype) or dtype.name not in ("u1", "|u1", "uint8") or not isinstance(data, bytes):
+        if not isinstance(dtype, _Dtype) or not dtype.is_byte or not isinstance(data, bytes):
             raise ValueError("an array that does not hold bytes")
-        if not isinstance(shape, tuple) or len(shape) > 2 or not all(type(n) is int and n >= 0 for n in shape):
-            raise ValueError("an array of absurd shape")
         self.values = np.frombuffer(data, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
@@ -164,8 +140,7 @@ _KNOWN = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): lambda text, encoding="latin1": text.encode("latin-1"),
-    ("__builtin__", "bytes"): bytes,
-    ("builtins", "bytes"): bytes,
+    **{(module, "bytes"): bytes for module in ("__builtin__", "builtins")},
 }
 _CODES = frozenset(
     """PROTO FRAME STOP MARK POP POP_MARK EMPTY_DICT DICT SETITEM SETITEMS EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE
@@ -195,17 +170,12 @@ def _unpickle(file: Path) -> dict[Any, Any]:
         _check_codes(data)
         found = _Reader(io.BytesIO(data), encoding="bytes").load()
     except _Refused as error:
-        _refuse(file, f"it asks for {one_line(error)}, which no such file needs; nothing was run")
+        raise DataError(f"refused: it asks for {one_line(error)}, nothing was run", file=file) from None
     except Exception as error:  # damaged pickles fail in every way
-        _refuse(file, f"no pickle that can be read ({one_line(error) or type(error).__name__})")
+        raise DataError(f"no pickle that can be read ({one_line(error) or type(error).__name__})", file=file) from None
     if not isinstance(found, dict):
-        what = shown(found) if isinstance(found, int | float | str) else "something"
-        _refuse(file, f"holds {what}, expected a mapping")
+        raise DataError(f"holds {shown(found)}, expected a mapping", file=file)
     return {key.encode() if isinstance(key, str) else key: value for key, value in found.items()}
-
-
-def _refuse(file: Path, why: str) -> NoReturn:
-    raise DataError(f"refused: {why}; fetch the file again", file=file)
 
 
 def _check_codes(data: bytes) -> None:
@@ -218,7 +188,7 @@ def _check_codes(data: bytes) -> None:
     for count, (code, argument, _) in enumerate(pickletools.genops(data), start=1):
         if code.name not in _CODES:
             raise _Refused(f"code {code.name}")
-        if "PUT" in code.name and isinstance(argument, int) and argument > count:
+        if "PUT" in code.name and int(argument or 0) > count:
             raise ValueError("memo positions out of line")
         tuples += "TUPLE" in code.name or code.name == "REDUCE"
         if tuples > _MAX_TUPLES:

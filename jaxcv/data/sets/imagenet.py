@@ -1,6 +1,5 @@
-"""ImageNet's 1,000 class names, in the order of the weights trained on it. The pictures are not included.
+"""ImageNet's 1,000 class names, in the order of the weights trained on it, for networks with such weights: no pictures.
 
-`data=imagenet` is for networks with such weights: it says how an image file is fitted and what the classes are called.
 `imagenet_classes.txt` has one name a line, the first of each synset; a name that two synsets share carries in brackets
 what tells them apart.
 
@@ -26,8 +25,7 @@ from jaxcv.types import Batch
 
 
 @cache
-def imagenet_classes() -> tuple[str, ...]:
-    """The 1,000 names."""
+def _class_names() -> tuple[str, ...]:
     return tuple(Path(__file__).with_name("imagenet_classes.txt").read_text("utf-8").splitlines())
 
 
@@ -46,8 +44,8 @@ class ImageNet:
         self._refuse()
 
     def class_names(self) -> tuple[str, ...]:
-        """Name of each class index."""
-        return imagenet_classes()
+        """The 1,000 names."""
+        return _class_names()
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """What an example would be: `image` uint8 [s s c] and `label` int32."""

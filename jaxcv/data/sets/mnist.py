@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from jaxcv.data.formats.numpy_arrays import check_labelled
 from jaxcv.data.io.images import resize_images
 from jaxcv.data.io.paths import find_folder, holds
 from jaxcv.data.io.text import one_line, read_bytes
@@ -36,9 +37,7 @@ FASHION = (
 def read_idx(path: Path, *, ndim: int) -> UInt8[np.ndarray, "..."]:
     """Read one IDX file of bytes.
 
-    Args:
-      path: the file, gzipped when its name ends in `.gz`.
-      ndim: dimensions expected: 3 for images, 1 for labels.
+    Its name ends in `.gz` where it is gzipped; `ndim` dimensions are expected, 3 for images, 1 for labels.
 
     Raises:
       DataError: damaged gzip, wrong magic number or dimensions, more or fewer values than the header says.
@@ -49,40 +48,31 @@ def read_idx(path: Path, *, ndim: int) -> UInt8[np.ndarray, "..."]:
             with gzip.open(io.BytesIO(data)) as stream:
                 data = stream.read(_MAX_BYTES)
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"cannot be read ({one_line(error)}); fetch the file again", file=path) from None
+            raise DataError(f"cannot be read ({one_line(error)})", file=path) from None
     header, magic = 4 + 4 * ndim, bytes([0, 0, 8, ndim])
     if len(data) < header or data[:4] != magic:
-        what = f"starts with {data[:4].hex() or 'nothing'}, expected {magic.hex()} (IDX, bytes, {ndim} dimensions)"
-        raise DataError(f"{what}; fetch the file again", file=path)
+        expected = f"expected {magic.hex()} (IDX, bytes, {ndim} dimensions)"
+        raise DataError(f"starts with {data[:4].hex() or 'nothing'}, {expected}", file=path)
     shape = tuple(int(n) for n in np.frombuffer(data, ">u4", ndim, 4))
     if len(data) - header != math.prod(shape) or 0 in shape:
-        what = f"the header says {'x'.join(map(str, shape))} = {math.prod(shape):,} bytes"
-        raise DataError(f"{what}, the file holds {len(data) - header:,}; fetch the file again", file=path)
+        stated = f"the header says {'x'.join(map(str, shape))} = {math.prod(shape):,} bytes"
+        raise DataError(f"{stated}, the file holds {len(data) - header:,}", file=path)
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
 def _find(folder: Path, name: str) -> Path:
     find_folder(folder, "data=mnist:PATH needs the folder with the four IDX files")
-    spellings = [name, name.replace("-idx", ".idx")]
-    for file in [folder / f"{n}{end}" for n in spellings for end in ("", ".gz")]:
-        if file.is_file():
-            return file
-    raise DataError(f"{name} or {name}.gz is missing; {holds(folder)}", file=folder)
+    spellings = [f"{n}{end}" for n in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
+    if not (found := [folder / spelling for spelling in spellings if (folder / spelling).is_file()]):
+        raise DataError(f"{name} or {name}.gz is missing; {holds(folder)}", file=folder)
+    return found[0]
 
 
 @cache
 def load_mnist(folder: Path, split: str) -> Labelled:
     """One split: 60,000 or 10,000 digits or clothes of 28x28 pixels, light on black."""
     image_file, label_file = (_find(folder, name) for name in FILES[split])
-    images, labels = read_idx(image_file, ndim=3), read_idx(label_file, ndim=1)
-    if len(images) != len(labels) or len(images) == 0:
-        message = f"{len(labels):,} labels for {len(images):,} images in {image_file.name}; fetch both again"
-        raise DataError(message, file=label_file)
-    if labels.max() >= len(DIGITS):
-        first = int(np.argmax(labels >= len(DIGITS)))
-        message = f"label {labels[first]} of example {first}: expected 0 to {len(DIGITS) - 1}; fetch the file again"
-        raise DataError(message, file=label_file)
-    return images, labels.astype(np.int32)
+    return check_labelled(read_idx(image_file, ndim=3), read_idx(label_file, ndim=1), len(DIGITS), label_file)
 
 
 def fit_digits(images: UInt8[np.ndarray, "b h w"], *, size: int) -> UInt8[np.ndarray, "b s s"]:

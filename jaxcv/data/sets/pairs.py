@@ -1,4 +1,4 @@
-"""Pairs of pictures, to be told whether they show the same: over any source of pictures with labels.
+"""Pairs of pictures, to be told whether they show the same.
 
 Pairs by rule: half of them of one class, each picture with every later one of its class, or `MAX_SAME` of those spread
 evenly; with the first picture of each goes one of another class, drawn by numpy's generator from seed 0.
@@ -25,7 +25,7 @@ from jaxtyping import Bool, Int
 
 from jaxcv.data.example import LabelledFiles, Scan
 from jaxcv.data.io.images import Progress
-from jaxcv.data.io.paths import leads_inside
+from jaxcv.data.io.paths import check_inside
 from jaxcv.data.io.text import Where, read_lines, shown
 from jaxcv.data.sets.people import scan_faces, scan_omniglot
 from jaxcv.data.source import Source
@@ -61,14 +61,13 @@ def scan_pairs(kind: str, path: Path, skip: bool) -> ScannedPairs:
     if kind == "omniglot" or not lists["test"].is_file():
         return ScannedPairs(scan, {split: draw_pairs(found.labels) for split, found in scan.splits.items()})
     # Lists may pair anybody with anybody: both splits look pictures up among all.
-    files = scan.splits["train"].files + scan.splits["test"].files
-    labels = np.concatenate([scan.splits["train"].labels, scan.splits["test"].labels])
+    labels = np.concatenate([scan.splits[split].labels for split in ("train", "test")])
+    every = LabelledFiles(scan.splits["train"].files + scan.splits["test"].files, labels.tolist())
     notes = {split: [note for note in found if "fifth" not in note] for split, found in scan.notes.items()}
     pairs = {}
     for split, file in lists.items():
-        if not leads_inside(file, root):
-            raise DataError(f"a symbolic link that leads out of {root}; put the file itself there", file=file)
-        pairs[split], note = _read_pairs(file, scan.class_names, files, labels, skip)
+        check_inside(file, root)
+        pairs[split], note = _read_pairs(file, scan, every, skip)
         notes[split] += [f"pairs of {file.name}{note}"]
     if "train" not in pairs:
         taken = np.concatenate([labels[pairs["test"].first], labels[pairs["test"].second]])
@@ -76,30 +75,22 @@ def scan_pairs(kind: str, path: Path, skip: bool) -> ScannedPairs:
         notes["train"].append(f"pairs by rule, of people who are not in {lists['test'].name}")
     for split, found in pairs.items():
         if not len(found.same):
-            raise DataError(f"no pair is left for {split}; there must be two pictures of one person", file=root)
-    both = LabelledFiles(files, labels.tolist())
-    return ScannedPairs(Scan(scan.class_names, {"train": both, "test": both}, notes), pairs)
+            raise DataError(f"no pair is left for {split}, expected two pictures of one person", file=root)
+    return ScannedPairs(Scan(scan.class_names, {"train": every, "test": every}, notes), pairs)
 
 
 def draw_pairs(labels: Int[np.ndarray, "n"], *, among: Bool[np.ndarray, "n"] | None = None) -> Pairs:
     """Pairs by rule, see the module; in turn one of the same class and one of two.
 
-    Args:
-      labels: class of each picture.
-      among: which pictures may be taken; None: all.
+    `labels` are the classes of the pictures, `among` says which of these may be taken; None: all.
     """
     usable = np.arange(len(labels)) if among is None else np.flatnonzero(among)
-    first, second = [], []
-    for label in np.unique(labels[usable]).tolist():
-        members = usable[labels[usable] == label]
-        a, b = np.triu_indices(len(members), 1)
-        first.append(members[a])
-        second.append(members[b])
-    if not first or len(first) < 2:
+    members = [usable[labels[usable] == label] for label in np.unique(labels[usable])]
+    if len(members) < 2:
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))
-    firsts, seconds = np.concatenate(first), np.concatenate(second)
-    spread = np.linspace(0, len(firsts) - 1, min(len(firsts), MAX_SAME)).round().astype(np.int64)
-    firsts, seconds = firsts[spread], seconds[spread]
+    same = np.concatenate([each[np.stack(np.triu_indices(len(each), 1))] for each in members], axis=1)
+    spread = np.linspace(0, same.shape[1] - 1, min(same.shape[1], MAX_SAME)).round().astype(np.int64)
+    firsts, seconds = same[:, spread]
     # Sorted by class, those of another class are all but a run of positions.
     usable = usable[np.argsort(labels[usable], kind="stable")]
     start = np.searchsorted(labels[usable], labels[firsts], "left")
@@ -110,40 +101,36 @@ def draw_pairs(labels: Int[np.ndarray, "n"], *, among: Bool[np.ndarray, "n"] | N
     return Pairs(np.repeat(firsts, 2), np.stack([seconds, others], 1).ravel(), np.arange(2 * len(firsts)) % 2 == 0)
 
 
-def _read_pairs(
-    file: Path, names: tuple[str, ...], files: tuple[str, ...], labels: Int[np.ndarray, "n"], skip: bool
-) -> tuple[Pairs, str]:
+def _read_pairs(file: Path, scan: Scan, every: LabelledFiles, skip: bool) -> tuple[Pairs, str]:
     """The pairs of a list, and what to say of those left out."""
-    numbers = [re.search("([0-9]{1,9})$", Path(path).stem) for path in files]
-    known = {(names[c], int(n[1])): i for i, (c, n) in enumerate(zip(labels.tolist(), numbers, strict=True)) if n}
-    found: list[tuple[int, int, bool]] = []
+    known: dict[tuple[str, int], int] = {}
+    for i, (path, label) in enumerate(zip(every.files, every.labels.tolist(), strict=True)):
+        if number := re.search("([0-9]{1,9})$", Path(path).stem):
+            known[scan.class_names[label], int(number[1])] = i
+    pairs: list[tuple[int, int, bool]] = []
     faults: list[DataError] = []
     for line, text in read_lines(file):
-        words, where = (
-            [word.strip() for word in (text.split("\t") if "\t" in text else text.split())],
-            Where(file, line),
-        )
+        words, where = [word.strip() for word in text.split("\t" if "\t" in text else None)], Where(file, line)
         if all(word.isdecimal() for word in words) and len(words) < 3:  # the count on top
             continue
         if len(words) not in (3, 4) or not all(words[i].isdecimal() for i in (1, -1)):
-            message = f"{shown(text)}, expected `name i j`, or `name i other j` with numbers of pictures; correct it"
-            raise where.refuse(message)
+            expected = "expected `name i j`, or `name i other j` with numbers of pictures"
+            raise where.refuse(f"{shown(text)}, {expected}")
         keys = [(words[0], int(words[1][:18])), (words[-2 if len(words) == 4 else 0], int(words[-1][:18]))]
-        message = ""
-        if keys[0] == keys[1]:
-            message = f"picture {keys[0][1]} of {shown(keys[0][0])} is paired with itself; take the line out"
-        for name, number in reversed(keys):
-            if (name, number) not in known:
-                message = f"there is no picture {number} of {shown(name)}; add it or take the line out"
-        if not message:
-            found.append((known[keys[0]], known[keys[1]], keys[0][0] == keys[1][0]))
-            continue
-        faults.append(where.refuse(message))
-        if not skip:
-            raise faults[-1]
-    first, second = (np.array([pair[i] for pair in found], np.int64) for i in (0, 1))
+        try:
+            for name, number in keys:
+                if (name, number) not in known:
+                    raise where.refuse(f"there is no picture {number} of {shown(name)}")
+            if keys[0] == keys[1]:
+                raise where.refuse(f"picture {keys[0][1]} of {shown(keys[0][0])} is paired with itself")
+            pairs.append((known[keys[0]], known[keys[1]], keys[0][0] == keys[1][0]))
+        except DataError as fault:
+            if not skip:
+                raise
+            faults.append(fault)
+    first, second = (np.array([pair[i] for pair in pairs], np.int64) for i in (0, 1))
     note = f"; {len(faults):,} faulty skipped, the first: {faults[0]}" if faults else ""
-    return Pairs(first, second, np.array([pair[2] for pair in found], np.bool_)), note
+    return Pairs(first, second, np.array([pair[2] for pair in pairs], np.bool_)), note
 
 
 @dataclass(frozen=True, eq=False)

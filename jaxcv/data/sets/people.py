@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
-from jaxcv.data.example import Collector, LabelledFiles, Scan
+from jaxcv.data.example import Collector, Scan
 from jaxcv.data.io.paths import find_folder, held_out, holds, list_folders, list_pictures, natural
 from jaxcv.errors import DataError
 
@@ -59,7 +59,7 @@ def scan_omniglot(root: Path, apart: bool, skip: bool) -> Scan:
         for alphabet in list_folders(folder, root):
             for name, pictures in _people(alphabet, root).items():
                 if (character := f"{alphabet.name}/{name}") in characters:
-                    raise DataError(f"{character} lies in several folders; keep one", file=pictures[0].parent)
+                    raise DataError(f"{character} lies in several folders", file=pictures[0].parent)
                 characters[character] = pictures
                 evaluation |= {character} if part == "images_evaluation" else set()
     if not characters:
@@ -75,7 +75,7 @@ def scan_omniglot(root: Path, apart: bool, skip: bool) -> Scan:
 def _drawer(path: Path) -> int:
     match = re.fullmatch("[0-9]{1,9}_([0-9]{1,9})", path.stem)
     if match is None:
-        raise DataError("the name of a drawing is NNNN_MM.png, of character NNNN by person MM; rename it", file=path)
+        raise DataError("the name of a drawing is NNNN_MM.png, of character NNNN by person MM", file=path)
     return int(match[1])
 
 
@@ -83,9 +83,8 @@ def _collect(
     root: Path, classes: Mapping[str, list[Path]], is_test: Callable[[str, Path], bool], by: str, skip: bool
 ) -> Scan:
     collector = Collector(root, skip=skip)
-    every = [(is_test(name, path), str(path), i) for i, (name, found) in enumerate(classes.items()) for path in found]
+    every = [(is_test(name, path), path, i) for i, (name, found) in enumerate(classes.items()) for path in found]
     for split in collector.examples:
-        part = [(path, label) for test, path, label in every if test == (split == "test")]
-        collector.examples[split] = LabelledFiles((path for path, _ in part), (label for _, label in part))
+        collector.label(split, ((path, label) for test, path, label in every if test == (split == "test")))
     collector.say("test", by)
     return collector.finish(classes)

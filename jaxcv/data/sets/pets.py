@@ -10,9 +10,9 @@ References:
 from functools import cache, partial
 from pathlib import Path
 
-from jaxcv.data.example import Collector, Example, LabelledFiles, Scan
+from jaxcv.data.example import Collector, Example, Scan
 from jaxcv.data.formats.mask_folders import Labels
-from jaxcv.data.io.paths import find_folder, holds, join
+from jaxcv.data.io.paths import find_file, find_folder, holds, join
 from jaxcv.data.io.text import Where, read_lines, shown
 from jaxcv.data.outlines import IGNORE
 from jaxcv.errors import DataError
@@ -39,7 +39,7 @@ def scan_pets(folder: Path, masks: bool, skip: bool) -> Scan:
     if masks:
         return collector.finish(_TRIMAP.names)
     for split, pets in collector.examples.items():
-        collector.examples[split] = LabelledFiles((str(pet.image) for pet in pets), (pet.label for pet in pets))
+        collector.label(split, ((pet.image, pet.label) for pet in pets))
     return collector.finish(name for _, name in sorted(names.items()))
 
 
@@ -47,12 +47,12 @@ def _read(text: str, folder: Path, names: dict[int, str], where: Where) -> Examp
     """One line of a list."""
     words = text.split()
     if len(words) != 4 or not words[1].isdecimal() or not 1 <= int(words[1][:9]) <= 1_000:
-        raise where.refuse(f"{shown(text)}, expected name, class from 1, species and breed; correct it")
-    image = join(folder / "images", f"{words[0]}.jpg", folder)
+        raise where.refuse(f"{shown(text)}, expected name, class from 1, species and breed")
+    image = find_file(folder / "images", f"{words[0]}.jpg", folder)
     mask = join(folder / "annotations/trimaps", f"{words[0]}.png", folder)
-    if image is None or mask is None or not image.is_file():
-        raise where.refuse(f"images/{words[0][:80]}.jpg is missing; add it or take the line out")
+    if image is None or mask is None:
+        raise where.refuse(f"images/{words[0][:80]}.jpg is missing")
     breed, index = words[0].rpartition("_")[0], int(words[1]) - 1
     if names.setdefault(index, breed) != breed:
-        raise where.refuse(f"class {words[1]} is {shown(breed)}, elsewhere {shown(names[index])}; correct one")
+        raise where.refuse(f"class {words[1]} is {shown(breed)}, elsewhere {shown(names[index])}")
     return Example(image, Where(mask), label=index, mask=partial(_TRIMAP.read, mask))

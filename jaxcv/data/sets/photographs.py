@@ -1,11 +1,10 @@
 """Windows with an object from an array of pictures, and windows without from whole photographs.
 
-`data=npy:PATH`: the pictures of an array, whose classes are 0 nothing and 1 the object. An array of
-pictures has few of the many things that are no face, so three quarters of an epoch are other windows without object:
-squares of photographs that show none, and every third of them a picture of the array so spoilt that it shows the
-object no more. The photographs are those of scikit-learn, and the test squares then come from nowhere; or all those of
-given folders and lists, of which every fifth is for testing. There are more squares than a run can look at: with a
-loss on the hardest of each batch (`losses.hard_negative_cross_entropy`) the classifier meets its own false alarms.
+`data=npy:PATH`: the pictures of an array, of class 0 nothing and 1 the object. They show few of the many things that
+are no face, so three quarters of an epoch are other windows without object: squares of photographs, and every third of
+them a picture of the array so spoilt that it shows the object no more. The photographs are scikit-learn's, for training
+alone; or all those of given folders and lists, of which every fifth is for testing. With a loss on the hardest of each
+batch (`losses.hard_negative_cross_entropy`) the classifier meets its own false alarms.
 """
 
 from dataclasses import dataclass
@@ -26,8 +25,7 @@ from jaxcv.data.sources.windows import cut, read_padded, read_picture
 from jaxcv.errors import DataError
 from jaxcv.types import Batch
 
-TEST_SQUARES = 1_000
-"""Of the photographs for testing, beside the array's pictures."""
+TEST_SQUARES = 1_000  # of the photographs for testing, beside the array's pictures
 
 
 @cache
@@ -39,15 +37,14 @@ def list_photographs(folders: tuple[Path, ...]) -> tuple[str, ...]:
     """
     found: list[str] = []
     for given in folders:
-        if given.is_dir():
-            here = [str(path) for inside in walk(given, given) for path in list_pictures(inside, given).values()]
-        elif given.is_file():
-            here = [str(given.parent / name) for _, name in read_lines(given)]
-        else:
-            raise DataError("no such folder or list; name one of pictures without the object", file=given)
+        if not given.exists():
+            raise DataError("no such folder or list", file=given)
+        here = [given.parent / name for _, name in read_lines(given)] if not given.is_dir() else []
+        for inside in walk(given, given) if given.is_dir() else []:
+            here += list_pictures(inside, given).values()
         if not here:
             raise DataError(f"no pictures in it; expected files named {' '.join(sorted(ENDINGS))}", file=given)
-        found += here
+        found += map(str, here)
     return tuple(sorted(found))
 
 
@@ -65,8 +62,7 @@ class PhotographWindows:
     image_size: int
     channels: int
     photographs: tuple[Path, ...]
-    squares: int
-    """How many of photographs there are to train on; 0: the array's pictures alone."""
+    squares: int  # of photographs, to train on; 0: the array's pictures alone
     split: str
 
     def __len__(self) -> int:
@@ -127,12 +123,12 @@ class PhotographWindows:
         """One of the array's pictures so that it shows the object no more, but all that it is made of."""
         image = self.pictures.read(np.array([int(u * len(self.pictures))]))["image"][0]
         side, how = self.image_size, int(v * 3)
-        if how == 0:  # on its head, or on its side
+        if how == 0:  # rotated by 90, 180 or 270 degrees
             return np.rot90(image, 1 + int(w * 3)).copy()
-        if how == 1:  # cut and put together the wrong way
+        if how == 1:  # rolled along both axes
             move = [round(side * (0.3 + 0.4 * t)) if t < 1 else 0 for t in (w, x)]
             return np.roll(image, move, (0, 1))
-        part = side * (0.35 + 0.25 * v % 1)  # a part of it, as large as a whole
+        part = side * (0.35 + 0.25 * v % 1)  # a part of it, enlarged
         left, top = w * (side - part), x * (side - part)
         return cut(image, (left, top, left + part, top + part), side)
 

@@ -107,7 +107,7 @@ def nested(depth):
 PICKLES = {
     "code that runs": (
         pickle.dumps({b"data": Evil()}),
-        r"refused: it asks for (posix|nt)\.system, which no such file nee",
+        r"refused: it asks for (posix|nt)\.system, nothing was run",
     ),
     "eval": (b"c__builtin__\neval\n(S'1'\ntR.", r"it asks for __builtin__\.eval"),
     "instance": (b"(i__builtin__\neval\np0\n.", "it asks for code INST"),
@@ -116,17 +116,17 @@ PICKLES = {
     "nested": (nested(100_000), "more tuples than such a file has"),
     "truncated": (cifar_pickle(PIXELS, [0, 1, 2, 3])[:5_000], "no pickle that can be read"),
     "empty": (b"", "no pickle that can be read"),
-    "text": (b"hello", "it asks for code OBJ, which no such file needs; nothing was run"),
-    "list": (pickle.dumps([1]), "holds something, expected a mapping"),
-    "no data": (pickle.dumps({}, protocol=2), r"data is missing, expected an array \[n 3072\] of bytes"),
+    "text": (b"hello", "it asks for code OBJ, nothing was run"),
+    "list": (pickle.dumps([1]), r"holds \[1\], expected a mapping"),
+    "no data": (pickle.dumps({}, protocol=2), r"data is None, expected an array \[n 3072\] of bytes"),
     "number": (pickle.dumps({b"data": 5}, protocol=2), "data is 5, expected an array"),
     "other shape": (cifar_pickle(PIXELS[:, :7], [0]), r"data is an array \[4, 7\], expected an array \[n 3072\]"),
     "other type": (cifar_pickle(PIXELS, [0], dtype=b"O8"), "an array that does not hold bytes"),
-    "other length": (cifar_pickle(PIXELS, [0, 1]), "2 labels for 4 pictures; fetch it again"),
-    "no labels": (cifar_pickle(PIXELS, [], key=b"names"), "labels is missing, expected a list of numbers"),
+    "other length": (cifar_pickle(PIXELS, [0, 1]), "2 labels for 4 pictures"),
+    "no labels": (cifar_pickle(PIXELS, [], key=b"names"), "labels is None, expected a list of numbers"),
     "label": (cifar_pickle(PIXELS, [0, 1, 2, 10]), "label 10 of picture 3, expected 0 to 9"),
     "negative": (cifar_pickle(PIXELS, [0, 1, 2, -1]), "labels is .*, expected a list of numbers"),
-    "no picture": (cifar_pickle(PIXELS[:0], []), "labels is missing|holds no picture"),
+    "no picture": (cifar_pickle(PIXELS[:0], []), "0 labels for 0 pictures"),
 }
 
 
@@ -150,7 +150,7 @@ def test_faulty_names(tmp_path):
 def test_faulty_binaries(tmp_path):
     data = write(tmp_path, 10, binary=True)
     (tmp_path / "test_batch.bin").write_bytes(bytes(3072))
-    refuses(r"test_batch\.bin: 3,072 bytes, expected a multiple of 3,073; fetch the file again", data)
+    refuses(r"test_batch\.bin: 3,072 bytes, expected a multiple of 3,073", data)
     (tmp_path / "test_batch.bin").write_bytes(b"")
     refuses(r"test_batch\.bin: 0 bytes", data)
     (tmp_path / "test_batch.bin").write_bytes(b"\x0a" + bytes(3072))
@@ -193,9 +193,9 @@ ARRAYS = {
     "five channels": (np.zeros((5, 8, 8, 5), np.uint8), None, r"images\.npy: shape \(5, 8, 8, 5\), expected"),
     "none": (np.zeros((0, 8, 8), np.uint8), None, r"images\.npy: shape \(0, 8, 8\), expected"),
     "nan": (np.full((5, 8, 8), np.nan), np.zeros(5, int), r"images\.npy: floats below 0, above 1 or NaN"),
-    "large": (np.full((5, 8, 8), 255.0), np.zeros(5, int), r"images\.npy: floats .*divide by the largest"),
+    "large": (np.full((5, 8, 8), 255.0), np.zeros(5, int), r"images\.npy: floats .*, expected 0 to 1"),
     "numbers": (np.zeros((5, 8, 8), int), np.zeros(5, int), r"images\.npy: int64 values, expected uint8 or floats"),
-    "no labels": (np.zeros((5, 8, 8), np.uint8), None, r"images\.npy: there is no labels\.npy beside it; add the"),
+    "no labels": (np.zeros((5, 8, 8), np.uint8), None, r"images\.npy: there is no labels\.npy beside it"),
     "few labels": (
         np.zeros((5, 8, 8), np.uint8),
         np.zeros(4, int),
@@ -205,10 +205,10 @@ ARRAYS = {
     "negative": (
         np.zeros((5, 8, 8), np.uint8),
         np.full(5, -1),
-        r"labels\.npy: labels from -1 to -1, expected class ind",
+        r"labels\.npy: label -1 of picture 0, expected 0 to",
     ),
     "few pictures": (np.zeros((2, 8, 8), np.uint8), np.zeros(2, int), "2 pictures, of which none is left for test"),
-    "objects": (np.array([[["a", 1]]], object), None, r"images\.npy: no array that can be read \(.*; save it anew"),
+    "objects": (np.array([[["a", 1]]], object), None, r"images\.npy: no array that can be read \(.*"),
 }
 
 
@@ -220,11 +220,11 @@ def test_faulty_arrays(tmp_path, fault):
 
 def test_files_that_are_no_arrays(tmp_path):
     data = arrays(tmp_path, np.zeros((5, 8, 8), np.uint8), np.full(5, 2), "a\nb\n")
-    refuses(r"classes\.txt: 2 names, but there is a label 2; add the others", data)
+    refuses(r"classes\.txt: 2 names, but there is a label 2", data)
     whole = (tmp_path / "images.npy").read_bytes()
     for content in (b"", b"hello", whole[:-9], whole.replace(b"(5, 8, 8)", b"(999999999, 8, 8)"), whole[:20]):
         (tmp_path / "images.npy").write_bytes(content)
-        refuses(r"images\.npy: no array that can be read \(.*\); save it anew", data)
+        refuses(r"images\.npy: no array that can be read \(.*\)", data)
     np.save(tmp_path / "more.npy", np.zeros(1))
     refuses(r"expected one \.npy file of pictures besides labels\.npy; the folder holds", data)
     refuses("nowhere: no such folder; data=npy:PATH needs", f"npy:{tmp_path}/nowhere")

@@ -96,10 +96,10 @@ def test_labels_that_do_not_fit(tmp_path):
     write_set(tmp_path, packed=False)
     label_file = tmp_path / "train-labels-idx1-ubyte"
     label_file.write_bytes(idx(np.array([0, 1, 11, 3, 4, 5])))
-    with pytest.raises(DataError, match="label 11 of example 2: expected 0 to 9"):
+    with pytest.raises(DataError, match="label 11 of picture 2, expected 0 to 9"):
         len(classification_data(f"mnist:{tmp_path}", image_size=28)[0])
     label_file.write_bytes(idx(np.arange(5)))
-    with pytest.raises(DataError, match=r"labels-idx1-ubyte: 5 labels for 6 images in train-images"):
+    with pytest.raises(DataError, match=r"labels-idx1-ubyte: 5 labels for 6 pictures, expected one for each"):
         len(classification_data(f"mnist:{tmp_path}", image_size=28)[0])
 
 
