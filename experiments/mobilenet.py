@@ -65,12 +65,11 @@ def experiment(
     if image_size is None:
         image_size = 224 if weights else 64
     train, test = classification_data(data or ("imagenet" if weights else "digits"), image_size=image_size)
-    make = (
-        partial(network_of, network, weights)
-        if weights
-        else partial(models.named(network, models.names(models.MobileNetV1, models.MobileNetV2)), width=width / 100)
-    )
-    model = make(num_classes=train.num_classes)
+    known, k = models.names(models.MobileNetV1, models.MobileNetV2), train.num_classes
+    if weights:
+        model = network_of(network, weights, known=known, num_classes=k)
+    else:
+        model = models.named(network, known)(num_classes=k, width=width / 100)
     return Experiment(
         model=model,
         initial=pretrained(weights, model, new_head=True) if weights else None,

@@ -91,6 +91,7 @@ def experiment(
         mean=(0.5,),
         std=(0.25,),
     )
+    moves = {"shift": shift, "scale": scale, "rotate": rotate, "elastic": elastic}
     return Experiment(
         model=models.WindowScanner(
             classifier, (window, window), strides=(stride, stride), smallest=smallest, ratio=1 + ratio / 100
@@ -99,15 +100,7 @@ def experiment(
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(200),
-        augment=partial(
-            augment.images,
-            flip=flip if train.mirrors else 0.0,
-            shift=shift,
-            scale=scale,
-            rotate=rotate,
-            elastic=elastic,
-            color=color,
-        ),
+        augment=partial(augment.images, flip=flip if train.mirrors else 0.0, color=color, **moves),
         predict=partial(found, score=score, neighbors=neighbors, overlap=overlap),
         metrics={"accuracy": metrics.accuracy()},
         steps=steps,

@@ -41,10 +41,10 @@ def experiment(
     ema: float = 0.99,
     dtype: Literal["float32", "bfloat16"] = "float32",
     flip: float = 0.5,
-    crop: float = 0.3,
-    color: float = 0.2,
+    crop: float = 0.1,
+    color: float = 0.1,
     batch_size: int = 32,
-    steps: int = 600,
+    steps: int = 1_000,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.

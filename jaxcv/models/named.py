@@ -28,7 +28,7 @@ def named(name: str, known: Iterable[str] | None = None) -> Callable[..., Any]:
 
     Args:
         name: such as `resnet50`.
-        known: the names that may be given; None: all.
+        known: the names that may be given, such as `names(models.VGG)` or `TRUNKS`; None: all.
 
     Raises:
         UserError: another name; says which one is near, and which there are.
@@ -37,6 +37,8 @@ def named(name: str, known: Iterable[str] | None = None) -> Callable[..., Any]:
 
     known = names() if known is None else list(known)
     if name not in known:
+        if name in names():
+            raise UserError(f"network {name!r} does not fit here; those that do are {', '.join(known)}")
         message, there = unknown_name("network", name, known), f"there are {', '.join(known)}"
         raise UserError(message if there in message else f"{message} {there.capitalize()}")
     return getattr(models, name)
