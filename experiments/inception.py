@@ -13,25 +13,17 @@ response normalisation) and https://arxiv.org/abs/1512.00567 (inception_v3).
 """
 
 from functools import partial
-from typing import Literal
-
-import optax
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import classification_data
-from jaxcv.train import Experiment, kernels, schedules
+from jaxcv.train import Experiment, kernels, optimizers
 from jaxcv.weights import pretrained
-
-NETWORKS = {
-    "googlenet": models.googlenet,
-    "inception_v3": models.inception_v3,
-}
 
 
 def experiment(
     *,
     data: str = "digits",
-    network: Literal["googlenet", "inception_v3"] = "googlenet",
+    network: str = "googlenet",
     norm: bool = True,
     aux_logits: bool = False,
     weights: str = "",
@@ -63,7 +55,7 @@ def experiment(
         weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
         label_smoothing: probability mass moved from the true class to all classes.
         flip: probability of mirroring left and right, where the set allows it.
-        shift: largest translation, as a share of the side.
+        shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
         auxiliary_weight: of each such head's loss (0.3 in the first paper, 0.4 in common use for inception_v3).
@@ -75,16 +67,15 @@ def experiment(
     options = {"norm": norm, "torchvision_compatible": bool(weights)} if network == "googlenet" else {}
     if weights:  # those that are published want pictures from -1 to 1
         options |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-    model = NETWORKS[network](num_classes=train.num_classes, aux_logits=aux_logits, **options)
-    schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 10, total_steps=steps)
+    model = models.named(network, models.names(models.GoogLeNet, models.InceptionV3))(
+        num_classes=train.num_classes, aux_logits=aux_logits, **options
+    )
     return Experiment(
         model=model,
         initial=pretrained(weights, model, new_head=True) if weights else None,
         trainable=trainable,
         loss=partial(losses.cross_entropy, label_smoothing=label_smoothing, auxiliary_weight=auxiliary_weight),
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay, mask=kernels)
-        ),
+        optimizer=optimizers.adamw(lr, steps=steps, warmup=0.1, weight_decay=weight_decay, mask=kernels, clip=1.0),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(128),
         augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),

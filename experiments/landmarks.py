@@ -14,11 +14,9 @@ Errors are distances over that of the outer corners of the eyes (points 36 and 4
 from functools import partial
 from typing import Literal
 
-import optax
-
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import landmark_data
-from jaxcv.train import Experiment, kernels, schedules
+from jaxcv.train import Experiment, kernels, optimizers
 
 SWAPS = {68: augment.FACE_68, 17: augment.COCO_17}
 
@@ -65,7 +63,7 @@ def experiment(
         weight_decay: AdamW's, decoupled, of kernels alone.
         width: channels of the trunk's first stage.
         flip: probability of mirroring while training; for sets of 68 or 17 points, whose sides are known.
-        shift: largest translation while training, as a share of the side.
+        shift: largest translation while training, as a fraction of the side.
         scale: largest change of size while training.
         rotate: largest rotation while training, either way, in degrees.
         shear: largest shear along x while training, either way, in degrees.
@@ -94,11 +92,9 @@ def experiment(
             "loss": partial(losses.landmarks, **loss),
             "predict": partial(predict.landmarks, image_size=sides),
         }
-    schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 20, total_steps=steps)
-    adamw = optax.adamw(schedule, weight_decay=weight_decay, mask=kernels)
     return Experiment(
         **composed,
-        optimizer=optax.chain(optax.clip_by_global_norm(10.0), adamw),
+        optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=10.0),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(batch_size),
         augment=partial(

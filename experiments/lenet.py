@@ -13,11 +13,9 @@ Paper: LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to docume
 
 from functools import partial
 
-import optax
-
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import classification_data
-from jaxcv.train import Experiment, schedules
+from jaxcv.train import Experiment, optimizers
 
 
 def experiment(
@@ -39,7 +37,7 @@ def experiment(
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, decoupled.
         label_smoothing: probability mass moved from the true class to all classes.
-        shift: largest translation while training, as a share of the image side.
+        shift: largest translation while training, as a fraction of the image side.
         rotate: largest rotation while training, either way, in degrees.
         batch_size: examples a step.
         steps: updates of the parameters.
@@ -49,9 +47,7 @@ def experiment(
     return Experiment(
         model=models.lenet5(num_classes=train.num_classes),
         loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),
-        optimizer=optax.adamw(
-            schedules.warmup_cosine(lr, warmup_steps=steps // 20, total_steps=steps), weight_decay=weight_decay
-        ),
+        optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(256),
         augment=partial(augment.images, shift=shift, rotate=rotate),

@@ -9,32 +9,14 @@ The course's y = [p_c, b_x, b_y, b_h, b_w, c_1 .. c_n]; the trunk is a small res
     python launch.py experiments/localization.py
     python launch.py experiments/localization.py form=squares box_weight=1.0        # the course's squared errors
     python launch.py experiments/localization.py data=voc:PATH
-
-References:
-  K. Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024,
-  https://kellerjordan.github.io/posts/muon/.
 """
 
 from functools import partial
-from typing import Any, Literal
-
-import jax
-import optax
-from optax.contrib import MuonDimensionNumbers, muon
+from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import localization_data
-from jaxcv.train import Experiment, schedules
-
-
-def inner_convolutions(params: Any) -> Any:
-    """Which axes of a kernel are the matrix that Muon makes orthogonal; None for what is left to AdamW."""
-
-    def axes(path: Any, leaf: Any) -> MuonDimensionNumbers | None:
-        ends = {part.key for part in path} & {"stem", "answers"}
-        return MuonDimensionNumbers((0, 1, 2), 3) if leaf.ndim == 4 and not ends else None
-
-    return jax.tree_util.tree_map_with_path(axes, params)
+from jaxcv.train import Experiment, optimizers
 
 
 def experiment(
@@ -83,19 +65,18 @@ def experiment(
         seed: of parameters, order of the data and augmentation.
     """
     train, test = localization_data(data, image_size=image_size, classes=classes, on_error=on_error)
-    schedule = partial(schedules.warmup_cosine, warmup_steps=steps // 20, total_steps=steps)
-    optimizer = muon(
-        schedule(lr),
-        weight_decay=weight_decay,
-        adam_learning_rate=schedule(adam_lr),
-        adam_weight_decay=weight_decay,
-        muon_weight_dimension_numbers=inner_convolutions,
-    )
     backbone = models.ResNet(stage_sizes=(1, 2, 2), width=width, small_images=True, pixel_block=4)
     return Experiment(
         model=models.Localizer(backbone=backbone, num_classes=train.num_classes),
         loss=partial(losses.localization, form=form, box_weight=box_weight),
-        optimizer=optax.chain(optax.clip_by_global_norm(10.0), optimizer),
+        optimizer=optimizers.muon(
+            lr,
+            adam_lr=adam_lr,
+            steps=steps,
+            weight_decay=weight_decay,
+            clip=10.0,
+            first_and_last=("stem", "answers"),
+        ),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(batch_size),
         # What can be seen at all is an object: pieces of digits that are none would blur p_c.
@@ -109,13 +90,10 @@ def experiment(
         ),
         predict=partial(predict.localization, image_size=(train.image_size, train.image_size)),
         metrics={
-            name: metrics.localization(pick)
-            for name, pick in {
-                "correct": "correct",
-                "object_accuracy": "object",
-                "class_accuracy": "class",
-                "IoU": "IoU",
-            }.items()
+            "correct": metrics.localization("correct"),
+            "object_accuracy": metrics.localization("object"),
+            "class_accuracy": metrics.localization("class"),
+            "IoU": metrics.localization("IoU"),
         },
         ema=ema,
         steps=steps,

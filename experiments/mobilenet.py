@@ -14,26 +14,18 @@ Paper: Howard et al., https://arxiv.org/abs/1704.04861 (mobilenet_v1); Sandler e
 """
 
 from functools import partial
-from typing import Literal
-
-import optax
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import classification_data
-from jaxcv.train import Experiment, kernels, schedules
+from jaxcv.train import Experiment, kernels, optimizers
 from jaxcv.weights import network as network_of
 from jaxcv.weights import pretrained
-
-NETWORKS = {
-    "mobilenet_v1": models.mobilenet_v1,
-    "mobilenet_v2": models.mobilenet_v2,
-}
 
 
 def experiment(
     *,
     data: str = "",
-    network: Literal["mobilenet_v1", "mobilenet_v2"] = "mobilenet_v1",
+    network: str = "mobilenet_v1",
     width: int = 50,
     weights: str = "",
     trainable: str = ".*",
@@ -63,7 +55,7 @@ def experiment(
         weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
         label_smoothing: probability mass moved from the true class to all classes.
         flip: probability of mirroring left and right, where the set allows it.
-        shift: largest translation, as a share of the side.
+        shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
         batch_size: examples a step.
@@ -73,17 +65,17 @@ def experiment(
     if image_size is None:
         image_size = 224 if weights else 64
     train, test = classification_data(data or ("imagenet" if weights else "digits"), image_size=image_size)
-    make = partial(network_of, network, weights) if weights else partial(NETWORKS[network], width=width / 100)
-    model = make(num_classes=train.num_classes)
-    schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 10, total_steps=steps)
+    known, k = models.names(models.MobileNetV1, models.MobileNetV2), train.num_classes
+    if weights:
+        model = network_of(network, weights, known=known, num_classes=k)
+    else:
+        model = models.named(network, known)(num_classes=k, width=width / 100)
     return Experiment(
         model=model,
         initial=pretrained(weights, model, new_head=True) if weights else None,
         trainable=trainable,
         loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay, mask=kernels)
-        ),
+        optimizer=optimizers.adamw(lr, steps=steps, warmup=0.1, weight_decay=weight_decay, mask=kernels, clip=1.0),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(128),
         augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),

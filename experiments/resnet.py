@@ -13,44 +13,17 @@ label smoothing, and affine augmentation in place of padding and cropping).
 """
 
 from functools import partial
-from typing import Literal
-
-import optax
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import classification_data
-from jaxcv.train import Experiment, kernels, schedules
+from jaxcv.train import Experiment, kernels, optimizers
 from jaxcv.weights import pretrained
-
-NETWORKS = {
-    "resnet20": models.resnet20,
-    "resnet32": models.resnet32,
-    "resnet44": models.resnet44,
-    "resnet56": models.resnet56,
-    "resnet110": models.resnet110,
-    "resnet18": models.resnet18,
-    "resnet34": models.resnet34,
-    "resnet50": models.resnet50,
-    "resnet101": models.resnet101,
-    "resnet152": models.resnet152,
-}
 
 
 def experiment(
     *,
     data: str = "digits",
-    network: Literal[
-        "resnet20",
-        "resnet32",
-        "resnet44",
-        "resnet56",
-        "resnet110",
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "resnet101",
-        "resnet152",
-    ] = "resnet20",
+    network: str = "resnet20",
     weights: str = "",
     trainable: str = ".*",
     image_size: int = 32,
@@ -77,7 +50,7 @@ def experiment(
         weight_decay: of convolutions and the head, not of biases and normalisation.
         label_smoothing: probability mass moved from the true class to all classes.
         flip: probability of mirroring left and right, where the set allows it.
-        shift: largest translation, as a share of the side.
+        shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
         batch_size: examples a step.
@@ -85,17 +58,13 @@ def experiment(
         seed: of parameters, order of the data and augmentation.
     """
     train, test = classification_data(data, image_size=image_size)
-    model = NETWORKS[network](num_classes=train.num_classes)
-    schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 10, total_steps=steps)
+    model = models.named(network, models.names(models.ResNet))(num_classes=train.num_classes)
     return Experiment(
         model=model,
         initial=pretrained(weights, model, new_head=True) if weights else None,
         trainable=trainable,
         loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),
-        optimizer=optax.chain(
-            optax.add_decayed_weights(weight_decay, mask=kernels),
-            optax.sgd(schedule, momentum=0.9, nesterov=True),
-        ),
+        optimizer=optimizers.sgd(lr, steps=steps, warmup=0.1, weight_decay=weight_decay, mask=kernels),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(128),
         augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),

@@ -16,11 +16,9 @@ Paper: Sermanet et al., OverFeat, https://arxiv.org/abs/1312.6229, section 3.5, 
 from functools import partial
 from typing import Any
 
-import optax
-
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import window_data
-from jaxcv.train import Experiment, schedules
+from jaxcv.train import Experiment, optimizers
 
 
 def experiment(
@@ -71,7 +69,7 @@ def experiment(
         weight_decay: AdamW's, decoupled.
         dropout: of the fully connected layers.
         flip: probability of mirroring while training; 0 for sets whose mirror images are something else (digits).
-        shift: largest translation while training, as a share of the side.
+        shift: largest translation while training, as a fraction of the side.
         scale: largest relative zoom while training.
         rotate: largest rotation while training, either way, in degrees.
         elastic: how near to folding a window is bent while training, in [0, 1).
@@ -93,25 +91,16 @@ def experiment(
         mean=(0.5,),
         std=(0.25,),
     )
+    moves = {"shift": shift, "scale": scale, "rotate": rotate, "elastic": elastic}
     return Experiment(
         model=models.WindowScanner(
             classifier, (window, window), strides=(stride, stride), smallest=smallest, ratio=1 + ratio / 100
         ),
         loss=partial(losses.hard_negative_cross_entropy, ratio=hard),
-        optimizer=optax.adamw(
-            schedules.warmup_cosine(lr, warmup_steps=steps // 20, total_steps=steps), weight_decay=weight_decay
-        ),
+        optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(200),
-        augment=partial(
-            augment.images,
-            flip=flip if train.mirrors else 0.0,
-            shift=shift,
-            scale=scale,
-            rotate=rotate,
-            elastic=elastic,
-            color=color,
-        ),
+        augment=partial(augment.images, flip=flip if train.mirrors else 0.0, color=color, **moves),
         predict=partial(found, score=score, neighbors=neighbors, overlap=overlap),
         metrics={"accuracy": metrics.accuracy()},
         steps=steps,

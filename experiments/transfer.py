@@ -13,19 +13,18 @@ Without weights the trunk is random, and so are its features: a check of the mac
 from functools import partial
 from typing import Literal
 
-import optax
-
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import classification_data
-from jaxcv.train import Experiment, by_part, kernels, schedules
-from jaxcv.weights import extractor, network, pretrained
+from jaxcv.train import Experiment, by_part, kernels, optimizers
+from jaxcv.weights import extractor, pretrained
+from jaxcv.weights import network as network_of
 
 
 def experiment(
     *,
     data: str = "digits",
     weights: str = "",
-    architecture: str = "mobilenet_v1",
+    network: str = "mobilenet_v1",
     mode: Literal["frozen", "finetune", "scratch"] = "frozen",
     cache_features: bool = True,
     feature: str = "pool",
@@ -46,17 +45,17 @@ def experiment(
     Args:
         data: "folder:PATH" (class folders), "mnist:PATH" (IDX files) or "digits" (embedded).
         weights: file, or name of published weights, to start from.
-        architecture: the network of those weights, any of `jaxcv.models`.
+        network: that of those weights, any of `jaxcv.models`.
         mode: "frozen" trains a new head alone, "finetune" all from the weights, "scratch" all from random numbers
             (with batch normalisation, where the network has a form with it).
         cache_features: for "frozen": compute the trunk's features once, of pictures without augmentation.
         feature: what the head reads, where features are cached ("fc7" for AlexNet and VGG).
         image_size: side of the pictures the network is fed; None: 224 where there are weights, else 32.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
-        trunk_lr: for "finetune": the trunk's learning rate, as a share of the head's.
+        trunk_lr: for "finetune": the trunk's learning rate, as a fraction of the head's.
         weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
         flip: probability of mirroring left and right, where the set allows it.
-        shift: largest translation, as a share of the side.
+        shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
         batch_size: examples a step.
@@ -66,7 +65,7 @@ def experiment(
     if image_size is None:
         image_size = 224 if weights else 32
     train, test = classification_data(data, image_size=image_size)
-    model = network(architecture, weights, num_classes=train.num_classes)
+    model = network_of(network, weights, num_classes=train.num_classes)
     if mode == "scratch" and hasattr(model, "norm"):
         model = model.clone(norm=True)  # without it, hardly any network of this depth learns from scratch
     if hasattr(model, "dropout"):
@@ -77,11 +76,7 @@ def experiment(
     if cached:
         extract = extractor(weights, model, feature=feature)
         train, test = train.with_features(extract), test.with_features(extract)
-
-    def adamw(rate):
-        schedule = schedules.warmup_cosine(rate, warmup_steps=steps // 10, total_steps=steps)
-        return optax.adamw(schedule, weight_decay=weight_decay, mask=kernels)
-
+    adamw = partial(optimizers.adamw, steps=steps, warmup=0.1, weight_decay=weight_decay, mask=kernels)
     return Experiment(
         model=models.Classifier(num_classes=train.num_classes) if cached else model,
         inputs=("features",) if cached else ("image",),

@@ -12,31 +12,17 @@ Paper: Simonyan, Zisserman, https://arxiv.org/abs/1409.1556. For small pictures 
 """
 
 from functools import partial
-from typing import Literal
-
-import optax
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import classification_data
-from jaxcv.train import Experiment, kernels, schedules
+from jaxcv.train import Experiment, kernels, optimizers
 from jaxcv.weights import pretrained
-
-NETWORKS = {
-    "vgg11": models.vgg11,
-    "vgg11_bn": models.vgg11_bn,
-    "vgg13": models.vgg13,
-    "vgg13_bn": models.vgg13_bn,
-    "vgg16": models.vgg16,
-    "vgg16_bn": models.vgg16_bn,
-    "vgg19": models.vgg19,
-    "vgg19_bn": models.vgg19_bn,
-}
 
 
 def experiment(
     *,
     data: str = "digits",
-    network: Literal["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"] = "vgg11_bn",
+    network: str = "vgg11_bn",
     fc_width: int = 512,
     fc_side: int = 1,
     dropout: float = 0.5,
@@ -69,7 +55,7 @@ def experiment(
         weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
         label_smoothing: probability mass moved from the true class to all classes.
         flip: probability of mirroring left and right, where the set allows it.
-        shift: largest translation, as a share of the side.
+        shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
         batch_size: examples a step.
@@ -77,16 +63,15 @@ def experiment(
         seed: of parameters, order of the data and augmentation.
     """
     train, test = classification_data(data, image_size=image_size)
-    model = NETWORKS[network](num_classes=train.num_classes, fc_width=fc_width, fc_map_size=fc_side, dropout=dropout)
-    schedule = schedules.warmup_cosine(lr, warmup_steps=steps // 10, total_steps=steps)
+    model = models.named(network, models.names(models.VGG))(
+        num_classes=train.num_classes, fc_width=fc_width, fc_map_size=fc_side, dropout=dropout
+    )
     return Experiment(
         model=model,
         initial=pretrained(weights, model, new_head=True) if weights else None,
         trainable=trainable,
         loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay, mask=kernels)
-        ),
+        optimizer=optimizers.adamw(lr, steps=steps, warmup=0.1, weight_decay=weight_decay, mask=kernels, clip=1.0),
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(128),
         augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),

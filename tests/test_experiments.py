@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxcv.cli.main import load_experiment
+from jaxcv.errors import UserError
 from jaxcv.train import hyperparameters, program, resolve
 from jaxcv.train.evaluate import evaluate
 
@@ -20,6 +21,31 @@ def test_it_opens_with_its_claim_and_explains_every_hyperparameter(path):
     assert "Claim:" in doc
     assert f"python launch.py experiments/{path.name}" in doc
     assert [h.name for h in hyperparameters(experiment).values() if not h.meaning] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_is_a_composition_of_few_lines_that_runs_without_arguments(path):
+    assert len(path.read_text().splitlines()) <= 120
+    doc = load_experiment(path).__globals__["__doc__"]
+    assert f"python launch.py experiments/{path.name}" in [line.split("  # ")[0].strip() for line in doc.splitlines()]
+
+
+NAMED = {name: "network" for name in ("alexnet", "vgg", "resnet", "inception", "mobilenet", "transfer")}
+NAMED |= {name: "backbone" for name in ("yolo_v1", "yolo_v2", "yolo_v3")}
+
+
+def test_every_choice_of_a_network_is_checked():
+    """By the test below: an experiment with a new hyperparameter of these names belongs into the table."""
+    found = {path.stem: set(hyperparameters(load_experiment(path))) & {"network", "backbone"} for path in FILES}
+    assert {name: names for name, names in found.items() if names} == {name: {word} for name, word in NAMED.items()}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_an_unknown_network_is_refused_with_the_near_one_and_all_there_are(name, load):
+    default = hyperparameters(load(name))[NAMED[name]].default
+    wrong = default + "x"
+    with pytest.raises(UserError, match=f"unknown network '{wrong}': did you mean {default}.* There are .*{default}"):
+        load(name)(**{NAMED[name]: wrong})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

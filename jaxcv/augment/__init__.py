@@ -22,11 +22,13 @@ Others do one thing, and are put one after another with keys of their own, `jax.
     mixup cutmix  two pictures and their labels in one
     mosaic        four pictures with boxes in one
     mixup_boxes   two pictures with boxes over each other
+    detector      the last two, each perhaps, and then `detection`
 """
 
 from jaxcv.augment.classification import images
 from jaxcv.augment.colors import colors, pca_colors
 from jaxcv.augment.detection import detection
+from jaxcv.augment.detector import detector
 from jaxcv.augment.erasing import cutout
 from jaxcv.augment.geometry import crop, warp
 from jaxcv.augment.landmarks import COCO_17, FACE_68, landmarks
@@ -43,6 +45,7 @@ __all__ = [
     "cutmix",
     "cutout",
     "detection",
+    "detector",
     "images",
     "landmarks",
     "mixup",

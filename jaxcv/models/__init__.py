@@ -4,7 +4,8 @@
 NHWC `float32` in [0, 1]; a model standardises inside with its own `mean` and `std`. `features` names the activations
 of each stage, in the paper's words. With `train=True`, pass `mutable=["batch_stats"]` to models that have batch
 normalisation. Variants are `partial`s of their family, so every one takes the family's fields.
-`convolutionalize(model, variables)` makes a window classifier a network over whole pictures.
+`named("resnet50")` is the network of a name.
+`convolutionalize(model, variables)` runs a classifier over every window of a picture at once.
 `print(summary(model, (224, 224, 3)))` shows the layers, their parameters and their cost.
 """
 
@@ -37,6 +38,7 @@ from jaxcv.models.mobilenet import (
     mobilenet_v1,
     mobilenet_v2,
 )
+from jaxcv.models.named import TRUNKS, named, names
 from jaxcv.models.resnet import (
     BasicBlock,
     Bottleneck,
@@ -92,6 +94,7 @@ __all__ = [
     "PlainDarknet",
     "ResNet",
     "Summary",
+    "TRUNKS",
     "UNet",
     "VGG",
     "WindowNetwork",
@@ -113,6 +116,8 @@ __all__ = [
     "lenet5_1998",
     "mobilenet_v1",
     "mobilenet_v2",
+    "named",
+    "names",
     "resnet101",
     "resnet110",
     "resnet152",

@@ -2,10 +2,11 @@
 
 `fit(experiment, values, workdir)` trains to the end, wherever an earlier run stopped. `make_train_step(experiment,
 values)` gives the pure step alone.
-`by_part` gives parts of a network their own optimizers, `kernels` is a mask for weight decay.
+`optimizers` are those that experiments share, `by_part` gives parts of a network their own, `kernels` is a mask for
+weight decay.
 """
 
-from jaxcv.train import schedules
+from jaxcv.train import optimizers, schedules
 from jaxcv.train.compiled import Program
 from jaxcv.train.experiment import Experiment, Hyperparameter, hyperparameters, resolve
 from jaxcv.train.loop import Options, Result, Trial, fit, fit_many
@@ -27,6 +28,7 @@ __all__ = [
     "hyperparameters",
     "kernels",
     "make_train_step",
+    "optimizers",
     "program",
     "resolve",
     "schedules",

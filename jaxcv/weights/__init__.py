@@ -2,12 +2,13 @@
 
     load save                                   files: .npz .safetensors .h5 .pth, without running pickled code
     from_torchvision from_timm from_keras       tensors by their names -> variables of the network of that name
-    from_darknet write_darknet                  Darknet's `.weights`, which has an order instead of names
-    match Report                                the same for any network of `jaxcv.models`, with a report of all tensors
-    network                                     the network of a name, with the fields that fit a file
-    pretrained                                  `Experiment.initial`: start a run from a file or published weights
-    extractor                                   a frozen network's features, to be computed once and cached
-    fetch                                       published weights by name, checked by hash, cached
+    from_darknet write_darknet                  Darknet's `.weights`, which has an order in place of names
+    match Report                                the same for any of our networks, with an account of every tensor
+    network                                     the network of a name with the fields that a file asks for
+    pretrained                                  `Experiment.initial`: start a run from a file or a published set
+    pretrained_detector                         the same for a detector, of which a file may hold the trunk alone
+    extractor                                   a frozen network's features, to be computed once and kept
+    fetch                                       published weights by name, checked by hash, kept in the cache
 
 A file is loaded completely or refused: missing, unused and misshapen tensors are listed by name.
 """
@@ -16,7 +17,16 @@ from jaxcv.weights.darknet import write_darknet
 from jaxcv.weights.formats import load, save
 from jaxcv.weights.matching import Report, match
 from jaxcv.weights.published import fetch
-from jaxcv.weights.start import extractor, from_darknet, from_keras, from_timm, from_torchvision, network, pretrained
+from jaxcv.weights.start import (
+    extractor,
+    from_darknet,
+    from_keras,
+    from_timm,
+    from_torchvision,
+    network,
+    pretrained,
+    pretrained_detector,
+)
 
 __all__ = [
     "Report",
@@ -30,6 +40,7 @@ __all__ = [
     "match",
     "network",
     "pretrained",
+    "pretrained_detector",
     "save",
     "write_darknet",
 ]

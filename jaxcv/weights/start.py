@@ -1,6 +1,6 @@
 """Variables of a network from tensors or a file, and initialising an experiment with them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcv import models
-from jaxcv.errors import UserError, unknown_name
+from jaxcv.errors import UserError
 from jaxcv.ops.initializers import initialize
 from jaxcv.weights import names
 from jaxcv.weights.darknet import is_darknet, read_darknet
@@ -98,31 +98,25 @@ def _from(scheme: str, name: str, tensors: Mapping[str, Any], options: dict[str,
     return variables
 
 
-def network(name: str, source: str | Path, **fields: Any) -> Any:
+def network(name: str, source: str | Path, *, known: Iterable[str] | None = None, **fields: Any) -> Any:
     """`models.<name>` with the fields that fit a file's tensors: classes, width, normalisation, auxiliary heads.
 
     Args:
         name: of the network, such as `mobilenet_v1`.
         source: as in `pretrained`; empty: none, and the network's defaults are kept.
+        known: the names that may be given, such as `models.TRUNKS`; None: all.
         fields: values that override these, such as `num_classes` for a new head.
 
-    Returns:
-        The Linen module.
-
     Raises:
-        UserError: If the network is unknown.
-        DataError: As `load`.
+        UserError: another name.
     """
     if str(source) in ("googlenet", "inception_v3"):  # torchvision's were trained on pictures from -1 to 1
         fields = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), **fields}
-    return _build(name, _tensors(str(source)) if source else {}, fields)
+    return _build(name, _tensors(str(source)) if source else {}, fields, known)
 
 
-def _build(name: str, tensors: Mapping[str, Any], fields: dict[str, Any]) -> Any:
-    there = [n for n in models.__all__ if n == n.lower() and n != "summary"]
-    if name not in there:
-        raise UserError(unknown_name("network", name, there))
-    build = getattr(models, name)
+def _build(name: str, tensors: Mapping[str, Any], fields: dict[str, Any], known: Iterable[str] | None = None) -> Any:
+    build = models.named(name, known)
     if common_prefixes(tensors):
         whole = build(**fields)
         tensors, _ = without_prefix(whole, shapes(whole), tensors)
@@ -172,6 +166,19 @@ def pretrained(
         return {**variables, "params": params}, replace(report, entries=tuple(entries))
 
     return initial
+
+
+def pretrained_detector(source: str | Path, model: Any) -> Callable[[Any], tuple[dict[str, Any], Report]] | None:
+    """`pretrained` for a detector: its `backbone` from a classifier's file, or all of it but for its heads.
+
+    Args:
+        source: as in `pretrained`; empty: None is returned, and the detector is randomly initialised.
+        model: a detector such as `models.YOLOv3`; one without a `backbone` of its own starts whole.
+    """
+    if not source:
+        return None
+    trunk = getattr(model, "backbone", None)
+    return pretrained(source, model, skip="head.*") if trunk is None else pretrained(source, trunk, within="backbone")
 
 
 def _put_within(

@@ -40,3 +40,26 @@ def test_a_trunk_of_another_kind_is_refused(tmp_path):
     model = models.YOLOv1(3, backbone=other, feature="conv2", width=8, fc_width=0)
     with pytest.raises(UserError, match="wrong shape"):
         weights.pretrained(tmp_path / "small.npz", other, within="backbone")(variables_of(model))
+
+
+def ones(model):
+    return jax.tree.map(jnp.ones_like, variables_of(model))
+
+
+def test_a_detector_starts_with_its_trunk_or_with_all_but_its_head(tmp_path):
+    """From a classifier's file where it has a trunk of the zoo, else from its own kind's."""
+    trunk = models.PlainDarknet(layers=((8, 3), "M", (16, 3)), num_classes=5)
+    over = models.YOLOv1(3, backbone=trunk, feature="conv2", width=8, fc_width=0)
+    weights.save(tmp_path / "trunk.npz", ones(trunk))
+    own = models.YOLO(3, ANCHORS, stage_channels=(8, 8, 8), stage_depths=(0, 0, 0), neck_channels=8)
+    weights.save(tmp_path / "own.npz", ones(own))
+    for model, file, started in (
+        (over, "trunk.npz", {"backbone"}),
+        (own, "own.npz", set(ones(own)["params"]) - {"head"}),
+    ):
+        start = weights.pretrained_detector(tmp_path / file, model)
+        assert start is not None
+        params = start(variables_of(model))[0]["params"]
+        moved = {name for name, part in params.items() if all(leaf.all() for leaf in jax.tree.leaves(part))}
+        assert moved == started
+    assert weights.pretrained_detector("", own) is None

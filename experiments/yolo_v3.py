@@ -1,0 +1,120 @@
+"""YOLO v3: anchor boxes on grids of three scales, each class for itself.
+
+Claim: CLAIM
+
+Paper: Redmon, Farhadi, YOLOv3, https://arxiv.org/abs/1804.02767; here with squared errors of the decoded centres and
+AdamW. The third command has its trunk and channels, the fourth is its tiny form; by default all is smaller.
+
+    python launch.py experiments/yolo_v3.py
+    python launch.py experiments/yolo_v3.py data=coco:PATH backbone=mobilenet_v1 weights=FILE
+    python launch.py experiments/yolo_v3.py data=coco:PATH backbone= width=512 image_size=416
+    python launch.py experiments/yolo_v3.py data=coco:PATH tiny=True backbone= width=256 image_size=416
+"""
+
+from functools import partial
+from typing import Literal
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import detection_data
+from jaxcv.train import Experiment, optimizers
+from jaxcv.weights import network, pretrained_detector
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    classes: tuple[str, ...] = (),
+    on_error: str = "raise",
+    hold_out: bool = True,
+    image_size: int | None = None,
+    sizes: tuple[int, ...] = (),
+    backbone: str = "darknet_tiny",
+    tiny: bool = False,
+    width: int = 128,
+    weights: str = "",
+    trainable: str = ".*",
+    no_object_weight: float = 0.5,
+    focal_gamma: float | None = None,
+    lr: float = 2e-3,
+    weight_decay: float = 5e-4,
+    clip: float = 10.0,
+    ema: float = 0.99,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    flip: float = 0.5,
+    crop: float = 0.1,
+    color: float = 0.1,
+    batch_size: int = 32,
+    steps: int = 1_000,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (scenes of embedded digits over photographs), "voc:PATH", "coco:PATH" or "yolo:PATH".
+        classes: the classes in order, for data whose annotations name them; () takes what the set declares.
+        on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
+        hold_out: of a coco or yolo set without a split of its own, whether a fifth is for testing.
+        image_size: side of the square network input in pixels; None is the set's own (digits 128, others 256).
+        sizes: sides to train at in turns of ten steps, each with a compiled step of its own; () trains at image_size.
+        backbone: the trunk, any of `models.TRUNKS`; "" is the paper's `darknet53`, or `darknet_tiny`.
+        tiny: two grids with three anchor boxes each, of strides 16 and 32, in place of three from stride 8 on.
+        width: channels behind the trunk on the coarsest grid (512 in the paper, 256 if tiny), half as many on the next.
+        weights: file, or name of published weights, to start from: of the backbone, or without one of the whole
+            network but for its head.
+        trainable: pattern over parameter paths, such as "head.|neck.*"; the rest is frozen.
+        no_object_weight: of the loss on anchor boxes without object.
+        focal_gamma: exponent of focal objectness (section 4); None is plain cross-entropy.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, decoupled.
+        clip: largest norm of the gradient.
+        ema: decay of the moving average of the parameters that is evaluated.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
+        flip: probability of mirroring while training; 0 for sets whose mirror images are something else (digits).
+        crop: largest relative zoom and translation while training.
+        color: largest relative change of brightness, contrast and saturation while training.
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    train, test = detection_data(data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out)
+    anchor_boxes, side = train.anchor_boxes(k=6 if tiny else 9), train.image_size
+    model = (models.yolo_v3_tiny if tiny else models.YOLOv3)(
+        anchor_boxes,
+        num_classes=train.num_classes,
+        backbone=network(backbone, weights, known=models.TRUNKS) if backbone else None,
+        neck_channels=(width // 2, width) if tiny else (width // 4, width // 2, width),
+        dtype=dtype,
+    )
+    augmented = partial(augment.detector, flip=flip if train.mirrors else 0.0, crop=crop, color=color)
+    return Experiment(
+        model=model,
+        initial=pretrained_detector(weights, model),
+        trainable=trainable,
+        loss=partial(
+            losses.yolo,
+            anchor_boxes=anchor_boxes,
+            class_loss="sigmoid",
+            ignore_threshold=0.5,
+            no_object_weight=no_object_weight,
+            focal_gamma=focal_gamma,
+        ),
+        optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(batch_size),
+        augment={f"{n}x{n}": partial(augmented, size=(n, n)) for n in sizes} or augmented,
+        predict=partial(
+            predict.yolo,
+            anchor_boxes=anchor_boxes,
+            class_scores="sigmoid",
+            image_size=(side, side),
+            confidence="class",
+            score_threshold=0.01,
+        ),
+        metrics={
+            name: metrics.coco_average_precision(which, ignored=test.ignored)
+            for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()
+        },
+        ema=ema,
+        steps=steps,
+        seed=seed,
+    )
