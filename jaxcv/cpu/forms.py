@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxcv.cpu import convolution, depthwise, kernels
+from jaxcv.cpu import convolution, depthwise, kernels, suppression
 from jaxcv.cpu.geometry import Geometry
 from jaxcv.cpu.seam import Form, Transpose, choose
 
@@ -117,4 +117,5 @@ FORMS = {
     "products": Form(lambda out, _, a, b: convolution.products(a, b), (None, None)),
     "batch_norm_statistics": Form(_statistics),
     "batch_norm_sums": Form(_sums),
+    "suppression": Form(lambda out, _, *arrays, **static: suppression.greedy(*arrays, **static)),
 }

@@ -1,3 +1,5 @@
+import importlib
+
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,18 @@ from hypothesis import strategies as st
 
 from jaxcv.ops import batched_nms, nms
 
+module = importlib.import_module("jaxcv.ops.nms")  # of which the name `jaxcv.ops.nms` is the function
 few = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
+
+
+@pytest.fixture(autouse=True, scope="module", params=["as lowered for a CPU", "as for accelerators"])
+def form(request):
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "as for accelerators":
+            patch.setattr(module, "_suppress", module._in_sweeps)
+        jax.clear_caches()
+        yield request.param
+    jax.clear_caches()
 
 
 def slow_nms(boxes, scores, classes=None, *, iou_threshold=0.5, score_threshold=-np.inf):
