@@ -4,6 +4,7 @@ Tests run as users do: on one device, with the kernels on. One that needs severa
 runs in a process of its own that has them.
 """
 
+import importlib
 import os
 import signal
 import subprocess
@@ -61,6 +62,20 @@ def real_data():
         return folder
 
     return find
+
+
+@pytest.fixture(scope="module", params=["for a CPU", "for accelerators", "for accelerators, in small blocks"])
+def suppression_form(request):
+    """Non-maximum suppression as it is lowered for a CPU and for accelerators, computed here in either form."""
+    module = importlib.import_module("jaxcv.ops.nms")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "for a CPU":
+            patch.setattr(module, "_suppress", module._in_sweeps)
+        if "small blocks" in request.param:
+            patch.setattr(module, "_BLOCK", 40)
+        jax.clear_caches()
+        yield
+    jax.clear_caches()
 
 
 @pytest.fixture

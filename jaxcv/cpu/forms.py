@@ -103,6 +103,15 @@ def _sums(
     return kernels.call("batch_norm_sums", out, *rows, mean, factor, bias, relu=int(relu))
 
 
+def _suppression(out: Any, _: Any, *arrays: Array, **static: Any) -> Any:
+    del out
+    return suppression.greedy(*arrays, **static)
+
+
+def _indices_and_valid(*_: Array, length: int, **__: Any) -> tuple[Array, Array]:
+    return jnp.zeros(length, jnp.int32), jnp.zeros(length, bool)
+
+
 _CONVOLUTION = Form(_forward, (Transpose(lambda: _INPUT_GRADIENT), Transpose(lambda: _KERNEL_GRADIENT)))
 _INPUT_GRADIENT = Form(
     _input_gradient, (Transpose(lambda: _CONVOLUTION), Transpose(lambda: _KERNEL_GRADIENT, swap=True))
@@ -117,5 +126,5 @@ FORMS = {
     "products": Form(lambda out, _, a, b: convolution.products(a, b), (None, None)),
     "batch_norm_statistics": Form(_statistics),
     "batch_norm_sums": Form(_sums),
-    "suppression": Form(lambda out, _, *arrays, **static: suppression.greedy(*arrays, **static)),
+    "suppression": Form(_suppression, shape=_indices_and_valid),
 }

@@ -18,9 +18,9 @@ from jaxcv.ops.boxes import widened
 from jaxcv.ops.platform import on_cpu
 from jaxcv.types import Scalar
 
-_BLOCK = 1024
+_BLOCK = 2048
 """How many boxes are decided upon at a time."""
-_SWEEPS = 4
+_SWEEPS = 6
 """How often the boxes of a block are looked at before the first question whether anything still changes."""
 
 
@@ -147,7 +147,10 @@ def _in_sweeps(columns, scores, iou_threshold, *classes, length, exceeds):
 
 
 def _keep(limit, exceeds):
-    """Whether each box is kept, [b n], of `b` pictures at once; right for the best `limit` kept of each picture."""
+    """Whether each box is kept, [b n]; of each image right for the best `limit` that are, which is where it may stop.
+
+    Under vmap it is given the boxes of all images at once: every block and every sweep is of all of them.
+    """
 
     @custom_vmap
     def keep(columns, scores, iou_threshold, *classes):
@@ -155,26 +158,26 @@ def _keep(limit, exceeds):
         blocks = -(-n // _BLOCK)
         size = -(-n // blocks)
         padding = blocks * size - n
-        # NaN overlaps nothing.
-        every = jnp.pad(jnp.moveaxis(columns, 1, 0), ((0, 0), (0, 0), (0, padding)), constant_values=jnp.nan)
+        # A score of NaN is never kept.
         scores = jnp.pad(scores, ((0, 0), (0, padding)), constant_values=jnp.nan)
-        classes = [jnp.pad(x, ((0, 0), (0, padding))) for x in classes]
+        every = [jnp.moveaxis(columns, 1, 0), *classes]
+        every = [jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, padding)]) for x in every]
         position = jnp.arange(blocks * size, dtype=jnp.int32)[None]
 
         def part(x, start):
             return lax.dynamic_slice_in_dim(x, start, size, axis=-1)
 
-        def overlap(start, others):
-            """Of `others` with the boxes of the block, [b others size]."""
-            (theirs, *their_classes), (mine, *my_classes) = others, [part(x, start) for x in (every, *classes)]
-            answer = exceeds(theirs[..., :, None], mine[..., None, :], iou_threshold[:, None, None])
-            for a, b in zip(their_classes, my_classes, strict=True):
-                answer &= a[:, :, None] == b[:, None, :]
-            return answer
+        def overlap(first, second):
+            """Whether boxes overlap by too much, [b first second]."""
+            (boxes, *classes), (other_boxes, *other_classes) = first, second
+            found = exceeds(boxes[..., :, None], other_boxes[..., None, :], iou_threshold[:, None, None])
+            for one, other in zip(classes, other_classes, strict=True):
+                found &= one[:, :, None] == other[:, None, :]
+            return found
 
         def settle(start, alive):
-            block = [part(x, start) for x in (every, *classes)]
-            return _settled(part(alive, start), overlap(start, block) & _better(part(scores, start)))
+            block = [part(x, start) for x in every]
+            return block, _settled(part(alive, start), overlap(block, block) & _better(part(scores, start)))
 
         def proceed(carry):
             start, alive = carry
@@ -183,13 +186,13 @@ def _keep(limit, exceeds):
 
         def step(carry):
             start, alive = carry
-            kept = settle(start, alive)
-            dropped = (overlap(start, (every, *classes)) & kept[:, None, :]).any(2) & (position >= start + size)
+            block, kept = settle(start, alive)
+            dropped = (overlap(every, block) & kept[:, None, :]).any(2) & (position >= start + size)
             return start + size, lax.dynamic_update_slice_in_dim(alive & ~dropped, kept, start, axis=1)
 
         alive = ~jnp.isnan(scores)
         if blocks == 1:
-            return settle(0, alive)
+            return settle(0, alive)[1]
         return lax.while_loop(proceed, step, (jnp.int32(0), alive))[1][:, :n]
 
     @keep.def_vmap

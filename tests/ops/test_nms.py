@@ -1,5 +1,3 @@
-import importlib
-
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -9,18 +7,10 @@ from hypothesis import strategies as st
 
 from jaxcv.ops import batched_nms, nms
 
-module = importlib.import_module("jaxcv.ops.nms")  # of which the name `jaxcv.ops.nms` is the function
 few = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 
 
-@pytest.fixture(autouse=True, scope="module", params=["as lowered for a CPU", "as for accelerators"])
-def form(request):
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "as for accelerators":
-            patch.setattr(module, "_suppress", module._in_sweeps)
-        jax.clear_caches()
-        yield request.param
-    jax.clear_caches()
+pytestmark = pytest.mark.usefixtures("suppression_form")
 
 
 def slow_nms(boxes, scores, classes=None, *, iou_threshold=0.5, score_threshold=-np.inf):
@@ -187,7 +177,7 @@ def test_thresholds_that_are_the_overlap_of_some_pair():
     assert changes > 30
 
 
-@pytest.mark.parametrize(("n", "length"), [(12, 4), (300, 300)])
+@pytest.mark.parametrize(("n", "length"), [(12, 4), (300, 300), (300, 20)])
 def test_vmap_is_a_loop(n, length):
     boxes, scores, classes = (jnp.stack(field) for field in zip(*(crowd(i, n) for i in range(3)), strict=True))
     together = jax.vmap(lambda *row: batched_nms(*row, max_outputs=length))(boxes, scores, classes)
