@@ -64,15 +64,15 @@ def real_data():
     return find
 
 
-@pytest.fixture(scope="module", params=["for a CPU", "for accelerators", "for accelerators, in small blocks"])
-def suppression_form(request):
-    """Non-maximum suppression as it is lowered for a CPU and for accelerators, computed here in either form."""
-    module = importlib.import_module("jaxcv.ops.nms")
+@pytest.fixture(scope="module", params=["for a CPU", "for accelerators"])
+def form(request):
+    """Suppression and the gradient of regions in the form that is lowered for a CPU, and in that for accelerators."""
+    nms, roi = (importlib.import_module(f"jaxcv.ops.{name}") for name in ("nms", "roi"))
     with pytest.MonkeyPatch.context() as patch:
-        if request.param != "for a CPU":
-            patch.setattr(module, "_suppress", module._in_sweeps)
-        if "small blocks" in request.param:
-            patch.setattr(module, "_BLOCK", 40)
+        if request.param == "for accelerators":
+            patch.setattr(nms, "_suppress", nms._in_sweeps)
+            patch.setattr(nms, "_BLOCK", 40)  # so that small tests have one and large ones several
+            patch.setattr(roi, "_spread", roi._in_one_scatter)
         jax.clear_caches()
         yield
     jax.clear_caches()

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxcv.cpu import convolution, depthwise, kernels, suppression
+from jaxcv.cpu import convolution, depthwise, kernels, regions, suppression
 from jaxcv.cpu.geometry import Geometry
 from jaxcv.cpu.seam import Form, Transpose, choose
 
@@ -103,9 +103,7 @@ def _sums(
     return kernels.call("batch_norm_sums", out, *rows, mean, factor, bias, relu=int(relu))
 
 
-def _suppression(out: Any, _: Any, *arrays: Array, **static: Any) -> Any:
-    del out
-    return suppression.greedy(*arrays, **static)
+# Non-maximum suppression.
 
 
 def _indices_and_valid(*_: Array, length: int, **__: Any) -> tuple[Array, Array]:
@@ -126,5 +124,8 @@ FORMS = {
     "products": Form(lambda out, _, a, b: convolution.products(a, b), (None, None)),
     "batch_norm_statistics": Form(_statistics),
     "batch_norm_sums": Form(_sums),
-    "suppression": Form(_suppression, shape=_indices_and_valid),
+    "spread": Form(lambda out, _, *arrays, **static: regions.spread(*arrays, **static)),
+    "suppression": Form(
+        lambda out, _, *arrays, **static: suppression.greedy(*arrays, **static), shape=_indices_and_valid
+    ),
 }

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from jaxcv.ops import batched_nms, nms
 
 few = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
-
-
-pytestmark = pytest.mark.usefixtures("suppression_form")
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def slow_nms(boxes, scores, classes=None, *, iou_threshold=0.5, score_threshold=-np.inf):
