@@ -126,7 +126,8 @@ def ours(case: dict[str, Any], device: str) -> list[Run]:
 
 def as_for_accelerators() -> None:
     """Ops take the form that accelerators are given, on a CPU too."""
-    nms, roi = (importlib.import_module(f"jaxcv.ops.{name}") for name in ("nms", "roi"))
+    nms: Any = importlib.import_module("jaxcv.ops.nms")  # as `jaxcv.ops.nms` it would be the function
+    roi: Any = importlib.import_module("jaxcv.ops.roi")
     nms._suppress, roi._spread = nms._in_sweeps, roi._in_one_scatter
 
 

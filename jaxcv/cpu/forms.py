@@ -103,7 +103,7 @@ def _sums(
     return kernels.call("batch_norm_sums", out, *rows, mean, factor, bias, relu=int(relu))
 
 
-# Non-maximum suppression.
+# Non-maximum suppression: tracing the accelerators' form for its shapes would take longer than lowering the CPU's.
 
 
 def _indices_and_valid(*_: Array, length: int, **__: Any) -> tuple[Array, Array]:
