@@ -1,10 +1,13 @@
-"""Ops on boxes, regions and embeddings against torchvision's and torch's: milliseconds, on the CPU of this machine.
+"""Ops on boxes, regions and embeddings against torchvision's and torch's: milliseconds on one device.
 
-Two processes take turns, op by op and round by round, huge pages and all cores for both. Figures are medians over all
-rounds; of several ways to write an op in torch the fastest counts. x is torch's time over ours, above 1 we are faster.
+Two processes take turns, op by op and round by round; on a CPU with huge pages and all cores for both. Figures are
+medians over all rounds; of several ways to write an op in torch the fastest counts. x is torch's time over ours, above
+1 we are faster.
 
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes
     python benchmarks/ops.py [PART-OF-A-NAME ...] [--rounds 5] [--quick] [--compile] [--json FILE]
+    python benchmarks/ops.py nms roi_align --device gpu                 # torch and jax with CUDA
+    python benchmarks/ops.py nms roi_align --form accelerator           # what a GPU is given, on this CPU
 """
 
 import argparse
@@ -35,6 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "nms, the best 300 of 20000, little overlap": {"op": "nms", "n": 20_000, "kind": "little overlap", "best": 300},
     "nms, 8 images of 1000, crowded": {"op": "nms", "n": 1_000, "kind": "crowded", "images": 8},
+    "batched_nms, 64 images of 400, crowded": {"op": "batched_nms", "n": 400, "kind": "crowded", "images": 64},
     **{
         f"roi_align, {n} boxes, {side}² x {c}, {'both' if grad else 'forward'}": {
             "op": "roi_align",
@@ -93,11 +97,13 @@ def inputs(op: str, *, n: int = 0, side: int = 0, c: int = 0, kind: str = "", im
     return [np.stack(part) for part in zip(*found, strict=True)] if images > 1 else list(found[0])
 
 
-def ours(case: dict[str, Any]) -> list[Run]:
+def ours(case: dict[str, Any], device: str) -> list[Run]:
     import jax
     import jax.numpy as jnp
 
     from jaxcv import cpu, losses, ops
+
+    assert jax.default_backend() == device, f"jax has no {device} here"
 
     def function(*args: Any) -> Any:
         if case["op"] == "roi_align":
@@ -109,8 +115,8 @@ def ours(case: dict[str, Any]) -> list[Run]:
         if case["op"] == "gram_matrix":
             out, pull = jax.vjp(ops.gram_matrix, *args)
             return (out, pull(jnp.ones_like(out))) if case["grad"] else out
-        if case["op"] == "nms" and "images" in case:
-            return jax.vmap(ops.nms)(*args)
+        if "images" in case:
+            return jax.vmap(getattr(ops, case["op"]))(*args)
         return getattr(ops, case["op"])(*args, **({"max_outputs": case["best"]} if "best" in case else {}))
 
     args = [jnp.asarray(array) for array in inputs(**case)]
@@ -118,10 +124,21 @@ def ours(case: dict[str, Any]) -> list[Run]:
     return [lambda: jax.block_until_ready(run(*args))]
 
 
-def theirs(case: dict[str, Any], compile: bool) -> list[Run]:
+def as_for_accelerators() -> None:
+    """Ops take the form that accelerators are given, on a CPU too."""
+    nms: Any = importlib.import_module("jaxcv.ops.nms")  # as `jaxcv.ops.nms` it would be the function
+    roi: Any = importlib.import_module("jaxcv.ops.roi")
+    nms._suppress, roi._spread = nms._in_sweeps, roi._in_one_scatter
+
+
+def theirs(case: dict[str, Any], compile: bool, device: str) -> list[Run]:
     torch: Any = importlib.import_module("torch")
     vision: Any = importlib.import_module("torchvision").ops
-    args = [torch.from_numpy(array) for array in inputs(**case)]
+    place = "cuda" if device == "gpu" else "cpu"
+    args = [torch.from_numpy(array).to(place) for array in inputs(**case)]
+
+    def finished(run: Run) -> Run:
+        return run if device == "cpu" else lambda: (run(), torch.cuda.synchronize())
 
     def runs(*functions: Callable[..., Any], grad: bool = False) -> list[Run]:
         """Each way, compiled too if that was asked for; `grad`: and back to the first argument."""
@@ -136,19 +153,20 @@ def theirs(case: dict[str, Any], compile: bool) -> list[Run]:
             return args[0].grad
 
         ways = [*functions, *(torch.compile(f) for f in functions if compile)]
-        return [lambda way=way: run(way) for way in ways]
+        return [finished(lambda way=way: run(way)) for way in ways]
 
     if case["op"] == "box_iou":
         return runs(vision.box_iou)
-    if case["op"] == "nms" and "images" in case:
-        return [lambda: [vision.nms(boxes, scores, 0.5) for boxes, scores in zip(*args, strict=True)]]
+    if "images" in case:
+        suppress = getattr(vision, case["op"])
+        return [finished(lambda: [suppress(*one, 0.5) for one in zip(*args, strict=True)])]
     if case["op"] in ("nms", "batched_nms"):
-        return [lambda: getattr(vision, case["op"])(*args, 0.5)[: case.get("best")]]
+        return [finished(lambda: getattr(vision, case["op"])(*args, 0.5)[: case.get("best")])]
     if case["op"] == "roi_align":
         features, boxes, gradients = args
         args[0] = features.permute(2, 0, 1)[None].contiguous()
         gradients = gradients.permute(0, 3, 1, 2).contiguous()
-        regions = torch.cat([torch.zeros(len(boxes), 1), boxes], 1)
+        regions = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], 1)
 
         def align(x: Any, *_: Any) -> Any:
             out = vision.roi_align(x, regions, 7, 1.0, 2, True)
@@ -157,7 +175,7 @@ def theirs(case: dict[str, Any], compile: bool) -> list[Run]:
         return runs(align, grad=case["grad"])
     if case["op"] == "gram_matrix":
         rows = args[0].reshape(-1, case["c"])
-        gradients = torch.ones(case["c"], case["c"])
+        gradients = torch.ones(case["c"], case["c"], device=place)
 
         def product(a: Any, b: Any) -> Any:
             return (a @ b, gradients) if case["grad"] else a @ b
@@ -196,19 +214,21 @@ def theirs(case: dict[str, Any], compile: bool) -> list[Run]:
     return runs(triplet(by_product), triplet(lambda x: torch.cdist(x, x).square()), mined, grad=True)
 
 
-def work(side: str, compile: bool) -> None:
+def work(side: str, compile: bool, device: str, form: str) -> None:
     """One of the two: reads names of cases, answers with the milliseconds of each way, a turn's worth."""
     if side == "ours":
         from jaxcv import cpu
 
         cpu.tune()
+        if form == "accelerator":
+            as_for_accelerators()
     else:
         importlib.import_module("torch").set_num_threads(os.cpu_count() or 1)
     known: dict[str, list[Run]] = {}
     for line in sys.stdin:
         name = line.rstrip("\n")
         if name not in known:
-            known[name] = ours(CASES[name]) if side == "ours" else theirs(CASES[name], compile)
+            known[name] = ours(CASES[name], device) if side == "ours" else theirs(CASES[name], compile, device)
         print(json.dumps([_turn(run) for run in known[name]]), flush=True)
 
 
@@ -229,10 +249,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one case of each op, two rounds")
     parser.add_argument("--compile", action="store_true", help="let torch.compile compete too")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where both compute")
+    parser.add_argument("--form", choices=("cpu", "accelerator"), default="cpu", help="on a CPU: which of our forms")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        return work(options.worker, options.compile)
+        return work(options.worker, options.compile, options.device, options.form)
     if importlib.util.find_spec("torchvision") is None:
         sys.exit("pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu")
 
@@ -240,9 +262,11 @@ def main() -> None:
     from rich.table import Table
 
     environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONPATH": str(ROOT)}
+    environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # a GPU's memory is for both
     sides: dict[str, Any] = {}
     for side in ("ours", "torch"):
         command = [sys.executable, __file__, "--worker", side, *["--compile"] * options.compile]
+        command += ["--device", options.device, "--form", options.form]
         sides[side] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )

@@ -4,6 +4,7 @@ Tests run as users do: on one device, with the kernels on. One that needs severa
 runs in a process of its own that has them.
 """
 
+import importlib
 import os
 import signal
 import subprocess
@@ -61,6 +62,20 @@ def real_data():
         return folder
 
     return find
+
+
+@pytest.fixture(scope="module", params=["for a CPU", "for accelerators"])
+def form(request):
+    """Suppression and the gradient of regions in the form that is lowered for a CPU, and in that for accelerators."""
+    nms, roi = (importlib.import_module(f"jaxcv.ops.{name}") for name in ("nms", "roi"))
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "for accelerators":
+            patch.setattr(nms, "_suppress", nms._in_sweeps)
+            patch.setattr(nms, "_BLOCK", 40)  # so that small tests have one and large ones several
+            patch.setattr(roi, "_spread", roi._in_one_scatter)
+        jax.clear_caches()
+        yield
+    jax.clear_caches()
 
 
 @pytest.fixture

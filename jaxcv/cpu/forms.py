@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxcv.cpu import convolution, depthwise, kernels
+from jaxcv.cpu import convolution, depthwise, kernels, regions, suppression
 from jaxcv.cpu.geometry import Geometry
 from jaxcv.cpu.seam import Form, Transpose, choose
 
@@ -105,6 +105,13 @@ def _sums(
     return kernels.call("batch_norm_sums", out, *rows, mean, factor, bias, relu=int(relu))
 
 
+# Non-maximum suppression: tracing the accelerators' form for its shapes would take longer than lowering the CPU's.
+
+
+def _indices_and_valid(*_: Array, length: int, **__: Any) -> tuple[Array, Array]:
+    return jnp.zeros(length, jnp.int32), jnp.zeros(length, bool)
+
+
 _CONVOLUTION = Form(_forward, (Transpose(lambda: _INPUT_GRADIENT), Transpose(lambda: _KERNEL_GRADIENT)))
 _INPUT_GRADIENT = Form(
     _input_gradient, (Transpose(lambda: _CONVOLUTION), Transpose(lambda: _KERNEL_GRADIENT, swap=True))
@@ -120,4 +127,8 @@ FORMS = {
     "batch_norm_statistics": Form(_statistics),
     "batch_norm_sums": Form(_sums),
     "always": Form(lambda out, _, step: step >= 0),  # see `ops.platform.kept_apart`
+    "spread": Form(lambda out, _, *arrays, **static: regions.spread(*arrays, **static)),
+    "suppression": Form(
+        lambda out, _, *arrays, **static: suppression.greedy(*arrays, **static), shape=_indices_and_valid
+    ),
 }

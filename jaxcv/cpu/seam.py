@@ -24,7 +24,9 @@ class Form(NamedTuple):
     run: Callable[..., Any]
     """`run(out, plain, *arrays, **static)` computes `plain(*arrays, **static)`, whose shape and dtype is `out`."""
     transposes: tuple["Transpose | None", ...] | None = None
-    """For an operation linear in each of its two arrays: its transpose in each; None for the plain operation's."""
+    """Of an operation linear in each of its two arrays: its transpose in either; None for the plain operation's."""
+    shape: Callable[..., Any] | None = None
+    """Something of the shape and dtype of what `plain` gives, for an operation that takes long to trace."""
 
 
 class Transpose(NamedTuple):
@@ -93,7 +95,8 @@ def _one_of(shape: tuple[int, ...], mapped: list[bool]) -> tuple[int, ...]:
 @functools.lru_cache(maxsize=4096)
 def _shapes(kinds: tuple[Any, ...], params: tuple[Any, ...]) -> list[Any]:
     arrays = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in kinds]
-    return jax.eval_shape(functools.partial(_plainly, **dict(params)), *arrays)
+    form, plain = dict(params)["form"], dict(params)["plain"]
+    return jax.eval_shape(functools.partial(_plainly, **{**dict(params), "plain": form.shape or plain}), *arrays)
 
 
 @_form_p.def_abstract_eval

@@ -13,10 +13,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxcv.ops.conv import pair
+from jaxcv.ops.platform import on_cpu
 from jaxcv.types import Scalar
-
-_CHUNK = 16
-"""How many boxes' gradients are spread at a time: few enough to stay in the processor's cache."""
 
 
 @functools.partial(jax.jit, static_argnames=("output_size", "sampling_ratio", "aligned"))
@@ -78,25 +76,28 @@ def roi_align(
 
 
 def _samples(start, end, bins, ratio, size, aligned):
-    """Where samples lie along one axis: the first of the two pixels around, [n, bins, ratio], and the shares of both.
+    """Where samples lie along one axis: the two pixels around each, [n, bins, 2 ratio], and the fraction of either.
 
-    The shares, [n, bins, ratio, 2], add up to 1 / ratio, or to 0 for a sample outside.
+    The fractions of a bin add up to 1, less those of the samples that lie outside.
     """
     extent = end - start
     extent = extent if aligned else jnp.maximum(extent, 1.0)
     bin_size = _quotient(extent, bins)[:, None, None]
     bin_number = jnp.arange(bins, dtype=start.dtype).reshape(1, bins, 1)
     offset = (jnp.arange(ratio, dtype=start.dtype) + 0.5).reshape(1, 1, ratio)
-    place = start[:, None, None] + _rounded(bin_number * bin_size) + _quotient(_rounded(offset * bin_size), ratio)
-    inside = (place >= -1.0) & (place <= size)
-    place = jnp.clip(jnp.where(inside, place, 0.0), 0.0, size - 1.0)
-    first = jnp.minimum(jnp.floor(place), max(size - 2, 0))
-    second_share = place - first
-    shares = jnp.stack([1.0 - second_share, second_share], axis=-1)
-    return first.astype(jnp.int32), jnp.where(inside[..., None], shares / ratio, 0.0)
+    position = start[:, None, None] + _rounded(bin_number * bin_size) + _quotient(_rounded(offset * bin_size), ratio)
+    inside = (position >= -1.0) & (position <= size)
+    position = jnp.clip(jnp.where(inside, position, 0.0), 0.0, size - 1.0)
+    first = jnp.minimum(jnp.floor(position), max(size - 2, 0))
+    # Selected, not stacked: XLA fuses it all into one loop.
+    side = jnp.arange(2, dtype=jnp.int32).reshape(1, 1, 1, 2)
+    fraction = jnp.where(side == 1, (position - first)[..., None], 1.0 - (position - first)[..., None])
+    fraction = jnp.where(inside[..., None], fraction / ratio, 0.0)
+    pixels = first.astype(jnp.int32)[..., None] + side
+    return pixels.reshape(-1, bins, 2 * ratio), fraction.reshape(-1, bins, 2 * ratio)
 
 
-# A sample at the very edge is there or not by the last digit of its place, so places are computed as torchvision does.
+# A sample at the very edge is there or not by the last digit of its position, so that is computed as torchvision does.
 # XLA would fuse a product with the sum that follows into one rounding, and divide by multiplying with 1 / divisor;
 # the selections below change no number, but stand in its way.
 def _rounded(product: Array) -> Array:
@@ -107,23 +108,33 @@ def _quotient(dividend: Array, divisor: int) -> Array:
     return dividend / jnp.where(dividend == dividend, float(divisor), 1.0)
 
 
-# Without a rule of its own, the gradient is one scatter to every pixel touched: 320 ms where this takes 22 (512 boxes,
-# 7 x 7 bins, 50 x 50 x 256 features; products of interpolation matrices take 88).
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _average(shape: tuple, pixels: Array, y: Array, x: Array, y_weights: Array, x_weights: Array) -> Array:
-    """[n, oh, ow, c]: weighted sums over samples and the four pixels around each; pixels are [rows, w, c]."""
+    """[n, oh, ow, c]: weighted sums over rows y and columns x, [n, bins, 2 ratio]; pixels are [rows, w, c]."""
     _, columns, channels = shape
-    n, ratio, bins = y.shape[0], y.shape[2], (y.shape[1], x.shape[1])
-    y, x = (jnp.stack([first, first + 1], axis=-1) for first in (y, x))
-    places = columns * y.reshape(n, bins[0], 1, 2 * ratio, 1) + x.reshape(n, 1, bins[1], 1, 2 * ratio)
-    weights = y_weights.reshape(n, bins[0], 1, 2 * ratio, 1) * x_weights.reshape(n, 1, bins[1], 1, 2 * ratio)
-    places, weights = (array.reshape(-1, 4 * ratio * ratio) for array in (places, weights))
+    bins = (y.shape[0], y.shape[1], x.shape[1], 1)
     table = pixels.reshape(-1, channels)
+    # Computed once and not, as XLA would, for every gather and channel.
+    y, x, y_weights, x_weights = lax.optimization_barrier((columns * y, x, y_weights, x_weights))
+
+    def gathered(i, j):
+        positions = jnp.broadcast_to(_down(y, i) + _along(x, j), bins).reshape(-1)
+        found = table.at[positions].get(mode="promise_in_bounds", wrap_negative_indices=False)
+        return found.reshape(*bins[:3], channels)
+
     # A sum of gathers is one fused loop; a gather and then a sum would write every pixel touched to memory.
-    parts = [
-        table.at[places[:, i]].get(mode="promise_in_bounds") * weights[:, i : i + 1] for i in range(places.shape[1])
-    ]
-    return functools.reduce(jnp.add, parts).reshape(n, *bins, channels)
+    def row(i):
+        return functools.reduce(jnp.add, (_along(x_weights, j) * gathered(i, j) for j in range(x.shape[2])))
+
+    return functools.reduce(jnp.add, (_down(y_weights, i) * row(i) for i in range(y.shape[2])))
+
+
+def _down(array: Array, i: int) -> Array:
+    return array[:, :, None, i, None]
+
+
+def _along(array: Array, j: int) -> Array:
+    return array[:, None, :, j, None]
 
 
 def _average_forward(shape, pixels, *samples):
@@ -131,32 +142,24 @@ def _average_forward(shape, pixels, *samples):
 
 
 def _average_backward(shape, samples, gradients):
-    """Every sample's gradient is added to the 2 x 2 pixels around it at once, some boxes at a time."""
-    n, *bins, channels = gradients.shape
-    ratio = samples[0].shape[2]
-    chunk = min(_CHUNK, n)
-    windows = lax.ScatterDimensionNumbers(
-        update_window_dims=(1, 2, 3), inserted_window_dims=(), scatter_dims_to_operand_dims=(0, 1)
-    )
-
-    def spread(total, part):
-        y, x, y_weights, x_weights, gradients = part
-        for i, j in [(i, j) for i in range(ratio) for j in range(ratio)]:
-            corner = jnp.broadcast_arrays(y[:, :, None, i], x[:, None, :, j])
-            corner = jnp.stack(corner, axis=-1).reshape(-1, 2)
-            weights = y_weights[:, :, None, i, :, None] * x_weights[:, None, :, j, None, :]
-            update = weights.reshape(-1, 2, 2, 1) * gradients.reshape(-1, 1, 1, channels)
-            total = lax.scatter_add(total, corner, update, windows, mode="promise_in_bounds")
-        return total, None
-
-    def in_chunks(array):
-        # Boxes that fill the last chunk up have no weight.
-        array = jnp.pad(array, ((0, -n % chunk), *[(0, 0)] * (array.ndim - 1)))
-        return array.reshape(-1, chunk, *array.shape[1:])
-
-    parts = tuple(in_chunks(array) for array in (*samples, gradients))
-    total, _ = lax.scan(spread, jnp.zeros(shape, gradients.dtype), parts)
-    return total, None, None, None, None
+    return _spread(*samples, gradients, shape=shape), None, None, None, None
 
 
 _average.defvjp(_average_forward, _average_backward)
+
+
+def _in_one_scatter(y, x, y_weights, x_weights, gradients, *, shape):
+    """The gradient of the pixels, [rows, w, c]: each bin's, [n, oh, ow, c], is added to all pixels that it averages."""
+    _, columns, channels = shape
+    y, y_weights = (array[:, :, None, :, None] for array in (columns * y, y_weights))
+    x, x_weights = (array[:, None, :, None, :] for array in (x, x_weights))
+    positions, weights = y + x, y_weights * x_weights
+    updates = weights.reshape(-1, weights.shape[3] * weights.shape[4], 1) * gradients.reshape(-1, 1, channels)
+    total = jnp.zeros((shape[0] * columns, channels), gradients.dtype)
+    total = total.at[positions.reshape(-1)].add(
+        updates.reshape(-1, channels), mode="promise_in_bounds", wrap_negative_indices=False
+    )
+    return total.reshape(shape)
+
+
+_spread: Any = on_cpu("spread", _in_one_scatter)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from jaxcv.ops import batched_nms, nms
 
 few = hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def slow_nms(boxes, scores, classes=None, *, iou_threshold=0.5, score_threshold=-np.inf):
@@ -174,7 +175,7 @@ def test_thresholds_that_are_the_overlap_of_some_pair():
     assert changes > 30
 
 
-@pytest.mark.parametrize(("n", "length"), [(12, 4), (300, 300)])
+@pytest.mark.parametrize(("n", "length"), [(12, 4), (300, 300), (300, 20)])
 def test_vmap_is_a_loop(n, length):
     boxes, scores, classes = (jnp.stack(field) for field in zip(*(crowd(i, n) for i in range(3)), strict=True))
     together = jax.vmap(lambda *row: batched_nms(*row, max_outputs=length))(boxes, scores, classes)

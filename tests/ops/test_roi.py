@@ -5,6 +5,8 @@ import pytest
 
 from jaxcv.ops import roi_align
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 def ramp(height, width):
     """Ten for every row and one for every column: the number says the place, and a mean the middle."""
@@ -74,6 +76,26 @@ def test_the_gradient_is_the_transpose(n):
     np.testing.assert_allclose(gradient.sum(), n * 2 * 2 * 3, rtol=1e-5)
     by_boxes = jax.grad(lambda b: roi_align(features, b, output_size=2).sum())(boxes)
     assert not by_boxes.any()
+
+
+def test_half_precision():
+    """Computed in float32; rounded once."""
+    features, boxes = some(3, 5)
+    features = features.astype(jnp.bfloat16)
+    out, pull = jax.vjp(lambda x: roi_align(x, boxes, output_size=2), features)
+    wide, wide_pull = jax.vjp(lambda x: roi_align(x, boxes, output_size=2), features.astype(jnp.float32))
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(out, wide.astype(jnp.bfloat16))
+    gradient = pull(jnp.ones_like(out))[0]
+    np.testing.assert_array_equal(gradient, wide_pull(jnp.ones_like(wide))[0].astype(jnp.bfloat16))
+
+
+def test_gradient_of_the_gradient():
+    """The gradient of the features is linear in that of the bins, so its transpose is the forward pass."""
+    features, boxes = some(4, 5)
+    out, pull = jax.vjp(lambda x: roi_align(x, boxes, output_size=2), features)
+    found = jax.grad(lambda gradients: (pull(gradients)[0] * features).sum())(jnp.zeros_like(out))
+    np.testing.assert_allclose(found, out, rtol=1e-5, atol=1e-6)
 
 
 def test_odd_boxes_and_features():

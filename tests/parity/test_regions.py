@@ -38,6 +38,7 @@ def region_boxes(n, height, width):
     return np.concatenate([boxes, odd]).astype(np.float32)
 
 
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize(("sampling_ratio", "output_size"), [(1, 7), (2, (7, 5)), (3, 2)])
 def test_roi_align(aligned, sampling_ratio, output_size):
@@ -75,6 +76,7 @@ def crowd(n, seed):
     return boxes, scores, random.integers(0, 4, n)
 
 
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("n", [100, 700])
 @pytest.mark.parametrize("iou_threshold", [0.0, 0.25, 0.5, 0.75, 1.0])
 def test_nms_with_equal_scores_and_odd_boxes(n, iou_threshold):
@@ -96,6 +98,7 @@ def test_nms_with_equal_scores_and_odd_boxes(n, iou_threshold):
     assert kept(indices, valid) == expected[np.lexsort((expected, -scores[expected]))].tolist()[: n // 10]
 
 
+@pytest.mark.usefixtures("form")
 def test_nms_at_thresholds_that_are_the_overlap_of_some_pair():
     boxes, scores, _ = crowd(400, 1)
     overlaps = torchvision.ops.box_iou(tensor(boxes), tensor(boxes)).numpy()

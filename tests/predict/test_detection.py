@@ -242,3 +242,25 @@ def test_eager_traced_thresholds_and_half_precision():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), traced(0.2, 0.4), expected)
     half = predict.yolo(outputs.astype(jnp.bfloat16), anchor_boxes=ANCHORS, image_size=SIZE)
     assert half.boxes.dtype == half.scores.dtype == jnp.float32
+
+
+def test_on_accelerators_all_images_are_suppressed_at_once():
+    """Two loops at most: over blocks of boxes, and over sweeps of a block; none over images or boxes."""
+
+    def loops(candidates):
+        outputs = jax.ShapeDtypeStruct((8, 40, 40, 2, 8), jnp.float32)
+        said = jax.jit(lambda x: predict.yolo(x, anchor_boxes=ANCHORS, image_size=SIZE, max_candidates=candidates))
+        return said.trace(outputs).lower(lowering_platforms=("cuda",)).as_text().count("stablehlo.while")
+
+    assert loops(400) == 1 and loops(2500) == 2
+
+
+def test_a_program_exported_for_both_suppresses_alike():
+    outputs = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 4, 2, 8)), jnp.float32)
+
+    def found(outputs):
+        return predict.yolo(outputs, anchor_boxes=ANCHORS, image_size=SIZE, score_threshold=0.2, max_outputs=9)
+
+    exported = jax.export.export(jax.jit(found), platforms=["cuda", "cpu"])(outputs)
+    for one, other in zip(found(outputs), exported.call(outputs), strict=True):
+        np.testing.assert_array_equal(one, other)
