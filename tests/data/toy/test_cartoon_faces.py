@@ -50,7 +50,7 @@ def test_single_digits_have_one_box_or_none():
 
 
 def test_localization_reads_what_detection_reads():
-    with pytest.raises(UserError, match="its own ten classes"):
+    with pytest.raises(UserError, match="digits has its own classes"):
         localization_data("digits", classes=("a",))
     with pytest.raises(UserError, match="localization sets"):
         localization_data("mnist:x")
