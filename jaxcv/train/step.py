@@ -300,7 +300,7 @@ def _moving_average(old: Any, new: Any, decay: Any, updates: jax.Array) -> Any:
     count = updates.astype(jnp.float32)
     share = 1.0 - jnp.minimum(decay, (1.0 + count) / (10.0 + count))
     # Where nothing moved, the bits stay: of what is frozen, even the sign of a zero.
-    return jax.tree.map(lambda o, n: jnp.where(n == o, o, (o + share * (n - o)).astype(n.dtype)), old, new)
+    return jax.tree.map(lambda o, n: jax.lax.select(n == o, o, (o + share * (n - o)).astype(n.dtype)), old, new)
 
 
 def _refuse_other_shapes(ours: Any, theirs: Any) -> None:
