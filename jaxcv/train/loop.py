@@ -154,6 +154,13 @@ def _train(
             data.prepare(count)
 
     with contextlib.ExitStack() as stack:
+        # XLA compiles the step, or loads it from the cache, while Python makes the state and the first batch.
+        pool = ThreadPoolExecutor(len(setup.variants))
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        compiling = {}
+        if lanes is None:
+            begun = {variant: shared.begin_compiling_step(values, variant) for variant in setup.variants}
+            compiling = {variant: pool.submit(compile_) for variant, compile_ in begun.items()}
         # The state and the place in the data: from the newest checkpoint, else from the beginning.
         batches = iter(setup.train_data)
         checkpoints = stack.enter_context(Checkpoints(run.folder / "checkpoints"))
@@ -184,13 +191,11 @@ def _train(
             run.update(status="finished" if start == setup.steps else "stopped")
             return
 
-        with ThreadPoolExecutor(1) as pool:  # the first batch is read while the step compiles
-            first = pool.submit(next, batches)
-            if lanes is None:
-                train_steps = {variant: shared.compile_step(values, variant) for variant in setup.variants}
-            else:
-                train_steps = dict.fromkeys(setup.variants, lanes.step)
-            ahead = itertools.chain([first.result()], batches)
+        ahead = itertools.chain([next(batches)], batches)
+        if lanes is None:
+            train_steps = {variant: compiled.result() for variant, compiled in compiling.items()}
+        else:
+            train_steps = dict.fromkeys(setup.variants, lanes.step)
         run.keep_sources()
         run.update(traces=run.facts["traces"] + shared.report_traces())
         seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())

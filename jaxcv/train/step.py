@@ -7,6 +7,7 @@ one compiled program serves every value.
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -51,7 +52,8 @@ class Program:
     """Values of traced hyperparameters of which it is known that Python does not look at their type."""
     _traced: dict[Any, Any] = field(default_factory=dict)
     _compiled: dict[Any, Any] = field(default_factory=dict)
-    _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)  # runs in lanes compile once
+    _locks: dict[Any, Any] = field(default_factory=lambda: defaultdict(threading.RLock), repr=False, compare=False)
+    """By what is compiled: runs in lanes compile it once; step and first state are compiled side by side."""
 
     def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs of the compiled functions, out of all values; what is missing is at its default."""
@@ -224,7 +226,7 @@ class Program:
 
         "init", "step", "evaluate", "infer", or "step NAME": the step with the augmentation of that name.
         """
-        key = (name, jax.tree.structure(args), *_kinds(args))
+        key = self._key(name, args)
         if key not in self._traced:
             start = time.perf_counter()
             _forget_traces_of_others(self)
@@ -239,14 +241,36 @@ class Program:
 
     def compile(self, name: str, *args: Any) -> Any:
         """The function `name` compiled, or taken from JAX's compilation cache, for arguments like `args`."""
-        with self._lock:
-            key = (name, jax.tree.structure(args), *_kinds(args))
+        with self._locks[self._key(name, args)]:
+            return self.begin_compiling(name, *args)()
+
+    def begin_compiling(self, name: str, *args: Any) -> Callable[[], Any]:
+        """Trace and lower now; the function returned compiles, mostly outside the interpreter's lock, in any thread."""
+        key = self._key(name, args)
+        with self._locks[key]:
             if key not in self._compiled:
                 traced = self.trace(name, *args)
                 start = time.perf_counter()
-                self._compiled[key] = traced.lower().compile()
+                lowered = traced.lower()
+                self._count_time(name, start)
+                return partial(self._finish, name, key, lowered)
+            return partial(self._compiled.get, key)
+
+    @staticmethod
+    def _key(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (name, jax.tree.structure(args), *_kinds(args))
+
+    def _finish(self, name: str, key: Any, lowered: Any) -> Any:
+        with self._locks[key]:
+            if key not in self._compiled:
+                start = time.perf_counter()
+                self._compiled[key] = lowered.compile()
                 self._count_time(name, start)
             return self._compiled[key]
+
+    def begin_compiling_step(self, values: Mapping[str, Any], variant: str | None = None) -> Callable[[], Any]:
+        """As `begin_compiling`, of the step for the batches of the experiment at `values`."""
+        return self.begin_compiling(_step_name(variant), *self._step_specs(values))
 
     def compile_step(self, values: Mapping[str, Any], variant: str | None = None) -> Any:
         """The training step compiled for the batches of the experiment at `values`."""
