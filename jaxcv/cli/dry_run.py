@@ -108,7 +108,7 @@ def _compile(program: Program, values: Mapping[str, Any]) -> Any:
     test = open_feed(setup.test_data, len(setup.test_data)).spec()
     program.compile("evaluate_all", hyperparameters, program.state_spec(values).evaluation_variables, *test)
     train = open_feed(setup.train_data, setup.steps).spec()
-    return [program.compile_chunk(values, *train, variant) for variant in program.variants][0]
+    return [program.begin_chunk(values, *train, variant)() for variant in program.variants][0]
 
 
 def _bytes(leaf: Any) -> int:

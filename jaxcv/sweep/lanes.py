@@ -139,7 +139,7 @@ def _time_steps(shared: Program, values: Mapping[str, Any], width: int, *, secon
         state = jax.tree.map(lambda leaf: jnp.stack([leaf] * width), state)
         rows = np.stack([rows] * width)
         indices = jax.ShapeDtypeStruct(rows.shape, rows.dtype)
-    chunk = shared.compile_chunk(values, spec, indices, setup.variants[0], None if width == 1 else width)
+    chunk = shared.begin_chunk(values, spec, indices, setup.variants[0], None if width == 1 else width)()
     count, took = 1, []
     while sum(took) < seconds or len(took) < 3:
         before = time.perf_counter()

@@ -6,6 +6,7 @@ schedules, optimizers and losses are rebuilt from them, and one compiled program
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -48,7 +49,8 @@ class Program:
     """Values of traced hyperparameters of which it is known that Python does not look at their type."""
     _traced: dict[Any, Any] = field(default_factory=dict)
     _compiled: dict[Any, Any] = field(default_factory=dict)
-    _lock: Any = field(default_factory=threading.RLock, repr=False, compare=False)
+    _locks: dict[Any, Any] = field(default_factory=lambda: defaultdict(threading.RLock), repr=False, compare=False)
+    """By what is compiled: step and first state may be compiled side by side."""
 
     def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs of the compiled functions, out of all values; what is missing is at its default."""
@@ -147,7 +149,7 @@ class Program:
             args: its arguments.
             width: vmapped over so many runs; all arguments but `data` and `count` then have an axis for them.
         """
-        key = (name, width, jax.tree.structure(args), *_kinds(args))
+        key = _key(name, width, args)
         if key not in self._traced:
             start = time.perf_counter()
             _forget_traces_of_others(self)
@@ -164,14 +166,28 @@ class Program:
 
     def compile(self, name: str, *args: Any, width: int | None = None) -> Any:
         """The function `name` compiled, or taken from JAX's compilation cache; arguments as of `trace`."""
-        with self._lock:
-            key = (name, width, jax.tree.structure(args), *_kinds(args))
-            if key not in self._compiled:
-                traced = self.trace(name, *args, width=width)
-                start = time.perf_counter()
-                self._compiled[key] = traced.lower().compile()
-                self._count_time(name, start)
-            return self._compiled[key]
+        return self.begin_compiling(name, *args, width=width)()
+
+    def begin_compiling(self, name: str, *args: Any, width: int | None = None) -> Callable[[], Any]:
+        """As `compile`: trace and lower now; what is returned compiles, in any thread, mostly without Python's lock."""
+        key = _key(name, width, args)
+        with self._locks[key]:
+            if key in self._compiled:
+                return partial(self._compiled.get, key)
+            traced = self.trace(name, *args, width=width)
+            start = time.perf_counter()
+            lowered = traced.lower()
+            self._count_time(name, start)
+
+        def finish() -> Any:
+            with self._locks[key]:
+                if key not in self._compiled:
+                    start = time.perf_counter()
+                    self._compiled[key] = lowered.compile()
+                    self._count_time(name, start)
+                return self._compiled[key]
+
+        return finish
 
     def compile_step(self, values: Mapping[str, Any], variant: str | None = None) -> Any:
         """The training step alone, compiled for the batches of the experiment at `values`."""
@@ -187,15 +203,16 @@ class Program:
         specs = self._step_specs(values)
         jax.eval_shape(self._jitted(self.at(specs[0]).variants[0]), *specs)
 
-    def compile_chunk(
+    def begin_chunk(
         self,
         values: Mapping[str, Any],
         data: Mapping[str, Any],
         indices: Any,
         variant: str | None = None,
         width: int | None = None,
-    ) -> Callable[..., tuple[Any, pure.Logs]]:
-        """`(hyperparameters, state, data, indices, count) -> (state, logs)`, compiled; the state is donated.
+    ) -> Callable[[], Callable[..., tuple[Any, pure.Logs]]]:
+        """What gives `(hyperparameters, state, data, indices, count) -> (state, logs)`, compiled; the state is donated.
+        As of `begin_compiling`, tracing and lowering are done when this returns.
 
         On a CPU, XLA makes slow code of the gradients of `lax` convolutions that stand in a loop (a hundred times
         slower). There a step that has one, such as one with Flax's own `nn.Conv`, is taken outside loops.
@@ -213,21 +230,25 @@ class Program:
         args = (*known, dict(data), indices, np.int32(0))
         name = _name("chunk", variant)
         if jax.default_backend() != "cpu" or not _convolves(self.trace(name, *args, width=width).jaxpr.jaxpr):
-            return self.compile(name, *args, width=width)
+            return self.begin_compiling(name, *args, width=width)
         rows = jax.ShapeDtypeStruct((*indices.shape[:-2], indices.shape[-1]), indices.dtype)
-        one = self.compile(_name("one", variant), *args[:3], rows, width=width)
+        compiled = self.begin_compiling(_name("one", variant), *args[:3], rows, width=width)
 
         def outside_loops(hyperparameters: Any, state: Any, data: Any, indices: Any, count: Any) -> Any:
-            logs = []
+            logs, one = [], compiled()
             for i in range(count):
                 state, log = one(hyperparameters, state, data, np.ascontiguousarray(indices[..., i, :]))
                 logs.append(log)
             return state, {name: [log[name] for log in logs] for name in logs[0]}
 
-        return outside_loops
+        def finish() -> Callable[..., Any]:
+            compiled()
+            return outside_loops
+
+        return finish
 
     def takes_steps_outside_loops(self, values: Mapping[str, Any]) -> bool:
-        """Whether `compile_chunk` does without a loop; the step is traced for it."""
+        """Whether `begin_chunk` does without a loop; the step is traced for it."""
         variant = self.at(self.hyperparameters(values)).variants[0]
         return jax.default_backend() == "cpu" and _convolves(self.trace_step(values, variant).jaxpr.jaxpr)
 
@@ -291,6 +312,10 @@ def _forget_traces_of_others(program: Program) -> None:
     if _traced_last and _traced_last[0] is not program:
         jax.clear_caches()
     _traced_last[:] = [program]
+
+
+def _key(name: str, width: int | None, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (name, width, jax.tree.structure(args), *_kinds(args))
 
 
 def _name(function: str, variant: str | None) -> str:

@@ -4,7 +4,7 @@ A single run has its state as it is. Several have theirs stacked, and one progra
 states and batches, but not over the data. When runs leave, the rest moves to a program half as wide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -28,11 +28,6 @@ class Group:
         self._stack([run.state for run in runs])
         for run in runs:
             run.state = None  # the first chunk donates it
-
-    def compile(self) -> None:
-        """Have the programs of all augmentations at hand."""
-        for variant in self.runs[0].setup.variants:
-            self._program(variant)
 
     def take(self, count: int) -> dict[str, Any]:
         """Take `count` steps with every run; returns their logs, each `[width k]`, or `[k]` of a single run.
@@ -91,13 +86,18 @@ class Group:
         return data, indices[0] if self._width == 1 else np.stack(indices)
 
     def _program(self, variant: str | None) -> Any:
-        data, indices = self._feed.spec()
-        width = None if self._width == 1 else self._width
-        if width is not None:
-            indices = jax.ShapeDtypeStruct((width, *indices.shape), indices.dtype)
-            if not isinstance(self._feed, Resident):
-                data = {n: jax.ShapeDtypeStruct((width * s.shape[0], *s.shape[1:]), s.dtype) for n, s in data.items()}
-        return self._shared.compile_chunk(self.runs[0].values, data, indices, variant, width)
+        return begin_compiling(self._shared, self.runs[0], self._width, variant)()
+
+
+def begin_compiling(shared: Program, run: Observer, width: int, variant: str | None) -> Callable[[], Any]:
+    """As `Program.begin_chunk`, for so many runs like this one."""
+    data, indices = run.feed.spec()
+    if width == 1:
+        return shared.begin_chunk(run.values, data, indices, variant)
+    indices = jax.ShapeDtypeStruct((width, *indices.shape), indices.dtype)
+    if not isinstance(run.feed, Resident):
+        data = {n: jax.ShapeDtypeStruct((width * s.shape[0], *s.shape[1:]), s.dtype) for n, s in data.items()}
+    return shared.begin_chunk(run.values, data, indices, variant, width)
 
 
 _copy = jax.jit(partial(jax.tree.map, jnp.copy))

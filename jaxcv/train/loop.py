@@ -21,7 +21,7 @@ from jaxcv.train.compiled import Program
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
 from jaxcv.train.feed import Choice, open_feed
-from jaxcv.train.group import Group
+from jaxcv.train.group import Group, begin_compiling
 from jaxcv.train.identity import identify
 from jaxcv.train.observer import NotFinite, Observer, Watch, replay
 from jaxcv.train.profile import Profile
@@ -233,17 +233,18 @@ def _train(experiment: ExperimentFunction, opened: Sequence[Any], options: Optio
 
 
 def _make_ready(shared: Program, runs: Mapping[Observer, Trial]) -> Group:
-    """The runs as they stand; the data is read while the first state is made and the program compiles."""
+    """The runs as they stand; data is read and the program compiled while Python makes the first state."""
     first = next(iter(runs))
     reporter = runs[first].reporter
-    with reporter.counting("reading the training data") as count, ThreadPoolExecutor(1) as pool:
+    with reporter.counting("reading the training data") as count, ThreadPoolExecutor() as pool:
         loading = pool.submit(first.feed.load, count)
+        begun = [begin_compiling(shared, first, len(runs), variant) for variant in first.setup.variants]
+        compiling = [pool.submit(compile_) for compile_ in begun]
         for run in runs:
             run.begin()
         group = Group(shared, list(runs))
-        if not all(run.is_over for run in runs):
-            group.compile()
-        loading.result()
+        for future in (loading, *compiling):
+            future.result()
     first.run.update(traces=first.run.facts["traces"] + shared.report_traces())
     seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())
     rows = first.setup.train_data.spec["image"].shape[0]

@@ -223,7 +223,7 @@ def _moving_average(old: Any, new: Any, decay: Any, updates: jax.Array) -> Any:
     count = updates.astype(jnp.float32)
     fraction = 1.0 - jnp.minimum(decay, (1.0 + count) / (10.0 + count))
     # Where nothing moved, the bits stay: of what is frozen, even the sign of a zero.
-    return jax.tree.map(lambda o, n: jnp.where(n == o, o, (o + fraction * (n - o)).astype(n.dtype)), old, new)
+    return jax.tree.map(lambda o, n: jax.lax.select(n == o, o, (o + fraction * (n - o)).astype(n.dtype)), old, new)
 
 
 def _select(condition: jax.Array, new: Any, old: Any) -> Any:
