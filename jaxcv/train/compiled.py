@@ -212,6 +212,7 @@ class Program:
         width: int | None = None,
     ) -> Callable[[], Callable[..., tuple[Any, pure.Logs]]]:
         """What gives `(hyperparameters, state, data, indices, count) -> (state, logs)`, compiled; the state is donated.
+
         As of `begin_compiling`, tracing and lowering are done when this returns.
 
         On a CPU, XLA makes slow code of the gradients of `lax` convolutions that stand in a loop (a hundred times
