@@ -21,6 +21,7 @@ from jaxcv.errors import UserError
 from jaxcv.train import runtime, sharding
 from jaxcv.train import step as pure
 from jaxcv.train.experiment import Experiment, ExperimentFunction, hyperparameters, resolve
+from jaxcv.train.feed import open_feed
 from jaxcv.train.state import TrainState
 from jaxcv.types import Batch
 
@@ -197,11 +198,12 @@ class Program:
         """The training step traced from shapes alone."""
         return self.trace(_name("step", variant), *self._step_specs(values))
 
-    def try_step(self, values: Mapping[str, Any]) -> None:
-        """Trace the step for the programs that will take it; raises what the experiment raises."""
-        _forget_traces_of_others(self)
-        specs = self._step_specs(values)
-        jax.eval_shape(self._jitted(self.at(specs[0]).variants[0]), *specs)
+    def try_chunk(self, values: Mapping[str, Any]) -> None:
+        """Trace the steps as a run will take them; raises what the experiment raises."""
+        setup = self.experiment(**resolve(self.experiment, values))
+        feed = open_feed(setup.train_data, setup.steps)
+        hyperparameters, state = self.hyperparameters(values), self.state_spec(values)
+        self.trace(_name("chunk", setup.variants[0]), hyperparameters, state, *feed.spec(), np.int32(0))
 
     def begin_chunk(
         self,

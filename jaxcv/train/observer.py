@@ -206,7 +206,7 @@ class Observer:
         page = show.sheet(shown, self.setup.test_data.class_names, count=self.setup.previews)
         if page is not None:
             png = io.BytesIO()
-            page.save(png, "PNG")
+            page.save(png, "PNG", compress_level=1)
             folder = self.run.folder / "previews"
             folder.mkdir(exist_ok=True)
             (folder / f"step_{step:07}.png").write_bytes(png.getvalue())

@@ -101,7 +101,7 @@ def _first_program(experiment: ExperimentFunction, values: Mapping[str, Any], na
     def attempt(static: dict[str, str]) -> tuple[Program, Exception | None]:
         trial = _build(experiment, values, static)
         try:
-            trial.try_step(values)
+            trial.try_chunk(values)
         except _BRANCHING_ERRORS as error:
             return trial, error
         return trial, None

@@ -49,7 +49,7 @@ def _csv(table: Table) -> bytes:
 
 def _png(picture: Picture) -> bytes:
     file = io.BytesIO()
-    picture.image.save(file, "PNG")
+    picture.image.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
