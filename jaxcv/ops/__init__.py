@@ -19,8 +19,8 @@ inputs' precision, except that whatever is computed from boxes is at least float
     heatmaps   soft_argmax gaussian_heatmaps
     images     to_float resized_crop affine boxes_in_window adjust_colors upsample2x
     colors     adjust_hue
-    warps      warp affine_matrix affine_positions affine_points invert_affine
-               elastic_positions elastic_points invert_elastic; on ints: elastic_limit
+    warps      warp affine_matrix affine_points affine_positions invert_affine
+               elastic_points elastic_positions invert_elastic; on ints: elastic_limit
     conv       conv2d depthwise_conv2d conv_transpose2d; on ints: conv_output_size conv_parameters conv_multiply_adds
     normalization  batch_norm local_response_norm
     sliding    sliding_windows image_pyramid; on ints: window_boxes pyramid_scales
@@ -101,8 +101,8 @@ __all__ = [
     "adjust_hue",
     "affine",
     "affine_matrix",
-    "affine_positions",
     "affine_points",
+    "affine_positions",
     "avg_pool2d",
     "batch_norm",
     "batched_nms",
@@ -124,8 +124,8 @@ __all__ = [
     "depthwise_conv2d",
     "distance_box_iou",
     "elastic_limit",
-    "elastic_positions",
     "elastic_points",
+    "elastic_positions",
     "encode_boxes",
     "encode_yolo",
     "gaussian_heatmaps",

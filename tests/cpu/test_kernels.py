@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from jaxcv.cpu import convolution, depthwise, kernels, winograd
-from jaxcv.cpu.geometry import Geometry, output_size, plain
+from jaxcv.cpu.geometry import BARE, Geometry, output_size, pad, plain
 from jaxcv.ops import batch_norm, conv2d, depthwise_conv2d
 
 few = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
@@ -99,7 +99,9 @@ def test_winograd(b, sides, channels, pads, seed):
     hypothesis.assume(min(out) > 0)
     rng = np.random.default_rng(seed)
     x, w, dy = array(rng, b, *sides, c), array(rng, 3, 3, c, o), array(rng, b, *out, o)
-    y, pull = jax.vjp(lambda x, w: plain(x, w, at), x, w)
+    # Padded beforehand: the gradient of a padded convolution may need padding that is negative at one edge only, for
+    # which jaxlib 0.10 reads out of bounds.
+    y, pull = jax.vjp(lambda x, w: plain(pad(x, at.pads), w, BARE), x, w)
     dx, dw = pull(dy)
     close(winograd.convolve(x, w, at), y)
     close(winograd.kernel_gradient(x, dy, at), dw)

@@ -124,7 +124,7 @@ def test_a_pickled_network_is_refused(tmp_path, options):
     for model in (torch.nn.Linear(2, 2), torchvision.models.resnet18()):
         torch.save(model, tmp_path / "a.pth", **options)
         name = f"{type(model).__module__}.{type(model).__name__}"
-        with pytest.raises(DataError, match=rf"asks for {name}, .*torch\.save\(model\.state_dict\(\), FILE\)"):
+        with pytest.raises(DataError, match=rf"names {name}, .*torch\.save\(model\.state_dict\(\), FILE\)"):
             load(tmp_path / "a.pth")
 
 
