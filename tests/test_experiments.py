@@ -1,5 +1,7 @@
 """Every experiment file: it opens with its claim, composes, and takes one real training step."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from jaxcv.cli.main import load_experiment
 from jaxcv.errors import UserError
 from jaxcv.train import hyperparameters, program, resolve
 from jaxcv.train.evaluate import evaluate
+from jaxcv.train.feed import Streamed
 
 # It is the step that is tested here, not its speed.
 QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}
@@ -48,6 +51,33 @@ def test_an_unknown_network_is_refused_with_the_near_one_and_all_there_are(name,
         load(name)(**{NAMED[name]: wrong})
 
 
+class First:
+    """The first batch of test data alone; the data as one that a user has written, which cannot live on the device."""
+
+    def __init__(self, data):
+        self.data, self.spec = data, data.spec
+
+    def __getattr__(self, name):
+        if name in ("indices", "resident", "resident_bytes", "num_examples"):
+            raise AttributeError(name)
+        return getattr(self.data, name)
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.data.batch(0)
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_takes_one_step_and_predicts(path):
     experiment = load_experiment(path)
@@ -66,19 +96,11 @@ def test_it_takes_one_step_and_predicts(path):
     moved = [not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, state.params)), strict=True)]
     assert all(moved)
 
-    class First:
-        """The first batch of the test data alone."""
-
-        def __getattr__(self, name):
-            return getattr(setup.test_data, name)
-
-        def __len__(self):
-            return 1
-
-        def __iter__(self):
-            yield setup.test_data.batch(0)
-
-    found, shown = evaluate(shared, setup, hyperparameters, state.evaluation_variables, First())  # pyright: ignore
+    first = First(setup.test_data)
+    feed = Streamed(first, 1)  # pyright: ignore[reportArgumentType]
+    short = replace(setup, test_data=first)
+    found, shown = evaluate(shared, short, hyperparameters, state.evaluation_variables, feed)
+    feed.close()
     assert set(setup.metrics) <= set(found)
     assert np.isfinite(found["loss"])
     assert len(shown) == 1
