@@ -1,6 +1,6 @@
 """YOLO v1: one grid without anchor boxes, two boxes and one class in each cell, squared errors.
 
-Claim: CLAIM
+Claim: none yet. The first command was not run to its end; the tests take its first steps.
 
 Paper: Redmon, Divvala, Girshick, Farhadi, You Only Look Once, https://arxiv.org/abs/1506.02640; here with batch
 normalisation and AdamW. The third command has its trunk, size and fully connected layer; by default all is smaller.
