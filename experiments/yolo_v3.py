@@ -1,14 +1,14 @@
 """YOLO v3: anchor boxes on grids of three scales, each class for itself.
 
-Claim: CLAIM
+Claim: mAP@0.5 0.112 on 500 scenes of the embedded digits by the first command with lr=5e-3 crop=0.3 color=0.2 steps=600
+(n=1, seed 0; 2 AMD EPYC cores, jax 0.10.2, flax 0.12.8): a check that it trains; today's defaults were not run.
 
 Paper: Redmon, Farhadi, YOLOv3, https://arxiv.org/abs/1804.02767; here with squared errors of the decoded centres and
-AdamW. The third command has its trunk and channels, the fourth is its tiny form; by default all is smaller.
+AdamW. The third command has its trunk and channels (tiny=True width=256: its tiny form's); by default all is smaller.
 
     python launch.py experiments/yolo_v3.py
     python launch.py experiments/yolo_v3.py data=coco:PATH backbone=mobilenet_v1 weights=FILE
     python launch.py experiments/yolo_v3.py data=coco:PATH backbone= width=512 image_size=416
-    python launch.py experiments/yolo_v3.py data=coco:PATH tiny=True backbone= width=256 image_size=416
 """
 
 from functools import partial
@@ -57,7 +57,7 @@ def experiment(
         image_size: side of the square network input in pixels; None is the set's own (digits 128, others 256).
         sizes: sides to train at in turns of ten steps, each with a compiled step of its own; () trains at image_size.
         backbone: the trunk, any of `models.TRUNKS`; "" is the paper's `darknet53`, or `darknet_tiny`.
-        tiny: two grids with three anchor boxes each, of strides 16 and 32, in place of three from stride 8 on.
+        tiny: two grids, of strides 16 and 32, in place of three from stride 8 on; each has three anchor boxes.
         width: channels behind the trunk on the coarsest grid (512 in the paper, 256 if tiny), half as many on the next.
         weights: file, or name of published weights, to start from: of the backbone, or without one of the whole
             network but for its head.

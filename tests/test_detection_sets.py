@@ -32,8 +32,8 @@ def test_it_trains_unchanged(data, load, real_data, tmp_path):
     [
         ("yolo", {"sizes": (64, 96), "box_loss": "ciou", "mosaic": 0.5, "mixup": 0.1}),
         ("yolo", {"accumulate": 2, "clip": 5.0, "dtype": "bfloat16"}),
-        ("yolo_v1", {"backbone": "", "stride": 64, "width": 32, "fc_width": 32}),
-        ("yolo_v2", {"backbone": "", "stride": 32, "width": 32, "sizes": (64, 96)}),
+        ("yolo_v1", {"backbone": "", "width": 32, "fc_width": 32}),
+        ("yolo_v2", {"backbone": "", "width": 32, "sizes": (64, 96)}),
         ("yolo_v3", {"backbone": "mobilenet_v1", "width": 32, "focal_gamma": 2.0}),
         ("yolo_v3", {"backbone": "", "tiny": True, "width": 32, "dtype": "bfloat16"}),
     ],

@@ -1,20 +1,20 @@
 """Augmentation: pure `(key, batch) -> batch` on the device, inside the training step.
 
-Jitted; strengths are keyword-only and may be tracers; strength 0 leaves the pixels as they are. What marks a place in
-the picture moves with the picture. Angles are degrees, as they are in `jaxcv.ops` and in the experiments; of hue, a
-fraction of the colour circle, as in torchvision. The numbers of an example depend on the key and its place in the batch
-alone, not on the batch's size or on how it is spread over devices.
+Jitted; strengths are keyword-only and may be tracers; strength 0 leaves the pixels as they are. Boxes, masks and
+points move with the picture. Angles are degrees, as they are in `jaxcv.ops` and in the experiments; of hue, a
+fraction of the colour circle, as in torchvision. The numbers of an example depend on the key and its position in the
+batch alone, not on the batch's size or on how it is spread over devices.
 
 One function does all that a task needs, by one resampling:
 
     images        pictures with a label, and pairs
     detection     boxes
     segmentation  a mask
-    landmarks     points; FACE_68 and COCO_17 say which change places in a mirror
+    landmarks     points; FACE_68 and COCO_17 say which points a mirror image swaps
 
 Others do one thing, and are put one after another with keys of their own, `jax.random.split`:
 
-    warp          mirror, crop, turn, shear, scale, shift and bend; serves all the above
+    warp          mirror, crop, rotate, shear, scale, shift and bend; serves all the above
     crop          cut out whole pixels
     colors        brightness, contrast, saturation, hue
     pca_colors    along the main directions of the set's colours, which `jaxcv.augment.principal` computes

@@ -22,7 +22,7 @@ def images(
     elastic: Scalar | None = None,
     hue: Scalar | None = None,
 ) -> Batch:
-    """Recolour, mirror, shift, scale, turn, shear and bend pictures, by one bilinear resampling.
+    """Recolour, mirror, shift, scale, rotate, shear and bend pictures, by one bilinear resampling.
 
     What lies outside the picture repeats its edge. Options left at None cost nothing;
     with mirroring alone nothing is resampled.
@@ -32,7 +32,7 @@ def images(
         batch: `image` `[b, h, w, c]` float32 in [0, 1]; of pairs also `other`, likewise, which is changed by numbers of
             its own. Other fields pass through, or move as in `warp`.
         flip: Probability of mirroring left and right, in [0, 1].
-        shift: Up to this share of the side, either way, along each axis.
+        shift: Up to this fraction of the side, either way, along each axis.
         scale: The picture is shown at a factor in [1 / (1 + scale), 1 + scale] of its size, evenly on a log scale.
         color: Brightness, contrast and saturation are scaled by factors in [1 - color, 1 + color); at least 0.
         rotate: Up to this many degrees, either way.

@@ -30,15 +30,15 @@ def detection(
     hue: Scalar | None = None,
     size: tuple[int, int] | None = None,
 ) -> Batch:
-    """Mirror, crop, zoom, turn, shear, bend and recolour pictures; boxes move with the pixels.
+    """Mirror, crop, zoom, rotate, shear, bend and recolour pictures; boxes move with the pixels.
 
     A window whose four sides lie up to `crop` / 2 of the picture's side inside or outside the picture's is stretched to
-    the picture's size, by one bilinear resampling: random scale, place and aspect ratio at once, as darknet does it.
+    the picture's size, by one bilinear resampling: random scale, position and aspect ratio at once, as darknet does it.
     What lies outside the picture is grey, 0.5. Options left at None cost nothing.
 
     A box becomes the upright box around what became of it, cut to the picture. One that keeps less than `min_visible`
     of its area in it is no truth any more (`valid` False); if the batch has `ignored` and some of it can still be seen,
-    it is ignored instead. Boxes around turned boxes are wider than the object: turn by little.
+    it is ignored instead. Boxes around rotated boxes are wider than the object: rotate by little.
 
     Args:
         key: A random key.
@@ -49,7 +49,7 @@ def detection(
         crop: The picture is shown at between 1 / (1 + crop) and 1 / (1 - crop) of its size, moved by up to crop / 2 of
             it; from 0 to below 1 (counts as 0.9 above that).
         color: Brightness, contrast and saturation are scaled by factors in [1 - color, 1 + color); at least 0.
-        min_visible: Share of its area in [0, 1] that a truth must keep.
+        min_visible: Fraction of its area in [0, 1] that a truth must keep.
         rotate: Up to this many degrees, either way.
         shear: Along x by up to this many degrees, either way; below 90.
         elastic: How near to folding the picture is bent, in [0, 1); see `warp`.

@@ -10,14 +10,14 @@ from jaxcv.types import Batch, Scalar
 
 @jax.jit
 def cutout(key: PRNGKey, batch: Batch, *, side: Scalar = 0.5, probability: Scalar = 1.0, fill: Scalar = 0.5) -> Batch:
-    """Cover a rectangle at a random place of each picture.
+    """Cover a rectangle at a random position of each picture.
 
     Its centre lies anywhere in the picture, so part of it may lie outside, as in the paper. Labels of every kind stay.
 
     Args:
         key: A random key.
         batch: `image` `[b, h, w, c]` float32 in [0, 1]. Other fields pass through.
-        side: Of the rectangle, as a share of the picture's, at least 0.
+        side: Of the rectangle, as a fraction of the picture's, at least 0.
         probability: Of covering a picture, in [0, 1].
         fill: What covers it.
 
@@ -38,10 +38,10 @@ def cutout(key: PRNGKey, batch: Batch, *, side: Scalar = 0.5, probability: Scala
 def inside_rectangle(
     centre: Float[Array, "b 2"], sides: Float[Array, "b 2"], image_size: tuple[int, int]
 ) -> Bool[Array, "b h w"]:
-    """The pixels whose centre lies in a rectangle; centre and sides (x, y) as shares of the picture's."""
+    """The pixels whose centre lies in a rectangle; centre and sides (x, y) as fractions of the picture's."""
     within = []
     for axis, side in ((1, image_size[0]), (0, image_size[1])):
-        place = (jnp.arange(side, dtype=jnp.float32) + 0.5) / side
-        distance = jnp.abs(place[None] - centre[:, axis, None])
+        position = (jnp.arange(side, dtype=jnp.float32) + 0.5) / side
+        distance = jnp.abs(position[None] - centre[:, axis, None])
         within.append(distance < sides[:, axis, None] / 2)
     return within[0][:, :, None] & within[1][:, None, :]

@@ -1,4 +1,4 @@
-"""Where things are: mirror, crop, turn, shear, scale, shift and bend, in one resampling."""
+"""Where things are: mirror, crop, rotate, shear, scale, shift and bend, in one resampling."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ BEND_CELLS = 4
 _BEND_DRAWS = 2 * (BEND_CELLS + 3) ** 2
 COLUMNS = 15
 """Numbers an example takes: 0 angle, 1 size, 2 mirror, 3-4 shift, 5-7 brightness, contrast and saturation, 8 hue,
-9 shear, 10 upside down, 11 area, 12 ratio, 13-14 place of the window; after them those of bending, if any."""
+9 shear, 10 upside down, 11 area, 12 ratio, 13-14 position of the window; after them those of bending, if any."""
 
 
 @functools.partial(jax.jit, static_argnames=("size", "swap"))
@@ -38,9 +38,9 @@ def warp(
     swap: tuple[int, ...] | None = None,
     size: tuple[int, int] | None = None,
 ) -> Batch:
-    """Mirror, crop, scale, shear, turn, shift and bend pictures and what is on them, by one bilinear resampling.
+    """Mirror, crop, scale, shear, rotate, shift and bend pictures and what is on them, by one bilinear resampling.
 
-    Whatever marks a place moves by the same map: `boxes`, `mask` (the nearest pixel's class, 255 outside) and `points`.
+    The same map moves `boxes`, `mask` (the nearest pixel's class, 255 outside) and `points`.
     A box becomes the upright box around what became of it, cut to the picture; one that keeps less than `min_visible`
     of its area is no truth any more (`valid` False), but ignored if the batch has `ignored` and some of it is seen.
     Points outside the picture are not `visible`. Options left at None cost nothing: without turning, shearing and
@@ -53,17 +53,17 @@ def warp(
             pass through.
         flip: Probability of mirroring left and right, in [0, 1].
         flip_vertical: Probability of mirroring top and bottom, in [0, 1].
-        min_area: A window of between this share of the picture's area and all of it is shown, evenly; in (0, 1].
+        min_area: A window of between this fraction of the picture's area and all of it is shown, evenly; in (0, 1].
         max_ratio: The window's width by height is up to this many times the picture's, or that divided by this, evenly
             on a log scale; at least 1. A side that would not fit is the picture's.
-        shift: Up to this share of the side, either way, along each axis.
+        shift: Up to this fraction of the side, either way, along each axis.
         scale: The picture is shown at a factor in [1 / (1 + scale), 1 + scale] of its size, evenly on a log scale.
         rotate: Up to this many degrees, either way.
         shear: Along x by up to this many degrees, either way; below 90.
         elastic: How near to folding the picture is bent, in [0, 1), by a cubic B-spline over 4x4 cells.
         fill: What lies outside the picture; None repeats its edge.
-        min_visible: Share of its area in [0, 1] that a truth must keep.
-        swap: For each point the one whose place it takes in a mirror, such as `FACE_68`.
+        min_visible: Fraction of its area in [0, 1] that a truth must keep.
+        swap: For each point the one that it becomes in the mirror image, such as `FACE_68`.
         size: (height, width) of the output in pixels; by default that of the input.
 
     Returns:
@@ -108,7 +108,7 @@ def crop(
     min_visible: Scalar = 0.3,
     swap: tuple[int, ...] | None = None,
 ) -> Batch:
-    """Cut a window at a random place out of each picture: whole pixels, none resampled.
+    """Cut a window at a random position out of each picture: whole pixels, none resampled.
 
     Boxes, masks and points move along, as in `warp`.
 
@@ -120,8 +120,8 @@ def crop(
         padding: Pixels added on every side first.
         flip: Probability of mirroring left and right, in [0, 1].
         fill: What lies outside the picture; None repeats its edge.
-        min_visible: Share of its area in [0, 1] that a truth must keep.
-        swap: For each point the one whose place it takes in a mirror, such as `FACE_68`.
+        min_visible: Fraction of its area in [0, 1] that a truth must keep.
+        swap: For each point the one that it becomes in the mirror image, such as `FACE_68`.
 
     Returns:
         The batch, of the same shapes but for `size`.
@@ -200,7 +200,7 @@ def about_centre(
     shear: Scalar | None = None,
     shift: Scalar | None = None,
 ) -> Float[Array, "b 2 3"]:
-    """Maps that turn, scale, shear (along x) and shift about the centre; `uniform` in this order."""
+    """Maps that rotate, scale, shear (along x) and shift about the centre; `uniform` in this order."""
     signed = 2 * uniform - 1
     still = jnp.zeros(len(uniform))
     return affine_matrix(
@@ -215,13 +215,13 @@ def about_centre(
 def windows_by_area(
     uniform: Float[Array, "b 4"], image_size: tuple[int, int], *, min_area: Scalar, max_ratio: Scalar
 ) -> Float[Array, "b 4"]:
-    """Windows of random area, ratio and place in the picture, xyxy in its pixels; `uniform` in this order."""
+    """Windows of random area, ratio and position in the picture, xyxy in its pixels; `uniform` in this order."""
     area = 1 - uniform[:, 0] * (1 - min_area)
     ratio = jnp.exp(jnp.log(max_ratio) * (2 * uniform[:, 1] - 1))
-    shares = jnp.minimum(jnp.sqrt(jnp.stack([area * ratio, area / ratio], axis=-1)), 1.0)
-    corner = uniform[:, 2:4] * (1 - shares)
+    fractions = jnp.minimum(jnp.sqrt(jnp.stack([area * ratio, area / ratio], axis=-1)), 1.0)
+    corner = uniform[:, 2:4] * (1 - fractions)
     sides = jnp.asarray([image_size[1], image_size[0]], jnp.float32)[None]
-    return jnp.concatenate([corner * sides, (corner + shares) * sides], axis=-1)
+    return jnp.concatenate([corner * sides, (corner + fractions) * sides], axis=-1)
 
 
 def window_matrix(windows: Float[Array, "b 4"], size: tuple[int, int]) -> Float[Array, "b 2 3"]:

@@ -39,7 +39,7 @@ def landmarks(
     hue: Scalar | None = None,
     swap: tuple[int, ...] | None = None,
 ) -> Batch:
-    """Recolour, mirror, shift, scale, turn, shear and bend pictures; points move with the pixels.
+    """Recolour, mirror, shift, scale, rotate, shear and bend pictures; points move with the pixels.
 
     What lies outside the picture repeats its edge. Options left at None cost nothing.
 
@@ -48,14 +48,14 @@ def landmarks(
         batch: `image` `[b, h, w, c]` float32 in [0, 1]; `points` `[b, p, 2]` of (x, y) in pixels, perhaps `visible`
             `[b, p]`. Other fields pass through, or move as in `warp`.
         flip: Probability of mirroring left and right, in [0, 1].
-        shift: Up to this share of the side, either way, along each axis.
+        shift: Up to this fraction of the side, either way, along each axis.
         scale: The picture is shown at a factor in [1 / (1 + scale), 1 + scale] of its size, evenly on a log scale.
         color: Brightness, contrast and saturation are scaled by factors in [1 - color, 1 + color); at least 0.
         rotate: Up to this many degrees, either way.
         shear: Along x by up to this many degrees, either way; below 90.
         elastic: How near to folding the picture is bent, in [0, 1); see `warp`.
         hue: Up to this fraction of the colour circle, either way, in [0, 0.5].
-        swap: For each point the one whose place it takes in a mirror, a left eye that of the right: `FACE_68`,
+        swap: For each point the one that it becomes in the mirror image, a left eye that of the right: `FACE_68`,
             `COCO_17`. None: points have no sides.
 
     Returns:

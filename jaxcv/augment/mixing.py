@@ -22,7 +22,7 @@ def mixup(key: PRNGKey, batch: Batch, *, num_classes: int, alpha: Scalar = 0.2) 
         key: A random key.
         batch: `image` `[b, h, w, c]`; `label` `[b]` integers, or `[b, k]` probabilities. Other fields pass through.
         num_classes: k.
-        alpha: The share of an example's own picture is drawn from Beta(alpha, alpha); at 0 it is 1.
+        alpha: The fraction of an example's own picture is drawn from Beta(alpha, alpha); at 0 it is 1.
 
     Returns:
         The batch with the same shapes, but `label` `[b, k]` float32.
@@ -31,24 +31,24 @@ def mixup(key: PRNGKey, batch: Batch, *, num_classes: int, alpha: Scalar = 0.2) 
         Zhang et al., mixup: Beyond Empirical Risk Minimization, https://arxiv.org/abs/1710.09412, section 2.
     """
     uniform = uniform_rows(key, len(batch["image"]), 1)
-    share = _beta(key, len(uniform), alpha)
+    fraction = _beta(key, len(uniform), alpha)
     return {
         **batch,
-        "image": compiled_apart(uniform, _blend, batch["image"], share[:, None, None, None]),
-        "label": _blend(_probabilities(batch["label"], num_classes), share[:, None]),
+        "image": compiled_apart(uniform, _blend, batch["image"], fraction[:, None, None, None]),
+        "label": _blend(_probabilities(batch["label"], num_classes), fraction[:, None]),
     }
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes",))
 def cutmix(key: PRNGKey, batch: Batch, *, num_classes: int, alpha: Scalar = 1.0) -> Batch:
-    """Replace a rectangle of each picture by that of another example, and as large a share of its label.
+    """Replace a rectangle of each picture by that of another example, and as large a fraction of its label.
 
     Args:
         key: A random key.
         batch: `image` `[b, h, w, c]`; `label` `[b]` integers, or `[b, k]` probabilities. Other fields pass through.
         num_classes: k.
-        alpha: The share of the picture that stays is drawn from Beta(alpha, alpha), before the rectangle is cut to the
-            picture; at 0 it is 1.
+        alpha: The fraction of the picture that stays is drawn from Beta(alpha, alpha), before the rectangle is cut to
+            the picture; at 0 it is 1.
 
     Returns:
         The batch with the same shapes, but `label` `[b, k]` float32, by the pixels counted.
@@ -57,9 +57,9 @@ def cutmix(key: PRNGKey, batch: Batch, *, num_classes: int, alpha: Scalar = 1.0)
         Yun et al., CutMix, https://arxiv.org/abs/1905.04899, section 3.1 and appendix A.
     """
     image = batch["image"]
-    share_key, place_key = jax.random.split(key)
-    sides = jnp.sqrt(jnp.maximum(1 - _beta(share_key, len(image), alpha), 0.0))[:, None]
-    uniform = uniform_rows(place_key, len(image), 2)
+    fraction_key, position_key = jax.random.split(key)
+    sides = jnp.sqrt(jnp.maximum(1 - _beta(fraction_key, len(image), alpha), 0.0))[:, None]
+    uniform = uniform_rows(position_key, len(image), 2)
     other = inside_rectangle(uniform, jnp.broadcast_to(sides, (len(image), 2)), image.shape[1:3])
     stays = 1 - other.astype(jnp.float32).mean((1, 2))
 
@@ -81,9 +81,9 @@ def _beta(key: PRNGKey, rows: int, alpha: Scalar) -> Float[Array, " b"]:
     return jnp.where(alpha > 0, jax.nn.sigmoid(pairs[:, 0] - pairs[:, 1]), 1.0)
 
 
-def _blend(own: Array, share: Array) -> Array:
+def _blend(own: Array, fraction: Array) -> Array:
     # One product, and so one way to round: of two, XLA may merge either with the sum, and for other batches the other.
-    return own + (1 - share) * (jnp.roll(own, -1, axis=0) - own)
+    return own + (1 - fraction) * (jnp.roll(own, -1, axis=0) - own)
 
 
 def _probabilities(label: Array, num_classes: int) -> Float[Array, "b k"]:

@@ -26,9 +26,9 @@ def mosaic(
 ) -> Batch:
     """Show parts of four pictures round a random centre: an example and the next three of the batch, which is shuffled.
 
-    Each part is a window at a random place of its picture, at a scale between the smallest that fills the part and 1,
-    evenly on a log scale, so objects keep their shape and nothing is left empty; one resampling. Boxes are cut to their
-    part, and count as in `warp`.
+    Each part is a window at a random position of its picture, at a scale between the smallest that fills the part and
+    1, evenly on a log scale, so objects keep their shape and nothing is left empty; one resampling. Boxes are cut to
+    their part, and count as in `warp`.
 
     Args:
         key: A random key.
@@ -36,8 +36,8 @@ def mosaic(
             `classes` `[b, m]`, optionally `ignored` `[b, m]`; `mask` `[b, h, w]` is put together likewise. Other fields
             pass through.
         probability: Of making a mosaic of an example, in [0, 1]; the others keep picture and boxes.
-        spread: The centre lies within this share of the sides, about the middle; from 0 to below 1.
-        min_visible: Share of its area in [0, 1] that a truth must keep.
+        spread: The centre lies within this fraction of the sides, about the middle; from 0 to below 1.
+        min_visible: Fraction of its area in [0, 1] that a truth must keep.
         max_boxes: Boxes of the output; by default 4m, which has room for all. If there are more, small ones go.
 
     Returns:

@@ -44,12 +44,12 @@ def move(
         batch: `image` and any of `boxes` with `valid` (and `ignored`), `mask`, `points` (with `visible`).
         matrices: `[b, 2, 3]` from (x, y, 1) in the output to (x, y) in the input, in pixels.
         size: (height, width) of the output; by default that of the input.
-        upright: That no matrix turns or shears: then rows and columns are resampled one after the other, faster.
+        upright: That no matrix rotates or shears: then rows and columns are resampled one after the other, faster.
         in_place: That every matrix mirrors or does nothing: then the pixels are those of the input.
         control: `[b, g, g, 2]` of `elastic_positions`, in pixels of the output.
         fill: What lies outside the picture; None repeats its edge. In masks it is 255.
-        min_visible: Share of its area that a truth must keep.
-        swap: For each point the one whose place it takes in a mirror.
+        min_visible: Fraction of its area that a truth must keep.
+        swap: For each point the one that it becomes in the mirror image.
 
     Returns:
         The batch. Boxes are the upright ones around what became of them.
@@ -107,7 +107,7 @@ def kept_boxes(
         batch: `valid` `[b, m]` and perhaps `ignored` `[b, m]`.
         whole: `[b, m, 4]` where the boxes are now.
         size: (height, width) of the picture.
-        min_visible: Share of its area that a truth must keep to stay one; else it is ignored, if that is known.
+        min_visible: Fraction of its area that a truth must keep to stay one; else it is ignored, if that is known.
         frames: `[b, m, 4]` the part of the picture in which each box can be seen; by default all of it.
 
     Returns:
@@ -128,7 +128,7 @@ def kept_boxes(
 
 
 def _mirrored(image: Array, matrices: Array) -> Array:
-    """Pictures or masks `[b, h, w, ...]` with the axes turned round that a matrix turns round."""
+    """Pictures or masks `[b, h, w, ...]` with the axes flipped that a matrix flips."""
     for axis, row in ((2, 0), (1, 1)):
         turned = (matrices[:, row, row] < 0).reshape(-1, *[1] * (image.ndim - 1))
         image = jnp.where(turned, jnp.flip(image, axis), image)
@@ -136,7 +136,7 @@ def _mirrored(image: Array, matrices: Array) -> Array:
 
 
 def _windows(matrices: Array, size: tuple[int, int]) -> Array:
-    """What an upright map shows: the place in the input of the output's two corners, xyxy."""
+    """What an upright map shows: the position in the input of the output's two corners, xyxy."""
     x1, y1 = matrices[:, 0, 2], matrices[:, 1, 2]
     return jnp.stack([x1, y1, x1 + size[1] * matrices[:, 0, 0], y1 + size[0] * matrices[:, 1, 1]], -1)
 
@@ -144,9 +144,9 @@ def _windows(matrices: Array, size: tuple[int, int]) -> Array:
 def _outline(boxes: Array, *, steps: int) -> Array:
     """`4 * steps` points round each box, its corners among them: `[b, m, 4 * steps, 2]`."""
     x1, y1, x2, y2 = (boxes[..., i, None] for i in range(4))
-    share = (jnp.arange(steps, dtype=boxes.dtype) / steps)[None, None]
-    right, down = x1 + share * (x2 - x1), y1 + share * (y2 - y1)
-    left, up = x2 - share * (x2 - x1), y2 - share * (y2 - y1)
+    fraction = (jnp.arange(steps, dtype=boxes.dtype) / steps)[None, None]
+    right, down = x1 + fraction * (x2 - x1), y1 + fraction * (y2 - y1)
+    left, up = x2 - fraction * (x2 - x1), y2 - fraction * (y2 - y1)
     x = jnp.concatenate([right, jnp.broadcast_to(x2, right.shape), left, jnp.broadcast_to(x1, right.shape)], -1)
     y = jnp.concatenate([jnp.broadcast_to(y1, down.shape), down, jnp.broadcast_to(y2, down.shape), up], -1)
     return jnp.stack([x, y], axis=-1)

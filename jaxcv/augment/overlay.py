@@ -8,7 +8,7 @@ from jaxcv.types import Batch, Scalar
 
 
 @jax.jit
-def mixup_boxes(key: PRNGKey, batch: Batch, *, probability: Scalar = 1.0, share: Scalar = 0.5) -> Batch:
+def mixup_boxes(key: PRNGKey, batch: Batch, *, probability: Scalar = 1.0, fraction: Scalar = 0.5) -> Batch:
     """Blend each picture with the next of the batch, which is shuffled; the boxes of both are truths.
 
     Args:
@@ -16,7 +16,7 @@ def mixup_boxes(key: PRNGKey, batch: Batch, *, probability: Scalar = 1.0, share:
         batch: `image` `[b, h, w, c]`; `boxes` `[b, m, 4]` xyxy in pixels, `valid` `[b, m]`, `classes` `[b, m]`,
             optionally `ignored` `[b, m]`. Other fields pass through.
         probability: Of blending an example, in [0, 1]; the others keep picture and boxes.
-        share: The own picture's share is drawn evenly between this and 1 - this; in [0, 0.5], 0.5: always halves.
+        fraction: The own picture's fraction is drawn evenly between this and 1 - this; in [0, 0.5], 0.5: always halves.
 
     Returns:
         The batch; its boxes are `[b, 2m, ...]`, the own ones first.
@@ -28,7 +28,7 @@ def mixup_boxes(key: PRNGKey, batch: Batch, *, probability: Scalar = 1.0, share:
     image = batch["image"]
     uniform = uniform_rows(key, len(image), 2)
     chosen = uniform[:, 0] < probability
-    own = jnp.where(chosen, share + (1 - 2 * share) * uniform[:, 1], 1.0)[:, None, None, None]
+    own = jnp.where(chosen, fraction + (1 - 2 * fraction) * uniform[:, 1], 1.0)[:, None, None, None]
 
     def blend(image: jax.Array, own: jax.Array) -> jax.Array:
         return own * image + (1 - own) * jnp.roll(image, -1, axis=0)

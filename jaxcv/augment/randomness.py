@@ -15,7 +15,7 @@ PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
 
 
 def uniform_rows(key: PRNGKey, rows: int, count: int) -> Float[Array, "rows count"]:
-    """`count` numbers in [0, 1) for each of `rows` examples; a row depends on the key and its place alone.
+    """`count` numbers in [0, 1) for each of `rows` examples; a row depends on the key and its position alone.
 
     Args:
         key: A random key.

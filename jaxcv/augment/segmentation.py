@@ -25,7 +25,7 @@ def segmentation(
     elastic: Scalar | None = None,
     hue: Scalar | None = None,
 ) -> Batch:
-    """Recolour, mirror, crop, shift, scale, turn, shear and bend pictures; masks move with the pixels.
+    """Recolour, mirror, crop, shift, scale, rotate, shear and bend pictures; masks move with the pixels.
 
     Outside, the picture repeats its edge and the mask is 255, to be ignored. Options left at None cost nothing.
 
@@ -35,10 +35,10 @@ def segmentation(
             `warp`.
         flip: Probability of mirroring left and right, in [0, 1].
         flip_vertical: Probability of mirroring top and bottom, in [0, 1].
-        min_area: A window of between this share of the picture's area and all of it is shown, evenly; in (0, 1].
+        min_area: A window of between this fraction of the picture's area and all of it is shown, evenly; in (0, 1].
         max_ratio: The window's width by height is up to this many times the picture's, or that divided by this; at
             least 1.
-        shift: Up to this share of the side, either way, along each axis.
+        shift: Up to this fraction of the side, either way, along each axis.
         scale: The picture is shown at a factor in [1 / (1 + scale), 1 + scale] of its size, evenly on a log scale.
         color: Brightness, contrast and saturation are scaled by factors in [1 - color, 1 + color); at least 0.
         rotate: Up to this many degrees, either way.

@@ -19,7 +19,7 @@ def names(*families: type) -> list[str]:
     from jaxcv import models
 
     variants = {name: v for name in models.__all__ if isinstance(v := getattr(models, name), partial)}
-    classifiers = {name: v.func for name, v in variants.items() if not hasattr(v.func, "anchor_boxes")}
+    classifiers = {name: v.func for name, v in variants.items() if "anchor_boxes" not in v.func.__dataclass_fields__}
     return [name for name, family in classifiers.items() if not families or family in families]
 
 

@@ -41,7 +41,7 @@ def test_those_that_are_not_chosen_stay():
 def test_shares_lie_where_they_are_asked_for():
     pictures = {"image": jnp.zeros((200, 2, 2, 1)).at[::2].set(1.0)}
     rest = {"boxes": jnp.zeros((200, 1, 4)), "valid": jnp.zeros((200, 1), bool), "classes": jnp.zeros((200, 1), int)}
-    shares = np.asarray(augment.mixup_boxes(jax.random.key(1), pictures | rest, share=0.3)["image"][::2, 0, 0, 0])
+    shares = np.asarray(augment.mixup_boxes(jax.random.key(1), pictures | rest, fraction=0.3)["image"][::2, 0, 0, 0])
     assert 0.3 <= shares.min() < 0.35 and 0.65 < shares.max() <= 0.7
 
 

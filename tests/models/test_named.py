@@ -1,5 +1,6 @@
 """Networks by their names, and which of them are trunks of detectors."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -32,12 +33,14 @@ def test_named():
 def test_trunks_are_those_with_the_strides_of_a_detector(name):
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 
-    class Detector(models.YOLOv1):
+    class Detector(nn.Module):
+        backbone: nn.Module
+
         def __call__(self, images, *, train=False):
             return trunk_features(self.backbone, images, (8, 16, 32), train=train)[1]
 
     def maps():
-        detector = Detector(backbone=models.named(name)(num_classes=2))
+        detector = Detector(models.named(name)(num_classes=2))
         return jax.eval_shape(lambda x: detector.init_with_output(jax.random.key(0), x)[0], images)
 
     if name in models.TRUNKS:

@@ -1,5 +1,7 @@
 """Optimizers that experiments share, against the same put together by hand."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ def promotion_as_optax_wants_it():
         yield
 
 
-def walked(optimizer, steps=6):
+def walked(optimizer, steps=6) -> Any:
     """The parameters after a few steps with gradients that have no symmetry."""
 
     @jax.jit
@@ -33,7 +35,8 @@ def walked(optimizer, steps=6):
         updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state
 
-    params, state = PARAMS, optimizer.init(PARAMS)
+    params: Any = PARAMS
+    state = optimizer.init(params)
     for number in range(steps):
         params, state = step(params, state, jnp.float32(number))
     return params
@@ -85,7 +88,7 @@ def test_muon_makes_inner_convolutions_orthogonal():
 def test_rates_may_be_traced():
     def moved(lr, decay, clip):
         optimizer = optimizers.adamw(lr, steps=40, warmup=0.0, weight_decay=decay, clip=clip)
-        updates, _ = optimizer.update(PARAMS, optimizer.init(PARAMS), PARAMS)
+        updates: Any = optimizer.update(PARAMS, optimizer.init(PARAMS), PARAMS)[0]
         return updates["conv"]["bias"][0]
 
     assert jax.jit(moved)(0.1, 0.0, 1.0) == pytest.approx(-0.1, rel=1e-4)
