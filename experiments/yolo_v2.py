@@ -1,6 +1,8 @@
 """YOLO v2: five anchor boxes in each cell of one grid, finer features passed through, training at several sizes.
 
-Claim: none yet. The first command was not run to its end: its loss had fallen to 30 at step 90 of 1,000 (seed 0).
+Claim: mAP@0.5 0.148, @0.75 0.060, mAP 0.074 on 500 test scenes of the embedded digits by the first command (n=1, seed
+0; 2 AMD EPYC cores beside other work, jax 0.10.2, flax 0.12.8): a check that it trains, for it finds the digits and
+has hardly begun to tell them apart.
 
 Paper: Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242, section 2; here with log-losses of objectness and
 classes and AdamW. The third command has its trunk, width and sizes; by default all is smaller.
