@@ -266,7 +266,7 @@ def _take_steps(
             # 1. Runs that are over leave; one that failed does not disturb the others.
             for run in [run for run in group.runs if run.is_over]:
                 if isinstance(run.error, NotFinite):
-                    run.error = run.explain(group.state_of(run))
+                    host.submit(run.explain, group.state_of(run))
                 group.leave(run)
                 ends.append(host.submit(_end, run, runs[run]))
             if not group.runs or asked:
@@ -308,7 +308,7 @@ def _look(run: Observer, confirmed: Callable[[], None] | None, *what: Any) -> No
             confirmed()
         run.look(*what)
     except BaseException as error:
-        run.error = run.error or error
+        run.error = error
 
 
 def _end(run: Observer, trial: Trial) -> None:

@@ -127,10 +127,10 @@ class Observer:
             state: after the last step, where `needs_state` says so; else None.
             data: position in the data.
 
-        Raises:
-            NotFinite: a loss or gradient was not finite; NonFinite, where there is a state to tell why.
         """
         if self.stopped or self.error is not None:  # and the device has gone on meanwhile
+            if state is not None:
+                self.explain(state)
             return
         setup, records, reporter = self.setup, self._records, self._reporter
         if step - count == self.start:
@@ -143,7 +143,10 @@ class Observer:
                 gc.enable()
         found = _as_floats(logs, count)
         if not all(entry["finite"] for entry in found):
-            raise NotFinite if state is None else self.explain(state)
+            self.error = NotFinite()
+            if state is not None:
+                self.explain(state)
+            return
 
         # 1. The records of the steps since the last one.
         speed, eta = self._clock.speed_and_eta(step)
@@ -217,9 +220,10 @@ class Observer:
         value = test[self.setup.ranked_by]
         return (value if self.setup.larger_is_better(self.setup.ranked_by) else -value) if np.isfinite(value) else None
 
-    def explain(self, state: Any) -> Exception:
-        """The error of a run whose steps were not finite from `state` on."""
-        return not_finite(self.run.folder, self.shared, self.setup, self.hyperparameters, state)
+    def explain(self, state: Any) -> None:
+        """Say why the steps from `state` on were not finite, where that is known to be so and has not been said."""
+        if isinstance(self.error, NotFinite):
+            self.error = not_finite(self.run.folder, self.shared, self.setup, self.hyperparameters, state)
 
     def close(self) -> None:
         """Wait until all that was written is on disk."""
