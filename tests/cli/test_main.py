@@ -243,7 +243,7 @@ def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
         return kept, losses, json.loads((folder / "run.json").read_text())["traces"]
 
     first, losses, traces = run("1e-3")
-    assert all(any(p.name.startswith(f"jit_{name}-") for p in first) for name in ("init", "step", "evaluate"))
+    assert all(any(p.name.startswith(f"jit_{name}-") for p in first) for name in ("init", "chunk", "evaluate_all"))
     assert losses and traces == 1
     assert run("1e-3") == (first, losses, 1), "a program out of the cache computes what the compiled one did"
     second, others, _ = run("3e-4")

@@ -14,6 +14,7 @@ from jaxcv.data.dataset import Dataset
 from jaxcv.errors import UserError
 from jaxcv.models.layers import BatchNorm, ConvNormAct, Dropout, global_avg_pool
 from jaxcv.train import Experiment, by_part, fit, parts, program
+from jaxcv.train import step as pure
 from jaxcv.weights.matching import Entry, Report
 
 TREE = {"stem": {"kernel": jnp.ones(2)}, "stage1": {"a": {"bias": jnp.zeros(3)}}, "stage10": {"bias": jnp.ones(1)}}
@@ -266,7 +267,7 @@ def test_freezing_goes_by_path_and_not_by_the_presence_of_parameters(trainable, 
         for path, leaf in parts._paths(tree):
             same = np.array_equal(leaf, dict(parts._paths(state.collections[collection]))[path])
             assert same == (path[0] not in moving), (collection, path)
-    _, _, features, _, _ = shared.intermediates(hyperparameters, state, batch)
+    _, _, features, _, _ = pure.intermediates(shared.at(hyperparameters), state, batch)
     if moving == {"head"}:  # all below the head runs as in evaluation
         variables, images = {"params": state.params, **state.collections}, batch["image"] / np.float32(255)
         expected = Bare().apply(variables, images, train=False, mutable=["drift"])

@@ -18,6 +18,7 @@ from jaxcv.metrics import Metric, accuracy
 from jaxcv.metrics.class_report import class_report
 from jaxcv.train import fit, reports
 from jaxcv.train.console import Reporter
+from jaxcv.train.group import Group
 from jaxcv.train.loop import Preempted
 from jaxcv.types import Picture, Table
 
@@ -116,16 +117,17 @@ def test_a_resumed_run_writes_the_same_files(tmp_path, monkeypatch):
     values = {"steps": 6, "evaluate_every": 2, "log_every": 2}
     fit(problems.experiment, values, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        loop = sys.modules["jaxcv.train.loop"]
+        take = Group.take
 
-        def stop(*arguments, **options):
-            signal.raise_signal(signal.SIGTERM)
-            return original(*arguments, **options)
+        def stop(group, count):
+            logs = take(group, count)
+            if group.runs[0].step == 3:
+                signal.raise_signal(signal.SIGTERM)
+            return logs
 
-        original = loop.evaluate
-        patch.setattr(loop, "evaluate", stop)
+        patch.setattr(Group, "take", stop)
         with pytest.raises(Preempted, match="stopped at step 3"):
-            fit(problems.experiment, values, tmp_path / "run")
+            fit(problems.experiment, values, tmp_path / "run", chunk=1)
     assert not (tmp_path / "run/per_class.csv").exists()
     reporter = terminal()
     inference.evaluate_run(problems.experiment, values, tmp_path / "run", best=False, reporter=reporter)
