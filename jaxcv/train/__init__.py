@@ -1,7 +1,24 @@
 """Training, generic over models, losses, optimizers and data: it knows no task.
 
-`fit(experiment, values, workdir)` trains to the end, wherever an earlier run stopped. `make_train_step(experiment,
-values)` gives the pure step alone.
+`fit(experiment, values, workdir)` trains to the end, wherever an earlier run stopped; `fit_many` trains several runs of
+one program side by side. `make_train_step(experiment, values)` gives the pure step alone.
+
+The experiment runs on the device; the host only watches.
+
+    experiment   what an experiment is; its hyperparameters
+    step         the pure functions: init, step, chunk, evaluate, infer
+    compiled     how they are compiled; `programs`: which values share a program, `looking`: what Python branched on
+    feed         the examples on the device: all of them, or those of one chunk after another
+    group        the states of the runs that train, one or several stacked, and the chunks that they take
+    loop         the training loop
+    observer     the host's side of one run: records, evaluations, pictures, checkpoints, in a thread, in order
+    checkpoint, saving, log, reports, console, run, identity, sources    what is kept and shown of a run
+
+A chunk is a loop on the device over steps, whose batches are gathered there by indices. It ends where the state is
+needed (an evaluation, a checkpoint, another augmentation) or after about half a second, and all lengths are one program,
+so what is computed does not depend on how long the chunks are. While the device takes the next chunk, the observer looks
+at the one before; a state that is evaluated or saved is copied on the device first.
+
 `optimizers` are those that experiments share, `by_part` gives parts of a network their own, `kernels` is a mask for
 weight decay.
 """
