@@ -5,7 +5,7 @@ states and batches, but not over the data. When runs leave, the rest moves to a 
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import jax
@@ -29,11 +29,8 @@ class Group:
         for run in runs:
             run.state = None  # the first chunk donates it
 
-    def take(self, count: int) -> dict[str, Any]:
-        """Take `count` steps with every run; returns their logs, each `[width k]`, or `[k]` of a single run.
-
-        Nothing is waited for.
-        """
+    def take(self, count: int) -> "Logs":
+        """Take `count` steps with every run; nothing is waited for."""
         if len(self.runs) <= self._width // 2:
             states = [self.state_of(run) for run in self.runs]
             self._stack(states)
@@ -42,18 +39,15 @@ class Group:
         self._state, logs = program(self._hyperparameters, self._state, data, indices, np.int32(count))
         for run in self.runs:
             run.step += count
-        return logs
+        return Logs(logs)
 
     def state_of(self, run: Observer) -> Any:
         """A copy of one run's state, on the device."""
         return _copy(self._state) if self._width == 1 else _slice(self._state, self._lane(run))
 
-    def logs_of(self, run: Observer, logs: dict[str, Any]) -> dict[str, Any]:
-        """One run's part of what `take` gave."""
-        if self._width == 1:
-            return logs
-        lane = self._lane(run)
-        return {n: [x[lane] for x in v] if isinstance(v, list) else v[lane] for n, v in logs.items()}
+    def logs_of(self, run: Observer, logs: "Logs") -> Callable[[], dict[str, np.ndarray]]:
+        """What gives one run's part of what `take` gave, each `[k]`, and waits for it."""
+        return partial(logs.of, None if self._width == 1 else self._lane(run))
 
     def leave(self, run: Observer) -> None:
         """A run has ended. Its lane goes on unseen until the others move."""
@@ -98,6 +92,22 @@ def begin_compiling(shared: Program, run: Observer, width: int, variant: str | N
     if not isinstance(run.feed, Resident):
         data = {n: jax.ShapeDtypeStruct((width * s.shape[0], *s.shape[1:]), s.dtype) for n, s in data.items()}
     return shared.begin_chunk(run.values, data, indices, variant, width)
+
+
+class Logs:
+    """What a chunk has logged, each `[width k]`, or `[k]` of a single run; fetched from the device once."""
+
+    def __init__(self, arrays: dict[str, Any]):
+        self.arrays = arrays
+
+    @cached_property
+    def _fetched(self) -> dict[str, np.ndarray]:
+        found = jax.device_get(self.arrays)  # steps outside a loop have a list each
+        return {name: np.stack(x, axis=-1) if isinstance(x, list) else x for name, x in found.items()}
+
+    def of(self, lane: int | None) -> dict[str, np.ndarray]:
+        """Of one run; waits for the chunk."""
+        return self._fetched if lane is None else {name: x[lane] for name, x in self._fetched.items()}
 
 
 _copy = jax.jit(partial(jax.tree.map, jnp.copy))

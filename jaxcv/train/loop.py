@@ -275,7 +275,9 @@ def _take_steps(
             count = min(pace.length, *(run.next_look() - run.step for run in group.runs))
             profile.before(first.step - first.start)
             logs = group.take(count)
-            if pace.wait(logs, count) and confirmed is not None:  # the first steps: the device has work meanwhile
+            if (
+                pace.wait(logs.arrays, count) and confirmed is not None
+            ):  # the first steps: the device has work meanwhile
                 confirmed = host.submit(confirmed).result
             # 3. What is due, in the order of the steps, while the device goes on. Nothing is kept of a program that
             # computes something else than the experiment.

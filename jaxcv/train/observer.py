@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxcv import show
@@ -117,13 +116,13 @@ class Observer:
     def _due(self, what: str, step: int) -> bool:
         return step % self.setup.interval(what) == 0 or step == self.setup.steps
 
-    def look(self, step: int, count: int, logs: Any, state: Any, data: dict[str, Any]) -> None:
+    def look(self, step: int, count: int, logs: Callable[[], Any], state: Any, data: dict[str, Any]) -> None:
         """Take in `count` steps up to `step`, and do what is due.
 
         Args:
             step: the last one.
             count: of the steps.
-            logs: theirs, as `Program.chunk` gives them.
+            logs: gives theirs, each `[k]`, and waits for them.
             state: after the last step, where `needs_state` says so; else None.
             data: position in the data.
 
@@ -141,7 +140,7 @@ class Observer:
             if not gc.isenabled():  # launch.py turned it off for the start; what is there now is there to stay
                 gc.freeze()
                 gc.enable()
-        found = _as_floats(logs, count)
+        found = _by_step(logs(), count)
         if not all(entry["finite"] for entry in found):
             self.error = NotFinite()
             if state is not None:
@@ -247,7 +246,7 @@ def replay(run: Run, step: int, watch: Watch | None) -> bool:
     return stop
 
 
-def _as_floats(logs: Mapping[str, Any], count: int) -> list[dict[str, float]]:
-    """The logs of each of the first `count` steps; waits for them."""
-    found = {name: np.asarray(jax.device_get(values))[:count].tolist() for name, values in logs.items()}
-    return [{name: float(values[i]) for name, values in found.items()} for i in range(count)]
+def _by_step(logs: Mapping[str, np.ndarray], count: int) -> list[dict[str, float]]:
+    """The logs of each of the first `count` steps."""
+    columns = {name: values[:count].astype(np.float64).tolist() for name, values in logs.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
