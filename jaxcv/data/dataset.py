@@ -105,8 +105,7 @@ class Dataset:
         if k not in self._anchor_boxes:
             sizes = self.source.box_sizes() if isinstance(self.source, BoxedSource) else np.zeros((0, 2), np.float32)
             with ThreadPoolExecutor(1) as pool:  # another thread is inside no trace, so this is one compiled program
-                found = pool.submit(lambda: np.asarray(kmeans_anchor_boxes(sizes, k=k), np.float32))
-                self._anchor_boxes[k] = found.result()
+                self._anchor_boxes[k] = np.asarray(pool.submit(kmeans_anchor_boxes, sizes, k=k).result(), np.float32)
         return self._anchor_boxes[k]
 
     def with_features(self, extract: Extractor) -> "Dataset":
@@ -174,9 +173,7 @@ class DatasetBatches:
 
     def resident_bytes(self) -> int | None:
         """Bytes of all examples; None where each epoch shows another window of a picture."""
-        if self.min_area is not None:
-            return None
-        return len(self.source) * self._example_bytes
+        return len(self.source) * self._example_bytes if self.min_area is None else None
 
     def resident(self, progress: Progress | None = None) -> Batch:
         """All examples as arrays, read once; see `jaxcv.types.ResidentBatches.resident`."""
@@ -211,14 +208,6 @@ class DatasetBatches:
         """Parts of a batch that are read each on its own: for all threads to work on the next one, if it is large."""
         rows = self.batch_size // jax.process_count()
         return max(1, min(self.num_threads, rows)) if rows * self._example_bytes > _SMALL_BATCH else 1
-
-    @cached_property
-    def _map_dataset(self) -> Any:
-        """The parts of the batches as a grain MapDataset, endless when there is a seed."""
-        import grain  # 0.7 s: not before a batch is wanted
-
-        numbers = grain.MapDataset.range(len(self) * self._parts if self.seed is None else sys.maxsize)
-        return numbers.map(lambda number: self._read(*divmod(number, self._parts), self._parts))
 
     def _rows(self, numbers: Int[np.ndarray, "k"]) -> tuple[Int[np.ndarray, "k b"], Int[np.ndarray, "k b"]]:
         """Epoch and example of each of this process's rows of batches, -1 beyond the end."""
@@ -298,15 +287,17 @@ class PositionedIterator:
         return self
 
     def __next__(self) -> Batch:
+        batches, count, threads = self._batches, self._batches._parts, self._batches.num_threads
         if self._reader is None:
-            import grain
+            import grain  # 0.7 s: not before a batch is wanted
 
-            threads = self._batches.num_threads
+            numbers = grain.MapDataset.range(len(batches) * count if batches.seed is None else sys.maxsize)
+            parts = numbers.map(lambda number: batches._read(*divmod(number, count), count))
             options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-            self._reader = iter(self._batches._map_dataset.to_iter_dataset(options))
-            self._reader.set_state({"next_index": self._position * self._batches._parts})
+            self._reader = iter(parts.to_iter_dataset(options))
+            self._reader.set_state({"next_index": self._position * count})
         try:
-            parts = [next(self._reader) for _ in range(self._batches._parts)]
+            parts = [next(self._reader) for _ in range(count)]
         except BaseException:  # the end, a DataError, Ctrl-C: stay at this batch, leave no thread behind
             self.close()
             raise

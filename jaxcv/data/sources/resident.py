@@ -36,7 +36,9 @@ def resident(source: Source, progress: Progress | None = None) -> Batch:
         if source not in _arrays:
             found = source.arrays(progress) if isinstance(source, ArraySource) else read_all(source, progress)
             found = {"example_valid": np.ones(len(source), np.bool_), **found}
-            _arrays[source] = {name: _read_only(array) for name, array in found.items()}
+            _arrays[source] = {name: array.view() for name, array in found.items()}
+            for array in _arrays[source].values():
+                array.flags.writeable = False
         return _arrays[source]
 
 
@@ -63,18 +65,7 @@ def read_all(source: Source, progress: Progress) -> Batch:
 def in_parts(size: int, work: Callable[[Int[np.ndarray, "b"]], Any], progress: Progress) -> None:
     """Call `work` with the numbers up to `size` in parts, by all cores; the error raised is that of the first part."""
     length = max(1, min(_PART, size // (4 * cores())))
+    parts = [np.arange(start, min(start + length, size)) for start in range(0, size, length)]
     with ThreadPoolExecutor(cores()) as pool:
-        parts = [np.arange(start, min(start + length, size)) for start in range(0, size, length)]
-        running = [pool.submit(work, part) for part in parts]
-        try:
-            for part, future in zip(parts, running, strict=True):
-                future.result()
-                progress(int(part[-1]) + 1, size)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array = array.view()
-    array.flags.writeable = False
-    return array
+        for part, _ in zip(parts, pool.map(work, parts), strict=True):  # left early, map cancels what has not begun
+            progress(int(part[-1]) + 1, size)
