@@ -16,8 +16,8 @@ The experiment runs on the device; the host only watches.
 
 A chunk is a loop on the device over steps, whose batches are gathered there by indices. It ends where the state is
 needed (an evaluation, a checkpoint, another augmentation) or after about half a second. One program serves all lengths,
-so what is computed does not depend on them. While the device takes the next chunk, the observer looks at the one before;
-a state that is evaluated or saved is copied on the device first.
+so what is computed does not depend on them. While the device takes the next chunk, the observer looks at the one
+before; a state that is evaluated or saved is copied on the device first.
 
 `optimizers` are those that experiments share, `by_part` gives parts of a network their own, `kernels` is a mask for
 weight decay.

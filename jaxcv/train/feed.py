@@ -4,6 +4,7 @@ Either way a chunk finds its batches by indices into arrays that have the exampl
 and batch `n` holds the same examples, since both go by `Batches`.
 """
 
+import contextlib
 import os
 import queue
 import threading
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 
 from jaxcv.train import sharding
-from jaxcv.types import Batch, Batches, ResidentBatches
+from jaxcv.types import Batch, Batches, BatchIterator, ResidentBatches
 
 Choice = Literal["auto", "yes", "no"]
 _FRACTION = 0.25
@@ -141,10 +142,9 @@ class Streamed:
         self._rows = self._spec["image"].shape[0]
         self.length = _length(self._spec, steps, _LONGEST_STREAMED)
         """Batches that can be taken at once."""
-        self._ahead: queue.Queue[Any] = queue.Queue(max(2, self.length))
         self._position = self._batches.get_state()
-        self._reader: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._reader: _Reader | None = None
+        self._lock = threading.Lock()
         self._taken: dict[int, Batch] = {}
 
     def spec(self) -> tuple[Batch, jax.ShapeDtypeStruct]:
@@ -157,9 +157,10 @@ class Streamed:
     def take(self, first: int, count: int) -> tuple[Batch, np.ndarray]:
         """Fields with the examples of the next batches first, on the host; and their rows, `[length b]`."""
         self.load()
+        assert self._reader is not None
         self._taken = {}
         for number in range(first, first + count):
-            self._taken[number], self._position = self._next()
+            self._taken[number], self._position = self._reader.next()
         whole = {}
         for name, spec in self._spec.items():
             whole[name] = np.zeros((self.length * self._rows, *spec.shape[1:]), spec.dtype)
@@ -171,9 +172,8 @@ class Streamed:
     def load(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Begin to read ahead."""
         del progress
-        if self._reader is None:
-            self._reader = threading.Thread(target=self._read, daemon=True)
-            self._reader.start()
+        with self._lock:
+            self._reader = self._reader or _Reader(self._batches, ahead=max(2, self.length))
 
     def batch(self, number: int) -> Batch:
         """One batch on the host, of those last taken."""
@@ -185,31 +185,53 @@ class Streamed:
         return self._position
 
     def restore(self, position: Mapping[str, Any]) -> None:
-        """Go to what `position` gave."""
-        self._batches.set_state(dict(position))
-        self._position = dict(position)
+        """Go to what `position` gave; what has been read ahead until now is dropped."""
+        with self._lock:
+            self._end_reading()
+            self._batches.set_state(dict(position))
+            self._position = dict(position)
 
     def close(self) -> None:
         """Stop reading."""
-        self._stop.set()
-        while self._reader is not None and self._reader.is_alive():
-            try:
-                self._ahead.get(timeout=0.05)  # the reader may wait for room
-            except queue.Empty:
-                continue
+        with self._lock:
+            self._end_reading()
         if hasattr(self._batches, "close"):
             self._batches.close()  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _next(self) -> tuple[Batch, dict[str, Any]]:
-        item = self._ahead.get()
+    def _end_reading(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+class _Reader:
+    """A thread that reads batches ahead, each with the position after it."""
+
+    def __init__(self, batches: BatchIterator, *, ahead: int):
+        self._batches = batches
+        self._read: queue.Queue[Any] = queue.Queue(ahead)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def next(self) -> tuple[Batch, dict[str, Any]]:
+        """The next one; raises what reading it raised."""
+        item = self._read.get()
         if isinstance(item, BaseException):
             raise item
         return item
 
-    def _read(self) -> None:
+    def close(self) -> None:
+        """Stop; nobody reads from the batches when this returns."""
+        self._stop.set()
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                self._read.get(timeout=0.05)  # the thread may wait for room
+
+    def _run(self) -> None:
         try:
             while not self._stop.is_set():
                 batch = next(self._batches)
-                self._ahead.put((batch, self._batches.get_state()))
+                self._read.put((batch, self._batches.get_state()))
         except BaseException as error:  # whatever it is, the one who waits for the batch must hear of it
-            self._ahead.put(error)
+            self._read.put(error)

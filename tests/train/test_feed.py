@@ -71,7 +71,7 @@ def test_nor_on_the_number_of_readers(tmp_path, threads):
     assert seen(tmp_path / "run") == expected()
 
 
-@pytest.mark.parametrize(("before", "after"), [("yes", "no"), ("no", "yes")])
+@pytest.mark.parametrize(("before", "after"), [("yes", "no"), ("no", "yes"), ("no", "no")])
 def test_nor_on_where_a_run_was_resumed(tmp_path, before, after):
     """At step 10, in the middle of what would have been a chunk."""
     stop = fit(numbers, {"steps": 24}, tmp_path / "run", resident=before, watch=lambda step, test: step == 12, chunk=4)
