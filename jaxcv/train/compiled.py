@@ -201,9 +201,13 @@ class Program:
     def try_chunk(self, values: Mapping[str, Any]) -> None:
         """Trace the steps as a run will take them; raises what the experiment raises."""
         setup = self.experiment(**resolve(self.experiment, values))
-        feed = open_feed(setup.train_data, setup.steps)
+        try:
+            data, indices = open_feed(setup.train_data, setup.steps).spec()
+        except UserError:  # there are no examples, which suffices to predict
+            self.trace_step(values, setup.variants[0])
+            return
         hyperparameters, state = self.hyperparameters(values), self.state_spec(values)
-        self.trace(_name("chunk", setup.variants[0]), hyperparameters, state, *feed.spec(), np.int32(0))
+        self.trace(_name("chunk", setup.variants[0]), hyperparameters, state, data, indices, np.int32(0))
 
     def begin_chunk(
         self,

@@ -90,6 +90,11 @@ def test_a_set_that_does_not_fit_is_streamed(monkeypatch):
     assert not is_resident(data, 100) and is_resident(data, 100, "yes")
 
 
+def own(*, lr: float = 1e-2, seed: int = 0) -> Experiment:
+    """Not the others': traces are counted there."""
+    return problems.experiment(lr=lr, seed=seed)
+
+
 class Convolution(nn.Module):
     """With Flax's own layer."""
 
@@ -118,8 +123,8 @@ def test_convolutions_of_lax_take_their_steps_outside_loops_on_a_cpu(tmp_path):
     """XLA's gradients of them within loops are slow; and what is computed is the same."""
     values = resolve(plain, {})
     assert program(plain, values).takes_steps_outside_loops(values)
-    ours = resolve(problems.experiment, {})
-    assert not program(problems.experiment, ours).takes_steps_outside_loops(ours)
+    ours = resolve(own, {})
+    assert not program(own, ours).takes_steps_outside_loops(ours)
     fit(plain, {}, tmp_path / "run")
     shared = program(plain, values)
     hyperparameters, state, losses = shared.hyperparameters(values), shared.first_state(values)[0], []
@@ -132,8 +137,8 @@ def test_convolutions_of_lax_take_their_steps_outside_loops_on_a_cpu(tmp_path):
 
 
 def test_step_and_chunk_work_inside_jit_scan_vmap_and_grad():
-    values = resolve(problems.experiment, {})
-    shared, step = program(problems.experiment, values), make_train_step(problems.experiment, values)
+    values = resolve(own, {})
+    shared, step = program(own, values), make_train_step(own, values)
     hyperparameters = {name: jnp.asarray(value) for name, value in shared.hyperparameters(values).items()}
     batches = [problems.experiment().train_data.batch(i) for i in range(3)]
     state, losses = shared.first_state(values)[0], []
