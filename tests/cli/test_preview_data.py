@@ -10,6 +10,7 @@ from PIL import Image, ImageColor
 from jaxcv.cli import preview_data
 from jaxcv.cli.main import load_experiment, main
 from jaxcv.train import program, resolve, runtime
+from jaxcv.train import step as pure
 
 RED, GREEN = ImageColor.getrgb("#e6194b"), ImageColor.getrgb("#3cb44b")
 QUICK = {"xla_backend_optimization_level": 0}
@@ -107,7 +108,11 @@ def test_it_shows_what_the_step_trains_on(file):
     shared, data = program(experiment, values), experiment(**values).train_data
     hyperparameters = shared.hyperparameters(values)
     state = dataclasses.replace(jax.jit(shared.init, compiler_options=QUICK)(hyperparameters), step=np.int32(1))
-    batch = jax.jit(shared.intermediates, compiler_options=QUICK)(hyperparameters, state, data.batch(1))[0]
+
+    def augmented(hyperparameters, state, batch):
+        return pure.intermediates(shared.at(hyperparameters), state, batch)[0]
+
+    batch = jax.jit(augmented, compiler_options=QUICK)(hyperparameters, state, data.batch(1))
     for row, example in enumerate(shown[24:]):
         np.testing.assert_allclose(example["image"], np.asarray(batch["image"][row]) * 255, atol=0.51)
         np.testing.assert_allclose(example["boxes"], batch["boxes"][row], atol=1e-3)
