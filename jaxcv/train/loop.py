@@ -275,10 +275,11 @@ def _take_steps(
             count = min(pace.length, *(run.next_look() - run.step for run in group.runs))
             profile.before(first.step - first.start)
             logs = group.take(count)
-            if (
-                pace.wait(logs.arrays, count) and confirmed is not None
-            ):  # the first steps: the device has work meanwhile
-                confirmed = host.submit(confirmed).result
+            if pace.wait(logs.arrays, count):
+                for run in group.runs:
+                    run.run.facts["time"]["first_step_seconds"] = round(runtime.seconds_since_start(), 3)
+                if confirmed is not None:  # the device has work meanwhile
+                    confirmed = host.submit(confirmed).result
             # 3. What is due, in the order of the steps, while the device goes on. Nothing is kept of a program that
             # computes something else than the experiment.
             asked = stop.is_set()
