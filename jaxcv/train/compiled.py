@@ -106,10 +106,6 @@ class Program:
         """One step of a chunk, outside a loop."""
         return self._jitted(variant)(hyperparameters, state, pure.gather(data, rows))
 
-    def evaluate(self, hyperparameters: Mapping[str, Any], variables: Any, batch: Batch) -> tuple[Any, Any]:
-        """As `step.evaluate`."""
-        return pure.evaluate(self.at(hyperparameters), variables, batch)
-
     def evaluate_all(self, hyperparameters: Mapping[str, Any], variables: Any, data: Batch, indices: jax.Array) -> Any:
         """As `step.evaluate_all`."""
         return pure.evaluate_all(self.at(hyperparameters), variables, data, indices)
@@ -142,7 +138,7 @@ class Program:
     def trace(self, name: str, *args: Any, width: int | None = None) -> Any:
         """A function traced for arguments like `args`, arrays or specs.
 
-        "init", "step", "chunk", "one", "evaluate", "evaluate_all", "infer"; "chunk NAME" (step, one) with the
+        "init", "step", "chunk", "one", "evaluate_all", "infer"; "chunk NAME" (step, one) with the
         augmentation of that name.
 
         Args:

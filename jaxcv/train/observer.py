@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxcv import show
-from jaxcv.train import parts, reports, runtime
+from jaxcv.train import parts, reports
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.clock import Clock
 from jaxcv.train.compiled import Program
@@ -125,7 +125,6 @@ class Observer:
             logs: gives theirs, each `[k]`, and waits for them.
             state: after the last step, where `needs_state` says so; else None.
             data: position in the data.
-
         """
         if self.stopped or self.error is not None:  # and the device has gone on meanwhile
             if state is not None:
@@ -133,7 +132,6 @@ class Observer:
             return
         setup, records, reporter = self.setup, self._records, self._reporter
         if step - count == self.start:
-            self.run.facts["time"]["first_step_seconds"] = round(runtime.seconds_since_start(), 3)
             self.run.keep_sources()
             if self.start == 0:
                 records.hyperparameters(self.values)

@@ -6,8 +6,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxcv.types import Batch
-
 
 def mesh(batch_size: int) -> Mesh:
     """One axis, "data", over as many of the devices as divide the batch evenly."""
@@ -28,17 +26,8 @@ def of_function(name: str, args: tuple[Any, ...]) -> dict[str, Any]:
     return {"in_shardings": tuple(shardings), "out_shardings": replicated}
 
 
-_SPLIT = {"step": (2, 0), "evaluate": (2, 0), "one": (3, 0), "chunk": (3, 1), "evaluate_all": (3, 1)}
+_SPLIT = {"step": (2, 0), "one": (3, 0), "chunk": (3, 1), "evaluate_all": (3, 1)}
 """The argument that is split over the devices, and the axis of it."""
-
-
-def put(batch: Batch) -> Batch:
-    """A host's batch on the devices; with several hosts, each brings its own rows."""
-    if len(jax.devices()) == 1:
-        return batch
-    rows = jax.tree.leaves(batch)[0].shape[0] * jax.process_count()
-    split = NamedSharding(mesh(rows), PartitionSpec("data"))
-    return {name: jax.make_array_from_process_local_data(split, array) for name, array in batch.items()}
 
 
 def replicate(tree: Any, batch_size: int) -> Any:
