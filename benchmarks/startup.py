@@ -6,11 +6,8 @@ network, SGD, one step on random numbers. Runs take turns.
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes, or --no-torch
     python benchmarks/startup.py [--runs 3] [--no-torch] [--json FILE]
 
-Measured on 2 AMD EPYC (Zen 5) cores, jax 0.10.2, torch 2.14.1: full cache and torch, medians of four turns; empty
-cache, one. Empty / full / torch: LeNet 3.4 / 1.5 / 2.3, ResNet-50 18.5 / 4.6 / 3.8, YOLO 14.8 / 2.6 / 2.3. In the same
-turns, before the step was loaded beside the first state and batch: full cache 1.5, 5.1, 2.7. On another day, one turn,
-with executables kept under a hash of our own, which could be stale: 13.6 / 1.3 / 2.5, 22.0 / 3.4 / 4.7, 17.1 / 1.9 /
-2.4.
+Measured on 2 AMD EPYC (Zen 5) cores, jax 0.10.2, torch 2.14.1, machine quiet, one turn, empty cache / full cache / torch:
+LeNet 4.3 / 1.5 / 2.7, ResNet-50 19.8 / 5.6 / 5.0, YOLO 17.2 / 3.0 / 2.5.
 """
 
 import argparse
