@@ -6,8 +6,8 @@ network, SGD, one step on random numbers. Runs take turns.
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes, or --no-torch
     python benchmarks/startup.py [--runs 3] [--no-torch] [--json FILE]
 
-Measured on 2 AMD EPYC (Zen 5) cores, jax 0.10.2, torch 2.14.1, machine quiet, one turn, empty cache / full cache / torch:
-LeNet 4.3 / 1.5 / 2.7, ResNet-50 19.8 / 5.6 / 5.0, YOLO 17.2 / 3.0 / 2.5.
+Measured on 2 AMD EPYC (Zen 5) cores, jax 0.10.2, torch 2.14.1, one turn on a quiet machine, empty cache / full
+cache / torch: LeNet 4.3 / 1.5 / 2.7, ResNet-50 19.8 / 5.6 / 5.0, YOLO 17.2 / 3.0 / 2.5.
 """
 
 import argparse
