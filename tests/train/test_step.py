@@ -10,6 +10,7 @@ from compiled import convolutions_of_the_library
 
 from jaxcv.errors import UserError
 from jaxcv.train import Experiment, make_train_step, program, resolve, runtime, sharding
+from jaxcv.train.feed import open_feed
 
 
 def one_step(experiment, values, batch=None):
@@ -261,7 +262,8 @@ def test_the_same_in_evaluation():
     state = shared.state_spec({})
     training = False
     with pytest.raises(UserError, match="'one' is a scalar, of 8 examples"):
-        shared.trace("evaluate", shared.hyperparameters({}), state.evaluation_variables, dict(bad().test_data.spec))
+        data = open_feed(bad().test_data, 1).spec()
+        shared.trace("evaluate_all", shared.hyperparameters({}), state.evaluation_variables, *data)
 
 
 def test_weights_may_be_a_mask():
