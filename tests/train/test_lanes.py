@@ -101,7 +101,8 @@ def test_streamed_data_gives_lanes_their_own_order(tmp_path):
     train_in_lanes(problems.experiment, trials, tmp_path / "resident", resident="yes")
     train_in_lanes(problems.experiment, trials, tmp_path / "streamed", resident="no", chunk=7)
     for number in range(3):
-        np.testing.assert_allclose(*(losses(tmp_path / kind / str(number)) for kind in ("resident", "streamed")), 1e-5)
+        resident, streamed = (losses(tmp_path / kind / str(number)) for kind in ("resident", "streamed"))
+        np.testing.assert_allclose(resident, streamed, rtol=1e-5)
 
 
 def test_eight_lenets_in_lanes_have_the_loss_curves_of_solo_runs(tmp_path, load, monkeypatch):
