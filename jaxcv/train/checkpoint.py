@@ -40,7 +40,6 @@ _WORST = -1e300  # ranks a checkpoint that was not evaluated; JSON has no -inf
 
 
 @functools.cache
-@functools.cache
 def _hear_of_one_failure() -> None:
     """Not of every other write that fails after it: tensorstore tells a loop of orbax's that is closed by then.
 

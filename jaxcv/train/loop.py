@@ -1,7 +1,7 @@
 """Training to the last step, from wherever an earlier run stopped: one run, or several side by side as one program.
 
 The device takes the steps in chunks, as many at once as it can between two moments at which the host must look. What
-the host does then, it does in a thread of its own (`observer`, `watcher`) while the device trains on.
+the host does then, it does in a thread of its own (`observer`) while the device trains on.
 """
 
 import contextlib
@@ -289,7 +289,7 @@ def _take_steps(
                     room.acquire()
                     state = group.state_of(run)
                 what = run.step, count, group.logs_of(run, logs), state, run.feed.position(run.step)
-                looking = host.submit(_look, run, confirmed, *what)
+                looking = host.submit(_look, run, confirmed, *what, stops=asked)
                 if state is not None:
                     looking.add_done_callback(lambda _: room.release())
             if asked:
@@ -304,12 +304,12 @@ def _take_steps(
         )
 
 
-def _look(run: Observer, confirmed: Callable[[], None] | None, *what: Any) -> None:
+def _look(run: Observer, confirmed: Callable[[], None] | None, *what: Any, stops: bool) -> None:
     """A look at a run; what it raises is the run's."""
     try:
         if confirmed is not None:
             confirmed()
-        run.look(*what)
+        run.look(*what, stops=stops)
     except BaseException as error:
         run.error = error
 

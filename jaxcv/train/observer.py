@@ -20,7 +20,7 @@ from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.clock import Clock
 from jaxcv.train.compiled import Program
 from jaxcv.train.console import Reporter
-from jaxcv.train.diagnose import not_finite
+from jaxcv.train.diagnose import NonFinite, not_finite
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import Experiment
 from jaxcv.train.feed import Choice, Resident, Streamed, open_feed
@@ -116,7 +116,9 @@ class Observer:
     def _due(self, what: str, step: int) -> bool:
         return step % self.setup.interval(what) == 0 or step == self.setup.steps
 
-    def look(self, step: int, count: int, logs: Callable[[], Any], state: Any, data: dict[str, Any]) -> None:
+    def look(
+        self, step: int, count: int, logs: Callable[[], Any], state: Any, data: dict[str, Any], *, stops: bool = False
+    ) -> None:
         """Take in `count` steps up to `step`, and do what is due.
 
         Args:
@@ -125,6 +127,7 @@ class Observer:
             logs: gives theirs, each `[k]`, and waits for them.
             state: after the last step, where `needs_state` says so; else None.
             data: position in the data.
+            stops: this process takes no further step; there must be a checkpoint of this one.
         """
         if self.stopped or self.error is not None:  # and the device has gone on meanwhile
             if state is not None:
@@ -138,16 +141,16 @@ class Observer:
             if not gc.isenabled():  # launch.py turned it off for the start; what is there now is there to stay
                 gc.freeze()
                 gc.enable()
-        found = _by_step(logs(), count)
-        if not all(entry["finite"] for entry in found):
-            self.error = NotFinite()
-            if state is not None:
-                self.explain(state)
-            return
 
-        # 1. The records of the steps since the last one.
+        # 1. The records of the steps since the last one, up to the first that is not finite.
+        found = _by_step(logs(), count)
         speed, eta = self._clock.speed_and_eta(step)
         for number, entry in enumerate(found, start=step - count + 1):
+            if not entry["finite"]:
+                self.error = NotFinite(f"{self.run.folder}: loss or gradient not finite at step {number}")
+                if state is not None:
+                    self.explain(state)
+                return
             self._pending.append(entry)
             if self._due("log", number):
                 means = {n: float(np.mean([e[n] for e in self._pending])) for n in entry if n != "finite"}
@@ -164,9 +167,8 @@ class Observer:
         # 3. The checkpoint, now that everything it stands for is on disk.
         if state is not None:
             position = {"data": data, "pending": self._pending}
-            due = self._due("evaluate", step) or step % setup.interval("checkpoint") == 0
             records.sync()
-            self._saver.save(state, position, rank=score, must=ends or not due)
+            self._saver.save(state, position, rank=score, must=ends or stops)
             self._clock.checkpoint_made()
         self.stopped = ends and step < setup.steps
 
@@ -174,6 +176,9 @@ class Observer:
         """Evaluate and write it down; the values, and whether the run ends here."""
         setup, folder, last = self.setup, self.run.folder, step == self.setup.steps
         items: list[Table | Picture] | None = [] if last else None
+        feed = self._test_feed()
+        with self._reporter.counting("reading the test data") as count:
+            feed.load(count)
         with self._reporter.counting("evaluating") as count:
             began = time.monotonic()
             test, shown = evaluate(
@@ -181,7 +186,7 @@ class Observer:
                 setup,
                 self.hyperparameters,
                 variables,
-                self._test_feed(),
+                feed,
                 on_batch=count,
                 reports=items,
             )
@@ -229,8 +234,8 @@ class Observer:
             self._test.close()
 
 
-class NotFinite(Exception):
-    """A loss or gradient was not finite; the state is as it was before that step."""
+class NotFinite(NonFinite):
+    """As `NonFinite`, before it is known why; the state is as it was before that step."""
 
 
 def replay(run: Run, step: int, watch: Watch | None) -> bool:

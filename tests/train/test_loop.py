@@ -91,6 +91,23 @@ def test_a_stopped_run_ends_with_the_same_bytes(whole, tmp_path, stop_at, chunk)
     assert final_state(tmp_path / "run") == final_state(whole.folder)
 
 
+def test_a_stop_leaves_a_checkpoint_of_its_step_even_where_they_keep_a_distance(tmp_path, monkeypatch):
+    """At a step at which one is due anyway, of a short run, whose checkpoints are five seconds apart."""
+    take = Group.take
+
+    def stopping(self, count):
+        logs = take(self, count)
+        if self.runs[0].step == 14:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return logs
+
+    monkeypatch.setattr(Group, "take", stopping)
+    with pytest.raises(Preempted, match="stopped at step 14 of 40"):
+        fit(problems.experiment, {}, tmp_path / "run", short=True)
+    with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.steps()[-1] == 14
+
+
 def test_other_values_or_source_in_the_same_folder_are_refused(whole):
     with pytest.raises(UserError, match=r"begun with lr=0.01, not lr=0.5: .*--fresh"):
         fit(problems.experiment, {"lr": 0.5}, whole.folder)
@@ -153,6 +170,30 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_layer(tmp_path):
     assert evidence["batch/image"].shape == (8, 4, 4, 1)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
     assert read_records(tmp_path / "run" / "metrics.jsonl") == []
+
+
+def test_what_was_finite_is_on_record(tmp_path):
+    """Nine steps of one chunk are good, the tenth is not: the records of steps 3, 6 and 9 stand."""
+
+    def spoilt(*, seed: int = 0) -> Experiment:
+        base = problems.experiment(steps=20, seed=seed)
+        rate = optax.piecewise_constant_schedule(1e-3, {8: 1e38})
+        return Experiment(
+            model=base.model,
+            loss=base.loss,
+            optimizer=optax.sgd(rate),
+            train_data=base.train_data,
+            test_data=base.test_data,
+            steps=20,
+            log_every=3,
+            evaluate_every=20,
+            checkpoint_every=20,
+            seed=seed,
+        )
+
+    with pytest.raises(NonFinite, match="at step 1"):
+        fit(spoilt, {}, tmp_path / "run", chunk=20)
+    assert [r["step"] for r in read_records(tmp_path / "run" / "metrics.jsonl")] == [3, 6, 9]
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
