@@ -78,7 +78,7 @@ def run_trial(work: Work, claim: Claim, reporter: Reporter) -> Exception | None:
     except (KeyboardInterrupt, Preempted):
         work.ledger.give_back(claim)
         raise
-    except Exception as error:
+    except Exception as error:  # the experiment's own, of whatever kind: the sweep goes on
         return _settle(work, claim, error)
 
 
@@ -120,7 +120,7 @@ def run_trials(
                     )
                 )
             fit_many(work.experiment, trials, _options(work))
-    except BaseException as error:
+    except BaseException as error:  # whatever it is, what is not over must be given back
         for claim in left:
             work.ledger.give_back(claim)
         if isinstance(error, Preempted | KeyboardInterrupt) or not left:

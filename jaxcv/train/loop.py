@@ -162,7 +162,7 @@ def fit_many(
                     trial.on_end(_result(run, setup, skipped=True))
                 else:
                     opened.append((trial, run, setup, values))
-            except Exception as error:
+            except Exception as error:  # the experiment's own, of whatever kind: the others train on
                 trial.on_end(error)
         if not opened:
             return
@@ -174,7 +174,7 @@ def fit_many(
                 train(checked=True)
         except (Preempted, KeyboardInterrupt):
             raise
-        except BaseException as error:
+        except BaseException as error:  # of whatever kind; it goes on to the caller, or into run.json and `on_end`
             if len(opened) > 1 or not isinstance(error, Exception):
                 raise
             _fail(opened[0][1], opened[0][0], error)
@@ -310,7 +310,7 @@ def _look(run: Observer, confirmed: Callable[[], None] | None, *what: Any, stops
         if confirmed is not None:
             confirmed()
         run.look(*what, stops=stops)
-    except BaseException as error:
+    except BaseException as error:  # whatever it is, the thread that trains must hear of it, and other runs must not
         run.error = error
 
 
@@ -324,7 +324,7 @@ def _end(run: Observer, trial: Trial) -> None:
             raise run.error
         run.run.keep_sources()
         run.run.update(status="stopped" if run.stopped else "finished")
-    except Exception as error:
+    except Exception as error:  # the run's own, or what the disk refuses at the end: run.json says so
         _fail(run.run, trial, error)
     else:
         trial.on_end(_result(run.run, run.setup))
