@@ -9,6 +9,7 @@ import contextlib
 import math
 import zlib
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,9 +38,9 @@ class VarianceScaling:
         draw = _Draw(tuple(shape), dtype, math.sqrt(self.scale / self._fan(shape)) / _TRUNCATED_STD)
         if math.prod(shape) == 0:
             return jnp.zeros(shape, dtype)
-        if _collecting:
+        if (draws := _collecting.get()) is not None:
             placeholder = jnp.zeros(draw.shape, dtype)
-            _collecting[-1].append((placeholder, draw))
+            draws.append((placeholder, draw))
             return placeholder
         return draw.finish(_rows(key[None], [draw]))
 
@@ -109,16 +110,18 @@ class _Draw:
         return (rows.reshape(-1)[: math.prod(self.shape)].reshape(self.shape) * self.factor).astype(self.dtype)
 
 
-_collecting: list[list[tuple[Array, _Draw]]] = []
+_collecting: ContextVar[list[tuple[Array, _Draw]] | None] = ContextVar("collecting", default=None)
+"""Of the network that is being initialised: of this thread alone."""
 
 
 @contextlib.contextmanager
 def _collect() -> Iterator[list[tuple[Array, _Draw]]]:
-    _collecting.append([])
+    draws: list[tuple[Array, _Draw]] = []
+    token = _collecting.set(draws)
     try:
-        yield _collecting[-1]
+        yield draws
     finally:
-        _collecting.pop()
+        _collecting.reset(token)
 
 
 def _rows(keys: Array, draws: Sequence[_Draw]) -> Array:
