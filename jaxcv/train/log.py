@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,8 @@ class Events:
 
     def _open(self) -> Any:
         if self._writer is None:
-            from tensorboardX import SummaryWriter
+            with _Unseen("torch"):
+                from tensorboardX import SummaryWriter
 
             self._writer = SummaryWriter(str(self._folder), purge_step=self._step + 1 if self._step else None)
             events: Any = vars(self._writer.file_writer)["event_writer"]
@@ -109,6 +112,26 @@ class Events:
         if self._writer is not None:
             self._writer.close()
             self._raise()
+
+
+class _Unseen:
+    """A package that this thread does not find, though it is installed.
+
+    tensorboardX imports torch to recognise its tensors, which no record holds: 2 to 4 seconds beside the first steps.
+    """
+
+    def __init__(self, package: str):
+        self._package, self._thread = package, threading.get_ident()
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == self._package and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{name} is not needed here", name=name)
+
+    def __enter__(self) -> None:
+        sys.meta_path.insert(0, self)
+
+    def __exit__(self, *_: object) -> None:
+        sys.meta_path.remove(self)
 
 
 class _Careful:

@@ -145,6 +145,7 @@ class Observer:
         # 1. The records of the steps since the last one, up to the first that is not finite.
         found = _by_step(logs(), count)
         speed, eta = self._clock.speed_and_eta(step)
+        every = setup.interval("log")
         for number, entry in enumerate(found, start=step - count + 1):
             if not entry["finite"]:
                 self.error = NotFinite(f"{self.run.folder}: loss or gradient not finite at step {number}")
@@ -152,7 +153,7 @@ class Observer:
                     self.explain(state)
                 return
             self._pending.append(entry)
-            if self._due("log", number):
+            if number % every == 0 or number == setup.steps:
                 means = {n: float(np.mean([e[n] for e in self._pending])) for n in entry if n != "finite"}
                 self._pending = []
                 records.write(number, "train", means, time={"seconds": self._clock.seconds, "images_per_second": speed})

@@ -46,10 +46,15 @@ def loaded() -> dict[str, dict[str, Any]]:
 
 
 def _own_modules() -> Iterator[tuple[str, str, Any]]:
-    for name, module in sorted(sys.modules.items()):
+    for name, module in sorted(sys.modules.copy().items()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and name != "__main__" and not is_installed(os.path.dirname(file)):
+        if isinstance(file, str) and name != "__main__" and _is_own(file):
             yield name, os.path.abspath(file), getattr(module, "__spec__", None)
+
+
+@functools.cache
+def _is_own(file: str) -> bool:
+    return not is_installed(os.path.dirname(file))
 
 
 @functools.cache
@@ -102,7 +107,8 @@ def write(folder: Path, modules: Mapping[str, Any]) -> None:
 def replace(folder: Path, modules: Mapping[str, Any]) -> None:
     """Keep these modules and no others."""
     temporary = folder / "sources.json.tmp"
-    temporary.write_text(json.dumps(dict(modules), indent=1))
+    lines = (f"{json.dumps(name)}: {json.dumps(module)}" for name, module in modules.items())
+    temporary.write_text("{" + ",\n".join(lines) + "}\n")
     os.replace(temporary, folder / "sources.json")
 
 
