@@ -64,6 +64,13 @@ def real_data():
     return find
 
 
+@pytest.fixture
+def quick_to_compile(monkeypatch):
+    """Programs of runs are compiled without optimisation: for tests of what a large network does, not how fast."""
+    options = runtime.compiler_options
+    monkeypatch.setattr(runtime, "compiler_options", lambda: {**(options() or {}), "xla_backend_optimization_level": 0})
+
+
 @pytest.fixture(scope="module", params=["for a CPU", "for accelerators"])
 def form(request):
     """Suppression and the gradient of regions in the form that is lowered for a CPU, and in that for accelerators."""

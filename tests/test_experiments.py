@@ -12,8 +12,6 @@ from jaxcv.train import hyperparameters, program, resolve
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.feed import Streamed
 
-# It is the step that is tested here, not its speed.
-QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}
 FILES = sorted((__import__("pathlib").Path(__file__).parent.parent / "experiments").glob("*.py"))
 
 
@@ -79,6 +77,7 @@ class First:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("quick_to_compile")
 def test_it_takes_one_step_and_predicts(path):
     experiment = load_experiment(path)
     values = resolve(experiment, {"batch_size": 4})
@@ -86,7 +85,7 @@ def test_it_takes_one_step_and_predicts(path):
     hyperparameters = shared.hyperparameters(values)
     state = shared.compile("init", hyperparameters)(hyperparameters)
     before = jax.tree.map(np.array, state.params)
-    step = jax.jit(shared.step, compiler_options=QUICK_TO_COMPILE)
+    step = shared.compile_step(values, setup.variants[0])
     state, logs = step(hyperparameters, state, setup.train_data.batch(0))
     assert logs["finite"]
     assert float(logs["grad_norm"]) > 0

@@ -9,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxcv import models
 from jaxcv.cli.main import main
 from jaxcv.train.run import read_records
 from jaxcv.weights import load as load_weights
@@ -261,6 +264,7 @@ def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
     assert run("1e-3")[1] == losses
 
 
+@pytest.mark.usefixtures("quick_to_compile")
 def test_real_weights_predict_without_training_and_name_what_they_see(real_data, tmp_path, capsys):
     folder = real_data("weights")
     file = folder / "mobilenet_v1_0.25_224_keras.npz"
@@ -274,11 +278,13 @@ def test_real_weights_predict_without_training_and_name_what_they_see(real_data,
     assert "imagenet" in refused([mobilenet, f"weights={file}", "--workdir", str(tmp_path)], capsys)
 
 
-def test_freezing_finetuning_and_from_scratch_in_one_table(real_data, tmp_path, capsys):
-    """With a picture set of two classes and little steps: what is compared is that all three run and are told apart."""
-    data, file = real_data("cls_folder_hymenoptera"), real_data("weights") / "mobilenet_v1_0.25_224_keras.npz"
-    words = [f"data=folder:{data}", f"weights={file}", "image_size=64", "batch_size=4", "steps=2"]
-    transfer = str(ROOT / "experiments" / "transfer.py")
+def test_freezing_finetuning_and_from_scratch_in_one_table(tmp_path, capsys):
+    """With little steps of a small network: what is compared is that all three run and are told apart."""
+    transfer, file = str(ROOT / "experiments" / "transfer.py"), tmp_path / "lenet.npz"
+    images = jnp.zeros((1, 32, 32, 1))
+    variables = jax.jit(models.lenet5(num_classes=10).init)(jax.random.key(0), images)
+    save(file, {"params": {name: layer for name, layer in variables["params"].items() if name != "head"}})
+    words = [f"weights={file}", "network=lenet5", "image_size=32", "cache_features=False", "batch_size=4", "steps=2"]
     assert main([transfer, *words, "mode=frozen,finetune,scratch", "--workdir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "3 trials, best accuracy first" in out
@@ -287,6 +293,7 @@ def test_freezing_finetuning_and_from_scratch_in_one_table(real_data, tmp_path, 
     assert "2 new, zero (head)" in out
 
 
+@pytest.mark.usefixtures("quick_to_compile")
 def test_a_hostile_or_wrong_weight_file_is_one_line(tmp_path, capsys):
     mobilenet = str(ROOT / "experiments" / "mobilenet.py")
     page = tmp_path / "weights.pth"
@@ -342,29 +349,36 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("limit", [1_000, 40_000, 150_000])
-def test_a_disk_that_is_full_loses_nothing(limit, tmp_path):
-    """Files may not grow beyond a limit: as on a full disk, wherever it strikes."""
-    arguments = [LENET, "steps=8", "batch_size=8", "--workdir"]
+def run_small(*command):
     environment = {**os.environ, "XLA_FLAGS": ""}
+    command = [sys.executable, *command[:-1], LENET, "steps=8", "batch_size=8", "--workdir", command[-1]]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
-    def run(*command):
-        return subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
 
-    whole = run("launch.py", *arguments, str(tmp_path / "whole"))
-    assert whole.returncode == 0, whole.stderr
-    full = run("-c", LIMITED, str(limit), *arguments, str(tmp_path / "full"))
+def records_of(workdir):
+    found = read_records(workdir / "lenet/batch_size=8,steps=8/metrics.jsonl")
+    return [{k: v for k, v in record.items() if k != "time"} for record in found]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The records of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = run_small("launch.py", str(folder))
+    assert done.returncode == 0, done.stderr
+    return records_of(folder)
+
+
+@pytest.mark.parametrize("limit", [1_000, 40_000, 150_000])
+def test_a_disk_that_is_full_loses_nothing(limit, whole, tmp_path):
+    """Files may not grow beyond a limit: as on a full disk, wherever it strikes."""
+    full = run_small("-c", LIMITED, str(limit), str(tmp_path))
     errors = [line for line in full.stderr.splitlines() if "persistent compilation" not in line and "warn(" not in line]
     assert full.returncode == 2 and len(errors) == 1 and errors[0].startswith("error: "), full.stderr
     assert "File too large" in errors[0] and "goes on from there" in errors[0]
-    again = run("launch.py", *arguments, str(tmp_path / "full"))
+    again = run_small("launch.py", str(tmp_path))
     assert again.returncode == 0, again.stderr
-    name = "lenet/batch_size=8,steps=8/metrics.jsonl"
-    records = [
-        [{k: v for k, v in record.items() if k != "time"} for record in read_records(tmp_path / place / name)]
-        for place in ("whole", "full")
-    ]
-    assert records[0] == records[1]
+    assert records_of(tmp_path) == whole
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -17,7 +17,6 @@ from jaxcv.train.run import read_records
 
 ROOT = Path(__file__).parent.parent.parent
 STEPS = 2000  # checkpoints keep a second's distance
-KILLS = 10
 
 
 def start(name, workdir):
@@ -47,15 +46,18 @@ def reached(folder):
     return found[-1]["step"] if found else 0
 
 
-@pytest.mark.parametrize("name", ["lenet", pytest.param("yolo", marks=pytest.mark.slow)])
-def test_ten_kills_leave_no_trace(name, tmp_path, load):
+@pytest.mark.parametrize(
+    ("name", "kills"),
+    [("lenet", 4), *(pytest.param(name, 10, marks=pytest.mark.slow) for name in ("lenet", "yolo"))],
+)
+def test_kills_leave_no_trace(name, kills, tmp_path, load):
     """Every kill waits for another place: a random step, or the writing of a checkpoint after it."""
     inside = f"{name}/batch_size=16,steps={STEPS}"
     assert start(name, tmp_path / "unharmed").wait() == 0
     unharmed, folder = tmp_path / "unharmed" / inside, tmp_path / "killed" / inside
     rng = random.Random(0)
     killed_while_writing = 0
-    for kill in range(KILLS):
+    for kill in range(kills):
         process = start(name, tmp_path / "killed")
         goal = min(reached(folder) + rng.randrange(1, 12), STEPS - 10)
         in_writing = kill % 2 == 0
@@ -66,7 +68,7 @@ def test_ten_kills_leave_no_trace(name, tmp_path, load):
         killed_while_writing += writing(folder)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert killed_while_writing >= 2
+    assert killed_while_writing >= 1
     process = start(name, tmp_path / "killed")
     assert process.wait() == 0
     assert records(folder) == records(unharmed)
