@@ -282,8 +282,7 @@ def test_freezing_finetuning_and_from_scratch_in_one_table(tmp_path, capsys):
     """With little steps of a small network: what is compared is that all three run and are told apart."""
     transfer, file = str(ROOT / "experiments" / "transfer.py"), tmp_path / "lenet.npz"
     images = jnp.zeros((1, 32, 32, 1))
-    variables = jax.jit(models.lenet5(num_classes=10).init)(jax.random.key(0), images)
-    save(file, {"params": {name: layer for name, layer in variables["params"].items() if name != "head"}})
+    save(file, jax.jit(models.lenet5(num_classes=7).init)(jax.random.key(0), images))
     words = [f"weights={file}", "network=lenet5", "image_size=32", "cache_features=False", "batch_size=4", "steps=2"]
     assert main([transfer, *words, "mode=frozen,finetune,scratch", "--workdir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
