@@ -10,6 +10,7 @@ normalisation. Variants are `partial`s of their family, so every one takes the f
 """
 
 from jaxcv.models.alexnet import AlexNet, alexnet, alexnet_2012
+from jaxcv.models.canvas import Canvas
 from jaxcv.models.classifier import Classifier
 from jaxcv.models.darknet import Darknet53, PlainDarknet, darknet19, darknet53, darknet_tiny, extraction
 from jaxcv.models.inception import AuxiliaryLogits, GoogLeNet, InceptionModule, googlenet
@@ -67,6 +68,7 @@ __all__ = [
     "AvgPool",
     "BasicBlock",
     "BatchNorm",
+    "Canvas",
     "Bottleneck",
     "Classifier",
     "Conv",
