@@ -88,7 +88,9 @@ def experiment(
         ("layer_weights", layer_weights or style_layers, style_layers),
     ):
         if len(given) != len(wanted):
-            raise UserError(f"{name}: {len(given)} of them, expected {len(wanted)}, one for each of {', '.join(wanted)}")
+            raise UserError(
+                f"{name}: {len(given)} of them, expected {len(wanted)}, one for each of {', '.join(wanted)}"
+            )
     fields = {"pooling": pooling} if network.startswith("vgg") else {}
     model = Canvas(
         trunk=fitting(network, weights, known=TRUNKS, **fields),

@@ -81,7 +81,7 @@ def style(
         whole = None if "regions" in batch else gram_matrix(ours, normalize=True)
         for i, factor in enumerate(styles):
             gram = _guided(ours, batch["regions"][:, i]) if whole is None else whole
-            total += weight * factor * jnp.square(gram - wanted[i]).sum((1, 2)) / 4
+            total += weight * factor * jnp.square(gram - wanted[i][None]).sum((1, 2)) / 4
     return {"style": total}
 
 

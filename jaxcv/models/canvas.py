@@ -30,6 +30,9 @@ class Canvas(nn.Module):
     style_layers: tuple[str, ...]
     styles: int = 1
     """Number of style pictures."""
+    balanced: bool = True
+    """Divide the features of each layer by their mean in the content and style pictures, so that weights of layers mean
+    the same in every network: Gatys et al. scale their VGG so that every filter's mean is 1."""
     octaves: int = 1
     """Pictures that are enlarged and summed: with several, coarse structure moves as fast as fine detail."""
     luminance: bool = False
@@ -45,17 +48,20 @@ class Canvas(nn.Module):
         octaves = self.param("picture", lambda key: noise(key, shape, self.octaves))
         picture = assemble(octaves, shape).astype(images.dtype)[None]
         seen = jnp.broadcast_to(picture, images.shape)
-        wanted = dict.fromkeys([*self.content_layers, *self.style_layers])
-        _, found = trunk_features(self.trunk, seen, list(wanted), train=False)
-        features = dict(zip(wanted, found, strict=True))
+        layers = list(dict.fromkeys([*self.content_layers, *self.style_layers]))
+        features = feature_maps(self.trunk, seen, layers)
         targets = self.variable("targets", "wanted", self._empty, features).value
+        features = {name: x / targets["scales"][name].astype(x.dtype) for name, x in features.items()}
         made = images + picture - luma(images) if self.luminance else picture
         return {"image": made, "features": features, **targets}, features
 
     def _empty(self, features: dict[str, Array]) -> dict[str, dict[str, Array]]:
         channels = {name: features[name].shape[-1] for name in self.style_layers}
-        grams = {name: jnp.zeros((self.styles, c, c), jnp.float32) for name, c in channels.items()}
-        return {"content": {name: jnp.zeros_like(features[name]) for name in self.content_layers}, "grams": grams}
+        return {
+            "content": {name: jnp.zeros_like(features[name]) for name in self.content_layers},
+            "grams": {name: jnp.zeros((self.styles, c, c), jnp.float32) for name, c in channels.items()},
+            "scales": {name: jnp.ones(()) for name in features},
+        }
 
     def targets(self, content: Float[Array, "1 h w 3"], styles: Sequence[Any]) -> dict[str, Any]:
         """What the features should be, for the collection `targets`: the content's maps, the styles' Gram matrices.
@@ -64,23 +70,37 @@ class Canvas(nn.Module):
             content: in [0, 1]; with `luminance`, grey in three equal channels.
             styles: pictures [1 h w 3] of any sizes.
         """
-        _, maps = trunk_features(self.trunk, content, self.content_layers, train=False)
-        found = dict(zip(self.content_layers, maps, strict=True))
-        return {"wanted": {"content": found, "grams": gram_targets(self.trunk, styles, self.style_layers)}}
+        layers = list(dict.fromkeys([*self.content_layers, *self.style_layers]))
+        maps, *of_styles = (feature_maps(self.trunk, picture, layers) for picture in (content, *styles))
+        scales = {name: jnp.ones(()) for name in layers}
+        if self.balanced:
+            means = {name: jnp.stack([jnp.abs(each[name]).mean() for each in (maps, *of_styles)]) for name in layers}
+            scales = {name: jnp.maximum(x.mean(), 1e-6) for name, x in means.items()}
+        return {
+            "wanted": {
+                "content": {name: maps[name] / scales[name] for name in self.content_layers},
+                "grams": gram_targets([{n: x / scales[n] for n, x in each.items()} for each in of_styles],
+                                      self.style_layers),
+                "scales": scales,
+            }
+        }  # fmt: skip
 
 
-def gram_targets(trunk: nn.Module, styles: Sequence[Any], layers: Sequence[str]) -> dict[str, Float[Array, "s c c"]]:
-    """Gram matrices of style pictures [1 h w 3] of any sizes, by layer; to be called inside a module."""
-    grams = []
-    for style in styles:
-        _, maps = trunk_features(trunk, style, layers, train=False)
-        grams.append([ops.gram_matrix(x, normalize=True)[0] for x in maps])
-    return {name: jnp.stack([each[i] for each in grams]) for i, name in enumerate(layers)}
+def feature_maps(trunk: nn.Module, images: Float[Array, "b h w 3"], layers: Sequence[str]) -> dict[str, Array]:
+    """Feature maps [b h w c] of a frozen network by layer; to be called inside a module."""
+    _, found = trunk_features(trunk, images, layers, train=False)
+    return dict(zip(layers, found, strict=True))
+
+
+def gram_targets(styles: Sequence[dict[str, Array]], layers: Sequence[str]) -> dict[str, Float[Array, "s c c"]]:
+    """Gram matrices by layer of the maps of style pictures, which may have different sizes."""
+    return {name: jnp.stack([ops.gram_matrix(each[name], normalize=True)[0] for each in styles]) for name in layers}
 
 
 def luma(images: Float[Array, "*b h w 3"]) -> Float[Array, "*b h w 1"]:
     """ITU-R 601."""
-    return (images * jnp.asarray(_LUMA, images.dtype)).sum(-1, keepdims=True)
+    red, green, blue = (images[..., i : i + 1] for i in range(3))
+    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
 
 
 def noise(key: Any, shape: tuple[int, int, int], octaves: int) -> dict[str, Array]:

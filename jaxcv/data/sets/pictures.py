@@ -95,7 +95,9 @@ def match_colors(picture: UInt8[np.ndarray, "h w 3"], like: UInt8[np.ndarray, "i
     return np.round(255 * moved.clip(0, 1)).astype(np.uint8)
 
 
-def match_luminance(picture: UInt8[np.ndarray, "h w 3"], like: UInt8[np.ndarray, "i j 3"]) -> UInt8[np.ndarray, "h w 3"]:
+def match_luminance(
+    picture: UInt8[np.ndarray, "h w 3"], like: UInt8[np.ndarray, "i j 3"]
+) -> UInt8[np.ndarray, "h w 3"]:
     """The luminance of a picture in three equal channels, with the mean and deviation of another one's: section 3.2."""
     grey, target = (x @ np.array([0.299, 0.587, 0.114]) for x in (picture, like))
     moved = (grey - grey.mean()) * (target.std() / max(grey.std(), 1e-3)) + target.mean()
