@@ -57,6 +57,7 @@ from jaxcv.models.resnet import (
 )
 from jaxcv.models.sliding import WindowNetwork, WindowScanner, convolutionalize
 from jaxcv.models.summaries import Summary, summary
+from jaxcv.models.transformer_net import FastStyle, InstanceNorm, TransformerNet
 from jaxcv.models.unet import UNet
 from jaxcv.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from jaxcv.models.yolo import YOLO
@@ -78,6 +79,7 @@ __all__ = [
     "Dense",
     "DepthwiseSeparable",
     "Dropout",
+    "FastStyle",
     "Flatten",
     "GoogLeNet",
     "IMAGENET_MEAN",
@@ -85,6 +87,7 @@ __all__ = [
     "InceptionModule",
     "InceptionV3",
     "InvertedResidual",
+    "InstanceNorm",
     "LandmarkHeatmaps",
     "LandmarkRegressor",
     "LeNet",
@@ -97,6 +100,7 @@ __all__ = [
     "ResNet",
     "Summary",
     "TRUNKS",
+    "TransformerNet",
     "UNet",
     "VGG",
     "WindowNetwork",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxcv import ops
+from jaxcv.errors import UserError
 from jaxcv.models.trunk import trunk_features
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -31,8 +32,9 @@ class Canvas(nn.Module):
     styles: int = 1
     """Number of style pictures."""
     balanced: bool = True
-    """Divide the features of each layer by their mean in the content and style pictures, so that weights of layers mean
-    the same in every network: Gatys et al. scale their VGG so that every filter's mean is 1."""
+    """Divide the features of each layer by a number, so that the Gram matrices of the content and the styles have a norm
+    of 1 on average, and weights of layers mean the same in every network. Gatys et al. scale their VGG so that the mean
+    of every filter is 1, with the same purpose."""
     octaves: int = 1
     """Pictures that are enlarged and summed: with several, coarse structure moves as fast as fine detail."""
     luminance: bool = False
@@ -70,31 +72,51 @@ class Canvas(nn.Module):
             content: in [0, 1]; with `luminance`, grey in three equal channels.
             styles: pictures [1 h w 3] of any sizes.
         """
-        layers = list(dict.fromkeys([*self.content_layers, *self.style_layers]))
-        maps, *of_styles = (feature_maps(self.trunk, picture, layers) for picture in (content, *styles))
-        scales = {name: jnp.ones(()) for name in layers}
-        if self.balanced:
-            means = {name: jnp.stack([jnp.abs(each[name]).mean() for each in (maps, *of_styles)]) for name in layers}
-            scales = {name: jnp.maximum(x.mean(), 1e-6) for name, x in means.items()}
-        return {
-            "wanted": {
-                "content": {name: maps[name] / scales[name] for name in self.content_layers},
-                "grams": gram_targets([{n: x / scales[n] for n, x in each.items()} for each in of_styles],
-                                      self.style_layers),
-                "scales": scales,
-            }
-        }  # fmt: skip
+        layers = self.content_layers, self.style_layers
+        return {"wanted": aims(self.trunk, content, styles, *layers, balanced=self.balanced)}
+
+
+def aims(
+    trunk: nn.Module,
+    content: Float[Array, "b h w 3"],
+    styles: Sequence[Any],
+    content_layers: Sequence[str],
+    style_layers: Sequence[str],
+    *,
+    balanced: bool,
+) -> dict[str, dict[str, Array]]:
+    """By layer: feature maps of the content, Gram matrices [s c c] of the styles, and what both were divided by."""
+    layers = list(dict.fromkeys([*content_layers, *style_layers]))
+    maps, *of_styles = (feature_maps(trunk, picture, layers) for picture in (content, *styles))
+    scales = {name: jnp.ones(()) for name in layers}
+    if balanced:
+        every = (maps, *of_styles)
+        norms = {
+            name: jnp.stack([_norm(ops.gram_matrix(each[name], normalize=True)) for each in every]) for name in layers
+        }
+        scales = {name: jnp.sqrt(jnp.maximum(x.mean(), 1e-12)) for name, x in norms.items()}
+    grams = {
+        name: jnp.stack([ops.gram_matrix(each[name] / scales[name], normalize=True)[0] for each in of_styles])
+        for name in style_layers
+    }
+    return {"content": {name: maps[name] / scales[name] for name in content_layers}, "grams": grams, "scales": scales}
+
+
+def _norm(grams: Float[Array, "b c c"]) -> Float[Array, ""]:
+    return jnp.sqrt(jnp.square(grams).sum((1, 2))).mean()
 
 
 def feature_maps(trunk: nn.Module, images: Float[Array, "b h w 3"], layers: Sequence[str]) -> dict[str, Array]:
-    """Feature maps [b h w c] of a frozen network by layer; to be called inside a module."""
-    _, found = trunk_features(trunk, images, layers, train=False)
+    """Feature maps [b h w c] of a frozen network by layer; to be called inside a module.
+
+    Raises:
+        UserError: the network has no such layer; says which it has.
+    """
+    try:
+        _, found = trunk_features(trunk, images, layers, train=False)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     return dict(zip(layers, found, strict=True))
-
-
-def gram_targets(styles: Sequence[dict[str, Array]], layers: Sequence[str]) -> dict[str, Float[Array, "s c c"]]:
-    """Gram matrices by layer of the maps of style pictures, which may have different sizes."""
-    return {name: jnp.stack([ops.gram_matrix(each[name], normalize=True)[0] for each in styles]) for name in layers}
 
 
 def luma(images: Float[Array, "*b h w 3"]) -> Float[Array, "*b h w 1"]:

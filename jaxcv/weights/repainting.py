@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxcv.data.sets.pictures import EMBEDDED, match_colors, match_luminance, picture_file, read_picture
 from jaxcv.errors import UserError
-from jaxcv.models import Canvas
+from jaxcv.models import Canvas, FastStyle
 from jaxcv.models.canvas import disassemble
 from jaxcv.types import Batches
 from jaxcv.weights.matching import Report
@@ -30,7 +30,7 @@ class Start:
     @property
     def summary(self) -> str:
         """One line."""
-        weights = "random weights, for weights=FILE was not given" if self.trunk is None else self.trunk.summary
+        weights = "random weights, as weights=FILE was not given" if self.trunk is None else self.trunk.summary
         return f"{self.picture}; trunk: {weights}"
 
     @property
@@ -40,7 +40,7 @@ class Start:
 
     def lines(self) -> Iterator[str]:
         """The table of the trunk."""
-        yield f"picture: {self.picture}"
+        yield self.picture
         yield from () if self.trunk is None else self.trunk.lines()
 
 
@@ -94,7 +94,25 @@ def repainted(
             chosen = first[start] if start in first else read_picture(picture_file(start), max(size), size=size)
             picture = jax.image.resize(_float(chosen)[0], content.shape, "linear")[..., : 1 if model.luminance else 3]
             params = {**params, "picture": disassemble(picture, params["picture"])}
-        return {**variables, "params": params, "targets": targets}, Start(report, f"the picture starts from {start}")
+        return {**variables, "params": params, "targets": targets}, Start(report, f"picture: {start}")
+
+    return initial
+
+
+def painter(
+    source: str | Path, model: FastStyle, data: Batches, *, styles: Sequence[str], style_size: int
+) -> Callable[[Any], tuple[dict[str, Any], Start]]:
+    """For `Experiment.initial` of a `FastStyle`; arguments as of `repainted`, `data` being the training pictures."""
+
+    def initial(variables: Any) -> tuple[dict[str, Any], Start]:
+        report = None
+        if source:
+            variables, report = pretrained(source, model.trunk, within="trunk")(variables)
+        pictures = [_float(read_picture(picture_file(name), style_size)) for name in styles]
+        compute = jax.jit(lambda v, c, s: model.apply({"params": v}, c, s, method="targets"))
+        content = jnp.asarray(data.batch(0)["image"], jnp.float32) / 255
+        targets = compute(variables["params"], content, pictures)
+        return {**variables, "targets": targets}, Start(report, "painter: randomly initialised")
 
     return initial
 

@@ -69,3 +69,16 @@ def test_costs_and_gradients(normalization):
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], [value.item()], rtol=1e-5)
     np.testing.assert_allclose(gradient, image.grad.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_instance_norm():
+    x, dy = (RNG.normal(size=(2, 5, 6, 4)).astype(np.float32) for _ in range(2))
+    scale, bias = (RNG.normal(size=4).astype(np.float32) for _ in range(2))
+    y, back = jax.vjp(ops.instance_norm, *map(jnp.asarray, (x, scale, bias)))
+    tensors = [torch.from_numpy(a.copy()).requires_grad_() for a in (x.transpose(0, 3, 1, 2), scale, bias)]
+    theirs_y = torch.nn.functional.instance_norm(tensors[0], weight=tensors[1], bias=tensors[2])
+    theirs_y.backward(torch.from_numpy(dy.transpose(0, 3, 1, 2).copy()))
+    np.testing.assert_allclose(y, theirs_y.detach().permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
+    for ours_, tensor in zip(back(jnp.asarray(dy)), tensors, strict=True):
+        expected = tensor.grad if tensor.grad.ndim == 1 else tensor.grad.permute(0, 2, 3, 1)
+        np.testing.assert_allclose(ours_, expected, rtol=1e-4, atol=1e-5)
