@@ -73,6 +73,13 @@ class Landmarks(NamedTuple):
     """False where a point is not known."""
 
 
+class Stylised(NamedTuple):
+    """A picture in place of another one."""
+
+    picture: Float[Array, "*b h w 3"] | Float[np.ndarray, "*b h w 3"]
+    """In [0, 1]."""
+
+
 Cell = str | int | float | None
 """Of a table; None where a value is not defined."""
 

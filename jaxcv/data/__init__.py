@@ -37,6 +37,7 @@ from jaxcv.data.sets.pairs import PairedImages, scan_pairs
 from jaxcv.data.sets.people import scan_faces, scan_omniglot
 from jaxcv.data.sets.pets import scan_pets
 from jaxcv.data.sets.photographs import TEST_SQUARES, PhotographWindows
+from jaxcv.data.sets.pictures import OnePicture, PictureFolder, picture_file
 from jaxcv.data.source import Source
 from jaxcv.data.sources.image_files import ImageFiles
 from jaxcv.data.sources.in_memory import InMemory, Labelled
@@ -49,7 +50,8 @@ from jaxcv.errors import UserError
 
 __all__ = [
     "Dataset", "DatasetBatches", "Source", "classification_data", "detection_data", "embedding_data", "from_records",
-    "landmark_data", "localization_data", "segmentation_data", "verification_data", "window_data",
+    "landmark_data", "localization_data", "photograph_data", "picture_data", "segmentation_data", "verification_data",
+    "window_data",
 ]  # fmt: skip
 
 Splits = tuple[Dataset, Dataset]
@@ -333,6 +335,37 @@ def window_data(
         raise UserError(f"squares={squares}: expected 0 or more")
     given = tuple(Path(folder).expanduser() for folder in photographs)
     return _open("window", data, image_size, channels, photographs=given, squares=squares)
+
+
+@cache
+def picture_data(
+    picture: str, *, image_size: int = 256, regions: tuple[str, ...] = (), others: tuple[str, ...] = ()
+) -> Splits:
+    """Open one picture as both splits: `image` uint8 [1 h w 3], in its proportions, `regions` uint8 [1 s h w].
+
+    `picture`: a path, or `china` or `flower`, which come with scikit-learn. `image_size`: of its longer side. `regions`:
+    grey pictures, white where something belongs. `others`: more pictures that a run depends on.
+    """
+    if image_size < 32:
+        raise UserError(f"image_size={image_size}: expected at least 32 pixels")
+    file, *more = (picture_file(name) for name in (picture, *regions, *others))
+    masks, rest = tuple(more[: len(regions)]), tuple(more[len(regions) :])
+    train, test = (Dataset(OnePicture(s, file, image_size, masks, rest), image_size) for s in ("train", "test"))
+    return replace(train, path=str(file.resolve())), replace(test, path=str(file.resolve()))
+
+
+@cache
+def photograph_data(data: str, *, image_size: int = 256, longest: int = 1024) -> Splits:
+    """Open pictures without annotations: `image` uint8 [b s s 3], the centre square of each.
+
+    `data`: a folder of pictures, in it or below it, every fifth for testing; or `photographs`, the two that come with
+    scikit-learn. `longest`: a picture to predict on keeps its proportions, and its longer side is at most so long.
+    """
+    if image_size < 32 or image_size % 4:
+        raise UserError(f"image_size={image_size}: expected at least 32 pixels, and a multiple of 4")
+    folder = picture_file("china").parent if data == "photographs" else Path(data).expanduser()
+    train, test = (Dataset(PictureFolder(s, folder, image_size, longest), image_size) for s in ("train", "test"))
+    return replace(train, path=str(folder.resolve())), replace(test, path=str(folder.resolve()))
 
 
 def from_records(

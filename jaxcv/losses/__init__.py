@@ -3,11 +3,15 @@
 Masking, the mean over the batch and the sum over the terms happen in the training step. Options are keyword-only, and
 float options may be tracers. Every loss is finite, gradient included, for an example without targets.
 
+    content          style transfer: feature maps of the content picture
     cross_entropy    softmax classification: `label`
     hard_negative_cross_entropy  the same on the objects and the hardest background examples: `label`
     heatmaps         key points as heat maps: `points`, `visible`
     landmarks        key points as 2n numbers, squared or wing loss: `points`, `visible`
     localization     one object or none, log-loss or squared errors: `boxes`, `classes`, `valid`
+    style            style transfer: Gram matrices of the style pictures
+    style_transfer   both, and total variation
+    total_variation  differences of neighbouring pixels
     triplet          embeddings, on the hardest triplets of the batch: `label`
     yolo             detection on grids with anchor boxes: `boxes`, `classes`, `valid`
     yolo_v1          detection on a grid without anchor boxes
@@ -18,14 +22,19 @@ from jaxcv.losses.detection import yolo
 from jaxcv.losses.embedding import triplet
 from jaxcv.losses.landmarks import heatmaps, landmarks
 from jaxcv.losses.localization import localization
+from jaxcv.losses.style import content, style, style_transfer, total_variation
 from jaxcv.losses.yolo_v1 import yolo_v1
 
 __all__ = [
+    "content",
     "cross_entropy",
     "hard_negative_cross_entropy",
     "heatmaps",
     "landmarks",
     "localization",
+    "style",
+    "style_transfer",
+    "total_variation",
     "triplet",
     "yolo",
     "yolo_v1",

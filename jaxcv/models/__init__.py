@@ -10,6 +10,7 @@ normalisation. Variants are `partial`s of their family, so every one takes the f
 """
 
 from jaxcv.models.alexnet import AlexNet, alexnet, alexnet_2012
+from jaxcv.models.canvas import Canvas
 from jaxcv.models.classifier import Classifier
 from jaxcv.models.darknet import Darknet53, PlainDarknet, darknet19, darknet53, darknet_tiny, extraction
 from jaxcv.models.inception import AuxiliaryLogits, GoogLeNet, InceptionModule, googlenet
@@ -56,6 +57,7 @@ from jaxcv.models.resnet import (
 )
 from jaxcv.models.sliding import WindowNetwork, WindowScanner, convolutionalize
 from jaxcv.models.summaries import Summary, summary
+from jaxcv.models.transformer_net import FastStyle, InstanceNorm, TransformerNet
 from jaxcv.models.unet import UNet
 from jaxcv.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from jaxcv.models.yolo import YOLO
@@ -67,6 +69,7 @@ __all__ = [
     "AvgPool",
     "BasicBlock",
     "BatchNorm",
+    "Canvas",
     "Bottleneck",
     "Classifier",
     "Conv",
@@ -76,6 +79,7 @@ __all__ = [
     "Dense",
     "DepthwiseSeparable",
     "Dropout",
+    "FastStyle",
     "Flatten",
     "GoogLeNet",
     "IMAGENET_MEAN",
@@ -83,6 +87,7 @@ __all__ = [
     "InceptionModule",
     "InceptionV3",
     "InvertedResidual",
+    "InstanceNorm",
     "LandmarkHeatmaps",
     "LandmarkRegressor",
     "LeNet",
@@ -95,6 +100,7 @@ __all__ = [
     "ResNet",
     "Summary",
     "TRUNKS",
+    "TransformerNet",
     "UNet",
     "VGG",
     "WindowNetwork",

@@ -10,7 +10,17 @@ from typing import Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from jaxcv.models.layers import IMAGENET_MEAN, IMAGENET_STD, ConvNormAct, Dense, Dropout, Flatten, MaxPool, standardize
+from jaxcv.models.layers import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AvgPool,
+    ConvNormAct,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool,
+    standardize,
+)
 from jaxcv.ops.initializers import VarianceScaling
 from jaxcv.types import Scalar
 
@@ -34,9 +44,13 @@ class VGG(nn.Module):
     padding: int | Literal["valid"] = 1
     """Pixels of zeros around every map. "valid": none, for `convolutionalize`; a map loses two pixels at each layer, so
     images are at least 150 for vgg11 and 212 for vgg16, and 342 and 404 for a 7x7 map before fc6."""
+    pooling: Literal["max", "avg"] = "max"
+    """"avg" gives smoother pictures in style transfer: Gatys et al., CVPR 2016, section 2."""
     dropout: Scalar = 0.5
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    bgr: bool = False
+    """The first layer reads blue, green, red, as Caffe's networks and Keras's do; `mean` and `std` have that order too."""
 
     @nn.compact
     def __call__(
@@ -44,12 +58,13 @@ class VGG(nn.Module):
     ) -> tuple[Float[Array, "b *grid k"], dict[str, Array]]:
         """`train` turns dropout on and selects batch statistics over running ones."""
         features: dict[str, Array] = {}
-        x = standardize(images, self.mean, self.std)
+        pool = {"max": MaxPool, "avg": AvgPool}[self.pooling]
+        x = standardize(images[..., ::-1] if self.bgr else images, self.mean, self.std)
         for i, (size, channels) in enumerate(zip(self.stage_sizes, self.stage_channels, strict=True), start=1):
             for j in range(1, size + 1):
                 unit = ConvNormAct(channels, padding=self.padding, norm=self.norm, conv_bias=True, name=f"conv{i}_{j}")
                 x = features[f"conv{i}_{j}"] = unit(x, train=train)
-            x = features[f"pool{i}"] = MaxPool(2, name=f"pool{i}")(x)
+            x = features[f"pool{i}"] = pool(2, name=f"pool{i}")(x)
         x = Flatten(self.fc_map_size)(x)
         for name in ("fc6", "fc7"):
             dense = Dense(self.fc_width, kernel_init=VarianceScaling(2.0, "fan_in"), name=name)

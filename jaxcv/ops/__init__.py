@@ -22,7 +22,7 @@ inputs' precision, except that whatever is computed from boxes is at least float
     warps      warp affine_matrix affine_points affine_positions invert_affine
                elastic_points elastic_positions invert_elastic; on ints: elastic_limit
     conv       conv2d depthwise_conv2d conv_transpose2d; on ints: conv_output_size conv_parameters conv_multiply_adds
-    normalization  batch_norm local_response_norm
+    normalization  batch_norm instance_norm local_response_norm
     sliding    sliding_windows image_pyramid; on ints: window_boxes pyramid_scales
     pool       max_pool2d avg_pool2d adaptive_avg_pool2d
 """
@@ -70,7 +70,7 @@ from jaxcv.ops.grids import GridTargets, YoloOutputs, decode_yolo, decode_yolo_v
 from jaxcv.ops.heatmaps import gaussian_heatmaps, soft_argmax
 from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
 from jaxcv.ops.nms import batched_nms, nms
-from jaxcv.ops.normalization import batch_norm, local_response_norm
+from jaxcv.ops.normalization import batch_norm, instance_norm, local_response_norm
 from jaxcv.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from jaxcv.ops.roi import roi_align
 from jaxcv.ops.sliding import Scales, image_pyramid, pyramid_scales, sliding_windows, window_boxes
@@ -132,6 +132,7 @@ __all__ = [
     "generalized_box_iou",
     "gram_matrix",
     "image_pyramid",
+    "instance_norm",
     "invert_affine",
     "invert_elastic",
     "kmeans_anchor_boxes",

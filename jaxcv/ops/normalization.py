@@ -74,6 +74,33 @@ def batch_norm(
     return _batch_norm(x, scale, bias, jnp.asarray(epsilon, _wide(x)), relu)
 
 
+@jax.jit
+def instance_norm(
+    x: Float[Array, "*b h w c"], scale: Float[Array, "c"], bias: Float[Array, "c"], *, epsilon: Scalar = 1e-5
+) -> Float[Array, "*b h w c"]:
+    """Normalisation of every channel of every image by its own mean and variance, then scale and bias.
+
+    y = (x - mean) / sqrt(var + epsilon) * scale + bias. Statistics are at least float32.
+
+    Args:
+        x: `[..., h, w, c]`.
+        scale: `[c]`.
+        bias: `[c]`.
+        epsilon: Added to the variance.
+
+    Returns:
+        Like x.
+
+    References:
+        Ulyanov, Vedaldi, Lempitsky, Instance normalization, https://arxiv.org/abs/1607.08022, equation 2.
+    """
+    wide, count = x.astype(_wide(x)), max(x.shape[-3] * x.shape[-2], 1)
+    centred = wide - wide.sum((-3, -2), keepdims=True) / count
+    var = jnp.square(centred).sum((-3, -2), keepdims=True) / count
+    factor = lax.rsqrt(var + epsilon) * _along(scale, x).astype(wide.dtype)
+    return (centred * factor + _along(bias, x).astype(wide.dtype)).astype(x.dtype)
+
+
 def _sums(*values: Array) -> list[Array]:
     return [v.sum(tuple(range(v.ndim - 1)), dtype=_wide(v)) for v in values]
 

@@ -8,7 +8,7 @@ its first argument, the prediction for one image:
     table(prediction, title, class_names, ...)        its rows for a terminal
     record(prediction, class_names, ...) -> dict      its fields for JSON
 
-    classes  detections  landmarks  localization
+    classes  detections  landmarks  localization  stylised
 
 A new type is a new file and its line among the imports below. An experiment of somebody else's may register its own.
 A type without `target_of` gets no previews; one without `draw` or `table` is refused by `render` or `table`; without
@@ -16,7 +16,8 @@ A type without `target_of` gets no previews; one without `draw` or `table` is re
 knows no type:
 
     prediction      the four functions, and `render`: an image with a prediction on it
-    sheets          `sheet`: targets beside predictions, the previews of a run; `example_sheet`: examples alone
+    sheets          `sheet`: targets beside predictions, the previews of a run; `example_sheet`: examples alone;
+                    `animation`: pages one after the other, as a GIF
     example         `draw_example`: an image with all that its example holds; it needs no prediction
     canvas          `Canvas`: boxes, points, masks and labels on an image; colours and names of classes
 
@@ -31,7 +32,7 @@ classes (the others are called by their index), and the same arguments give the 
 pixels of the network's input; `scale`, factors (x, y), leads from there to the pixels of the image shown.
 """
 
-from jaxcv.show import classes, detections, landmarks, localization  # noqa: F401 (each registers its type)
+from jaxcv.show import classes, detections, landmarks, localization, stylised  # noqa: F401 (each registers its type)
 from jaxcv.show.canvas import Canvas, color_of, name_of
 from jaxcv.show.class_tables import class_tables
 from jaxcv.show.confusion import draw_confusion
@@ -39,10 +40,11 @@ from jaxcv.show.error_curves import draw_error_curves
 from jaxcv.show.example import draw_example
 from jaxcv.show.precision_recall import draw_precision_recall
 from jaxcv.show.prediction import draw, record, render, table, target_of
-from jaxcv.show.sheets import example_sheet, paired_page, sheet
+from jaxcv.show.sheets import animation, example_sheet, paired_page, sheet
 
 __all__ = [
     "Canvas",
+    "animation",
     "class_tables",
     "color_of",
     "draw",

@@ -1,7 +1,9 @@
 """Many images on one page."""
 
+import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -47,6 +49,17 @@ def paired_page(pairs: Sequence[tuple[Image.Image, Image.Image]]) -> Image.Image
         cell.paste(right, (width + gap, 0))
         cells.append(cell)
     return _page(cells, columns=min(2, len(cells)), gap=gap, between=gap)
+
+
+def animation(pages: Sequence[Path], *, seconds: float = 0.4) -> bytes:
+    """A GIF of image files of one size, one after the other; the last one stays three times as long."""
+    frames = []
+    for page in pages:
+        with Image.open(page) as image:
+            frames.append(image.convert("RGB").quantize(128, dither=Image.Dither.FLOYDSTEINBERG))
+    file, duration = io.BytesIO(), [round(1000 * seconds)] * (len(frames) - 1) + [round(3000 * seconds)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)
+    return file.getvalue()
 
 
 def example_sheet(examples: Sequence[Batch], class_names: Sequence[str]) -> Image.Image:

@@ -70,6 +70,8 @@ class Experiment:
     in any case."""
     previews: int = 8
     """Test images drawn with predictions beside their targets at every evaluation."""
+    animate: bool = False
+    """Whether these pages are also joined into `previews/progress.gif` at the end."""
 
     @property
     def variants(self) -> tuple[str | None, ...]:

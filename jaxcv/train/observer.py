@@ -197,6 +197,9 @@ class Observer:
         ends = last or (self._watch is not None and self._watch(step, test))
         if ends or not self._short:
             self._draw_previews(step, shown)
+        if ends and self.setup.animate:
+            pages = sorted((folder / "previews").glob("step_*.png"))
+            reports.replace_file(folder / "previews" / "progress.gif", show.animation(pages))
         reports.write(items or (), folder, self._reporter)
         return test, ends
 

@@ -32,7 +32,7 @@ def write(items: Sequence[Table | Picture], folder: Path | None, reporter: Repor
         if folder is not None and item.name:
             is_table = isinstance(item, Table)
             files.append(folder / (f"{item.name}{suffix}.csv" if is_table else f"previews/{item.name}{suffix}.png"))
-            _replace_file(files[-1], _csv(item) if is_table else _png(item))
+            replace_file(files[-1], _csv(item) if is_table else _png(item))
     if files:
         reporter.say(f"report: {', '.join(map(str, files))}")
     return files
@@ -53,7 +53,7 @@ def _png(picture: Picture) -> bytes:
     return file.getvalue()
 
 
-def _replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole: a kill leaves the old one or the new one."""
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")

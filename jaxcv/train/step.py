@@ -62,8 +62,11 @@ def step(
     batch, objective = _objective(experiment, state, batch, variant)
     trained, frozen = parts.split(state.params, experiment.trainable)
     (loss, (terms, collections, _)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
+    # What a line search asks for (`optax.lbfgs`); other optimizers leave it aside.
+    asked = {"value": loss, "grad": grads, "value_fn": lambda trained: objective(trained)[0]}
+    update = optax.with_extra_args_support(experiment.optimizer).update
     with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
-        updates, opt_state = experiment.optimizer.update(grads, state.opt_state, trained)
+        updates, opt_state = update(grads, state.opt_state, trained, **asked)
     params = parts.merge(optax.apply_updates(trained, updates), frozen)
     grad_norm = optax.tree.norm(grads)
     finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(grad_norm)

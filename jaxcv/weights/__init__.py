@@ -7,6 +7,7 @@
     network                                     the network of a name with the fields that a file asks for
     pretrained                                  `Experiment.initial`: start a run from a file or a published set
     pretrained_detector                         the same for a detector, of which a file may hold the trunk alone
+    repainted painter                           the same for style transfer: trunk, first picture, and what it aims at
     extractor                                   a frozen network's features, to be computed once and kept
     fetch                                       published weights by name, checked by hash, kept in the cache
 
@@ -17,6 +18,7 @@ from jaxcv.weights.darknet import write_darknet
 from jaxcv.weights.formats import load, save
 from jaxcv.weights.matching import Report, match
 from jaxcv.weights.published import fetch
+from jaxcv.weights.repainting import painter, repainted
 from jaxcv.weights.start import (
     extractor,
     from_darknet,
@@ -39,8 +41,10 @@ __all__ = [
     "load",
     "match",
     "network",
+    "painter",
     "pretrained",
     "pretrained_detector",
+    "repainted",
     "save",
     "write_darknet",
 ]

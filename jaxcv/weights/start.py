@@ -35,8 +35,16 @@ def _mobilenet_v1(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {} if stem is None else {"width": np.shape(stem)[-1] / 32, "norm": norm}
 
 
+def _vgg(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    if "block1_conv1/kernel" not in tensors:
+        return {}
+    # Caffe's training, which Keras's file and others with its names come from: BGR in 0..255 minus a mean.
+    return {"bgr": True, "mean": (103.939 / 255, 116.779 / 255, 123.68 / 255), "std": (1 / 255, 1 / 255, 1 / 255)}
+
+
 # The fields of a network, besides the number of classes, that make it fit the tensors.
 _FIELDS = {"googlenet": _googlenet, "inception_v3": _inception_v3, "mobilenet_v1": _mobilenet_v1}
+_FIELDS |= {"vgg16": _vgg, "vgg19": _vgg}
 
 
 def from_torchvision(name: str, state_dict: Mapping[str, np.ndarray], **options: Any) -> dict[str, Any]:

@@ -62,6 +62,7 @@ CALLS = {
     "generalized_box_iou": ([_boxes(2), _boxes(2, n=3)], {}),
     "gram_matrix": ([_random(2, 3, 4, 5, low=-1)], {"normalize": True}),
     "image_pyramid": ([IMAGES], {"scales": (1.0, 0.6)}),
+    "instance_norm": ([IMAGES, _random(2, 3, low=0.5), _random(2, 3)], {"epsilon": 1e-3}),
     "invert_affine": ([_random(2, 3, 2, 3, low=-1)], {}),
     "invert_elastic": ([_random(2, 5, 2, high=6), CONTROL], {"image_size": (4, 6)}),
     "kmeans_anchor_boxes": ([_random(2, 30, 2, low=1, high=50)], {"k": 3}),

@@ -50,3 +50,11 @@ def test_batch_norm_with_relu_is_relu_of_batch_norm(dtype, shape):
         assert found.dtype == expected.dtype
         wide = np.asarray(expected, np.float32)
         np.testing.assert_allclose(np.asarray(found, np.float32), wide, rtol=0, atol=1e-6 * np.abs(wide).max(initial=1))
+
+
+def test_instance_norm_by_hand():
+    """Two images of two positions: (0, 4) becomes (-1, 1), whatever the other image holds; scale 3, bias 1."""
+    x = jnp.asarray([[[[0.0], [4.0]]], [[[10.0], [10.0]]]])
+    found = ops.instance_norm(x, jnp.asarray([3.0]), jnp.asarray([1.0]), epsilon=1e-9)
+    np.testing.assert_allclose(found.reshape(2, 2), [[-2, 4], [1, 1]], rtol=1e-6)
+    assert ops.instance_norm(jnp.zeros((2, 0, 3, 1)), jnp.ones(1), jnp.ones(1)).shape == (2, 0, 3, 1)

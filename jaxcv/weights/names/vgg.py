@@ -20,8 +20,7 @@ def timm(model: VGG, path: str) -> str:
 def keras(model: VGG, path: str) -> str:
     """The name in `keras.applications`. Its networks read BGR minus a mean, in 0..255.
 
-    To use these weights, reverse the input channels of conv1_1's kernel and set `mean` and `std` as in
-    `keras.applications.vgg16.preprocess_input`.
+    `weights.network` sets the fields `bgr`, `mean` and `std` for a file with these names.
     """
     if path in _KERAS:
         return _KERAS[path]

@@ -1,0 +1,129 @@
+"""Neural style transfer: a picture with the content of one and the style of others, found by gradient descent on it.
+
+Claim: not measured.
+
+Paper: Gatys, Ecker, Bethge, Image style transfer using convolutional neural networks, CVPR 2016. Deviations: Adam beside
+L-BFGS, total variation, starting from the content.
+
+    python launch.py experiments/style_transfer.py        # scikit-learn's photographs, a trunk with random weights
+    python launch.py experiments/style_transfer.py content=PHOTO style=PAINTING weights=FILE     # of VGG-16
+    python launch.py experiments/style_transfer.py content=PHOTO style=PAINTING weights=FILE --predict PHOTO  # a file
+    python launch.py experiments/style_transfer.py weights=FILE alpha=1,10 beta=1,100           # a contact sheet
+"""
+
+from functools import partial
+from typing import Literal
+
+import optax
+
+from jaxcv import losses, predict
+from jaxcv.data import picture_data
+from jaxcv.errors import UserError
+from jaxcv.models import TRUNKS, Canvas
+from jaxcv.train import Experiment, optimizers
+from jaxcv.weights import repainted
+from jaxcv.weights import network as fitting
+
+
+def experiment(
+    *,
+    content: str = "china",
+    style: str = "flower",
+    more_styles: tuple[str, ...] = (),
+    style_weights: tuple[float, ...] = (),
+    regions: tuple[str, ...] = (),
+    image_size: int = 256,
+    style_size: int = 0,
+    network: str = "vgg16",
+    weights: str = "",
+    pooling: Literal["max", "avg"] = "avg",
+    content_layers: tuple[str, ...] = ("conv4_2",),
+    style_layers: tuple[str, ...] = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"),
+    layer_weights: tuple[float, ...] = (),
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    variation: float = 1.0,
+    normalization: Literal["course", "gatys"] = "course",
+    start: str = "content",
+    colors: Literal["style", "histogram", "luminance"] = "style",
+    octaves: int = 1,
+    optimizer: Literal["adam", "lbfgs"] = "adam",
+    lr: float = 0.02,
+    steps: int = 300,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        content: a picture; "china" and "flower" come with scikit-learn.
+        style: another one.
+        more_styles: further ones, such as ('a.jpg', 'b.jpg').
+        style_weights: of style and more_styles; () gives all the same.
+        regions: a grey picture for each style, white where it belongs; () is everywhere.
+        image_size: pixels of the content's longer side.
+        style_size: pixels of the styles' longer side, which decides on the size of strokes; 0 is image_size.
+        network: of the trunk, such as vgg16, vgg19 or any other that has features of strides 8, 16 and 32.
+        weights: of the trunk: a file, the folder of a run, or the name of published ones, vgg16; "" is random weights.
+        pooling: of VGG; the average gives smoother pictures.
+        content_layers: names of the trunk's features that are compared one by one.
+        style_layers: names of those whose Gram matrices are compared.
+        layer_weights: of style_layers; () gives all the same, and a sum of 1.
+        alpha: factor of the content's cost.
+        beta: factor of the styles' cost.
+        variation: factor of the total variation.
+        normalization: of the content's cost, the course's or that of Gatys et al.
+        start: of the picture: noise, content, style, or the path of a picture, such as that of a smaller run.
+        colors: the styles'; or the content's, by matching the styles' colours to it, or by luminance alone.
+        octaves: pictures of halved sizes that the picture is the sum of: coarse structure moves first.
+        optimizer: Adam, or L-BFGS with a line search, whose steps are several times as long.
+        lr: peak learning rate of Adam after a linear warm-up; falls to 0 along a cosine.
+        steps: of the optimizer.
+        seed: of the random weights and of a picture of noise.
+    """
+    styles = (style, *more_styles)
+    shares = style_weights or (1.0 / len(styles),) * len(styles)
+    for name, given, wanted in (
+        ("style_weights", shares, styles),
+        ("regions", regions or styles, styles),
+        ("layer_weights", layer_weights or style_layers, style_layers),
+    ):
+        if len(given) != len(wanted):
+            raise UserError(
+                f"{name}: {len(given)} of them, expected {len(wanted)}, one for each of {', '.join(wanted)}"
+            )
+    fields = {"pooling": pooling} if network.startswith("vgg") else {}
+    model = Canvas(
+        trunk=fitting(network, weights, known=TRUNKS, **fields),
+        content_layers=content_layers,
+        style_layers=style_layers,
+        styles=len(styles),
+        octaves=octaves,
+        luminance=colors == "luminance",
+    )
+    train, test = picture_data(content, image_size=image_size, regions=regions, others=styles)
+    data, size = train.batches(1, seed=seed), style_size or image_size
+    per_layer = layer_weights or (1.0 / len(style_layers),) * len(style_layers)
+    return Experiment(
+        model=model,
+        initial=repainted(weights, model, data, styles=styles, style_size=size, start=start, colors=colors),
+        trainable="picture",
+        loss=partial(
+            losses.style_transfer,
+            alpha=alpha,
+            beta=beta,
+            variation=variation,
+            content_layers=dict.fromkeys(content_layers, 1.0 / len(content_layers)),
+            style_layers=dict(zip(style_layers, per_layer, strict=True)),
+            styles=shares,
+            normalization=normalization,
+        ),
+        optimizer=optax.lbfgs() if optimizer == "lbfgs" else optimizers.adamw(lr, steps=steps, weight_decay=0.0),
+        train_data=data,
+        test_data=test.batches(1),
+        predict=predict.stylised,
+        evaluate_every=max(1, steps // 10),
+        log_every=max(1, steps // 100),
+        animate=True,
+        steps=steps,
+        seed=seed,
+    )
