@@ -4,7 +4,7 @@ stored     the experiment as a run's folder holds it, composed without the data 
 trained    `load`, `Run`: predictions in the pixels of the pictures, the model and its variables, values, records
 """
 
-from jaxcv.runs.stored import stored_experiment, without_data
-from jaxcv.runs.trained import Run, load
+from jaxcv.runs.stored import stored_experiment, stored_module, without_data
+from jaxcv.runs.trained import Run, load, predictions
 
-__all__ = ["Run", "load", "stored_experiment", "without_data"]
+__all__ = ["Run", "load", "predictions", "stored_experiment", "stored_module", "without_data"]
