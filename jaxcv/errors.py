@@ -23,8 +23,26 @@ class DataError(UserError):
         super().__init__(UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text))
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(("learning_rate", "lr0", "eta"), "lr"),
+    **dict.fromkeys(("batch", "bs", "batchsize"), "batch_size"),
+    **dict.fromkeys(("imgsz", "img_size", "size", "resolution"), "image_size"),
+    **dict.fromkeys(("iterations", "iters", "num_steps", "max_steps"), "steps"),
+    **dict.fromkeys(("dataset", "data_dir", "path"), "data"),
+    **dict.fromkeys(("pretrained", "checkpoint", "init"), "weights"),
+    **dict.fromkeys(("wd", "l2"), "weight_decay"),
+    "model": "network",
+    "precision": "dtype",
+}
+"""What other programs call a hyperparameter, by what it is called here."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that nobody knows: the nearest match, else all there are."""
+    """The message for a name that nobody knows: what it is called here, the nearest match, else all there are."""
     known = list(known)
+    if name in ("epochs", "epoch", "num_epochs") and "steps" in known:
+        return f"unknown {kind} {name!r}: training is counted in steps, which are batches: steps=N"
+    if _ELSEWHERE.get(name) in known:
+        return f"unknown {kind} {name!r}: did you mean {_ELSEWHERE[name]}?"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"unknown {kind} {name!r}: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")

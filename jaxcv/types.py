@@ -29,6 +29,10 @@ truths), `ignored` [b m] (boxes that are neither truth nor false alarm: VOC's di
 """
 
 
+ImageFile = str | Path | np.ndarray
+"""A picture of any size: its file, or its pixels, uint8 [h w], [h w 1] or [h w 3]."""
+
+
 class Detections(NamedTuple):
     """Boxes found in a batch of images (or in one), padded to a fixed count: best score first, padding last."""
 
@@ -180,7 +184,7 @@ class Batches(Protocol):
         """A batch of one without truth, from an image of `read_image`: every field that a model may be fed."""
         ...
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file as the model is fed it: uint8 [h w c], and the factors (x, y) from its pixels to the file's."""
         ...
 

@@ -23,22 +23,25 @@ ARROWS = {
     "data": {"types", "errors", "ops"},  # ops for the k-means of anchor boxes; its own rooms are in DATA_ARROWS
     "weights": {"types", "errors", "data", "models", "ops", "train"},  # train for a run's checkpoints
     "train": {"types", "errors", "cpu", "ops", "show"},  # ops for the first values of parameters
+    # data answers without its files; show knows what a prediction's pixels are
+    "runs": {"types", "errors", "data", "show", "train", "weights"},
     "sweep": {"types", "errors", "train"},
     # models for the summary that --dry-run prints, weights for --export
-    "cli": {"types", "errors", "weights", "train", "sweep", "models", "show"},
+    "cli": {"types", "errors", "weights", "train", "runs", "sweep", "models", "show"},
 }
 # Inside data/, the same for its rooms and the files that stand beside them.
 DATA_ARROWS = {
     "io": set(),
     "digest": set(),
     "source": {"io"},
+    "known": {"io", "source"},
     "outlines": {"io"},
     "example": {"io", "outlines"},
     "formats": {"io", "outlines", "example", "sources"},
     "sources": {"io", "outlines", "example", "source"},
     "sets": {"io", "outlines", "example", "source", "sources", "formats"},
     "toy": {"io", "source", "sources"},
-    "dataset": {"digest", "io", "source", "sources"},
+    "dataset": {"digest", "io", "known", "source", "sources"},
 }
 
 

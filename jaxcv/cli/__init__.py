@@ -1,5 +1,7 @@
-"""The command line, `python launch.py FILE [name=value ...] [--flag ...]`.
+"""The command line, `jaxcv WHAT [name=value ...] [--flag ...]`, of which `launch.py` is the name in a clone.
 
+command        the command `jaxcv`
+targets        what a command line is about, and what to type instead
 main           words to what is to be done, errors to lines and exit codes
 dry_run        all that can be known before the first step
 preview_data   augmented training examples with their targets

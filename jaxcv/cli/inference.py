@@ -1,9 +1,6 @@
 """A trained run used again: evaluated, or shown pictures it has never seen."""
 
-import itertools
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,8 @@ from PIL import Image, UnidentifiedImageError
 from jaxcv import show
 from jaxcv.cli.picture_files import expand, write_json, write_yolo
 from jaxcv.errors import UserError
-from jaxcv.train import Experiment, Program, program, reports, resolve
+from jaxcv.runs import predictions, without_data
+from jaxcv.train import program, reports, resolve
 from jaxcv.train.checkpoint import Checkpoints, DamagedCheckpoint
 from jaxcv.train.console import Reporter
 from jaxcv.train.evaluate import evaluate
@@ -23,8 +21,6 @@ from jaxcv.train.feed import open_feed
 from jaxcv.types import Picture, Table
 from jaxcv.weights import save
 
-_BATCH = 32
-"""Pictures that go through the network together."""
 _PRINTED = 20
 """Up to so many pictures have their predictions printed; of more, the files tell."""
 
@@ -81,6 +77,7 @@ def export_run(
     Raises:
         UserError: there is no checkpoint, or the file cannot be written.
     """
+    experiment = without_data(experiment, folder)
     state = load_run(experiment, resolve(experiment, overrides), folder, best=best, reporter=reporter)
     save(file, jax.device_get(state.evaluation_variables))
     reporter.say(f"{file}: the weights of {folder} at step {int(state.step)}")
@@ -122,6 +119,8 @@ def predict_run(
 ) -> list[Path]:
     """Draw what a run predicts for pictures, into `predictions/` of its folder, print it, and write it as files.
 
+    What the best checkpoint predicts has a folder of its own, `predictions_best/`.
+
     `predictions/NAME.png` is the drawing, `predictions/predictions.json` holds the predictions, and of detectors
     `predictions/labels/NAME.txt` the boxes in YOLO's format. Pictures go through the network in batches.
 
@@ -137,15 +136,21 @@ def predict_run(
     Returns:
         The pictures written.
     """
-    files = expand(pictures)
+    files, experiment = expand(pictures), without_data(experiment, folder)
     values = resolve(experiment, overrides)
     state = load_run(experiment, values, folder, best=best, reporter=reporter)
     setup, shared = experiment(**values), program(experiment, values)
-    names, target = setup.test_data.class_names, folder / "predictions"
+    names, target = setup.test_data.class_names, folder / ("predictions_best" if best else "predictions")
     target.mkdir(parents=True, exist_ok=True)
     written, entries = [], []
-    with reporter.counting("predicting") as count, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for path, scale, prediction in _predictions(setup, shared, values, state, files, pool):
+    hyperparameters, variables = shared.hyperparameters(values), state.evaluation_variables
+
+    def infer(*fed: np.ndarray) -> Any:
+        return shared.compile("infer", hyperparameters, variables, *fed)(hyperparameters, variables, *fed)
+
+    with reporter.counting("predicting") as count:
+        for number, scale, prediction in predictions(infer, setup.test_data, setup.inputs, files):
+            path = files[number]
             original = _original(path)
             drawing = _free_name(target, path.stem, written)
             options = {"minimum": minimum, "scale": scale}
@@ -161,34 +166,6 @@ def predict_run(
             count(len(written), len(files))
     reporter.say(f"{len(written)} pictures: {target}, and all predictions: {write_json(target, entries)}")
     return written
-
-
-def _predictions(
-    setup: Experiment, shared: Program, values: Mapping[str, Any], state: Any, files: Sequence[Path], pool: Any
-) -> Iterator[tuple[Path, tuple[float, float], Any]]:
-    """Each file, the factors from the network's pixels to its own, and its prediction; read ahead by threads."""
-    rows = min(_BATCH, 1 << (len(files) - 1).bit_length())
-    hyperparameters, variables = shared.hyperparameters(values), state.evaluation_variables
-    groups = [files[i : i + rows] for i in range(0, len(files), rows)]
-    reading: list[Any] = []
-    for number in range(len(groups)):
-        for group in groups[number + len(reading) : number + 2]:
-            reading.append([pool.submit(setup.test_data.read_image, path) for path in group])
-        read = [future.result() for future in reading.pop(0)]
-        fields = [setup.test_data.fields_of(image) for image, _ in read]
-        shapes = [tuple(field[name].shape for name in setup.inputs) for field in fields]
-        for _, same in itertools.groupby(range(len(read)), key=shapes.__getitem__):  # a scanner takes any size
-            positions = list(same)
-            count = rows if len(positions) == len(read) else 1 << (len(positions) - 1).bit_length()
-            fed = []
-            for name in setup.inputs:
-                batch = np.concatenate([fields[i][name] for i in positions])
-                fed.append(np.pad(batch, [(0, count - len(batch))] + [(0, 0)] * (batch.ndim - 1)))
-            infer = shared.compile("infer", hyperparameters, variables, *fed)
-            predictions = jax.device_get(infer(hyperparameters, variables, *fed))
-            for row, i in enumerate(positions):
-                prediction = jax.tree.map(lambda array, row=row: array[row], predictions)
-                yield groups[number][i], read[i][1], prediction
 
 
 def _free_name(folder: Path, stem: str, taken: Sequence[Path]) -> Path:

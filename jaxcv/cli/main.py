@@ -1,6 +1,7 @@
-"""The command line: `python launch.py FILE [name=value ...] [--flag ...]`.
+"""The command line: `jaxcv WHAT [name=value ...] [--flag ...]`, or `python launch.py` of a clone in place of `jaxcv`.
 
-`name=value` belongs to the experiment, `--flag` to the launcher.
+WHAT is an experiment's file, the name of one that comes with jaxcv, or the folder of a run. `name=value` belongs to the
+experiment, `--flag` to the launcher.
 
 Exit codes: 0 finished, 2 refused (usage, data, settings), 3 stopped by a loss that is not finite, 75 interrupted, the
 same command goes on.
@@ -8,7 +9,7 @@ same command goes on.
 
 import sys
 
-from jaxcv.cli import disk, interrupts
+from jaxcv.cli import disk, interrupts, targets
 
 if __name__ == "__main__":  # a worker of --jobs: from here on, imports take their time
     interrupts.exit_at_once()
@@ -55,15 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise UserError(f"{message}; --help lists the flags")
+        flag = message.removeprefix("argument ").partition(":")[0]
+        raise UserError(targets.FLAGS.get(flag, f"{message}; --help lists the flags"))
 
 
 def _parser() -> _Parser:
     parser = _Parser(
-        prog="launch.py", add_help=False, allow_abbrev=False, usage="launch.py FILE [name=value ...] [--flag ...]"
+        prog=_program(), add_help=False, allow_abbrev=False, usage=f"{_program()} WHAT [name=value ...] [--flag ...]"
     )
     add = parser.add_argument
     add("--help", "-h", action="store_true", help="this page; after FILE also its hyperparameters")
+    add("--version", action="store_true", help="print jaxcv's version, and JAX's")
     add("--dry-run", action="store_true", help="check names, values and data, print shapes, cost and the plan, compile")
     add("--preview-data", action="store_true", help="draw 64 augmented training examples with targets; no training")
     add("--workdir", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)")
@@ -116,33 +119,54 @@ def _parser() -> _Parser:
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    for token in rest:
+    for i, token in enumerate(rest):
         if token.startswith("-"):
-            import difflib
-
             flags = [flag for action in parser._actions for flag in action.option_strings]
-            near = difflib.get_close_matches(token.partition("=")[0], flags, n=1)
-            raise UserError(f"unknown flag {token}" + (f": did you mean {near[0]}?" if near else "; --help lists them"))
-    files = [token for token in rest if "=" not in token or (token.endswith(".py") and Path(token).is_file())]
+            raise UserError(targets.unknown_flag(token, flags, next(iter(rest[i + 1 :]), "")))
+    files = [token for token in rest if "=" not in token or targets.is_target(token)]
     # `--predict a.png name=value` gives argparse the overrides as pictures.
     pictures = options.predict or []
     overrides = [token for token in rest if token not in files] + [p for p in pictures if _is_override(p)]
     options.predict = [Path(picture) for picture in pictures if not _is_override(picture)] or None
+    if options.version:
+        print("\n".join(f"{name} {version}" for name in ("jaxcv-research", "jax") if (version := _version(name))))
+        raise SystemExit(0)
     if options.help and not files:
         print((__doc__ or "").split("\n\nExit")[0], end="\n\n")
         print(parser.format_help())
         raise SystemExit(0)
+    if not arguments:
+        print(targets.listing(_program()))
+        raise SystemExit(0)
     if not files:
         for token in overrides:
             if token.endswith(".py"):
-                raise UserError(f"{token}: no such file; `python launch.py FILE [name=value ...]` needs an experiment")
-        raise UserError("which experiment? Usage: python launch.py experiments/yolo.py [name=value ...] [--flag ...]")
+                raise UserError(f"{token}: no such file; expected an experiment's file and name=value words")
+        named = ", ".join(targets.experiments())
+        raise UserError(f"which experiment? One of {named}, a file of your own, or the folder of a run")
     if len(files) > 1:
         raise UserError(f"{files[1]!r}: expected name=value; one experiment file at a time")
     if pictures and not options.predict:
         raise UserError("--predict: no picture named")
-    options.file = Path(files[0])
+    if not 0 <= options.min_score <= 1:
+        raise UserError(f"--min-score {options.min_score:g}: expected a score, from 0 to 1")
+    options.file = targets.find(files[0])
+    options.run = options.file if options.file.is_dir() else None
     return options, overrides
+
+
+def _program() -> str:
+    """As it was started."""
+    return "launch.py" if Path(sys.argv[0]).name == "launch.py" else "jaxcv"
+
+
+def _version(package: str) -> str:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # used from a clone that is not installed
+        return ""
 
 
 def _is_override(word: str) -> bool:
@@ -162,9 +186,9 @@ def load_experiment(path: Path) -> Any:
 
 def _load(path: Path) -> Any:
     """An experiment file as a module."""
-    if not path.is_file():
-        near = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        raise UserError(f"{path}: no such file" + (f"; there are {', '.join(near)}" if near else ""))
+    path = targets.find(str(path))
+    if path.is_dir():
+        raise UserError(f"{path}: a run's folder, expected an experiment's file")
     from jaxcv.train import sources
 
     sources.import_from_text()
@@ -217,10 +241,10 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     if options.deterministic:
         runtime.make_deterministic()
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
-    module = _load(options.file)
+    module, stored = _module(options)
     experiment = module.experiment
     from jaxcv import sweep
-    from jaxcv.train import fit, hyperparameters
+    from jaxcv.train import fit, hyperparameters, unused
     from jaxcv.train.console import Reporter
     from jaxcv.train.loop import Preempted
 
@@ -228,10 +252,18 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     if options.help:
         print(_help(module, known))
         return 0
-    search = _search(options, module, sweep.parse_overrides(tokens, known), known)
+    try:
+        search = _search(options, module, sweep.parse_overrides(tokens, known), known)
+    except sweep.UnknownHyperparameter as error:
+        raise targets.other_networks(error, error.name, options.file) from error
     chosen = search.representatives()
     root = options.workdir / options.file.stem
+    folder = root / sweep.folder_name(chosen[0])
+    if stored is not None:
+        chosen, folder = _of_run(options, stored, chosen), options.run
     reporter = Reporter(quiet=options.quiet)
+    for name in unused(experiment):
+        reporter.warn(f"{name} is not used by the experiment: it changes nothing")
     if tuned and not options.worker and not options.dry_run:
         reporter.say(f"tuned: {'; '.join(tuned)}")
     runtime.enable_compile_cache()
@@ -245,13 +277,12 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
                 raise UserError("--preview-data takes one run: give one value for each name")
             from jaxcv.cli import preview_data
 
-            preview_data.show(experiment, chosen[0], root / f"{sweep.folder_name(chosen[0])}.data.png", reporter)
+            preview_data.show(experiment, chosen[0], folder.with_name(f"{folder.name}.data.png"), reporter)
         elif options.evaluate or options.predict or options.export:
             if len(chosen) > 1:
                 raise UserError("--evaluate, --predict and --export take one run: give one value for each name")
             from jaxcv.cli import inference
 
-            folder = root / sweep.folder_name(chosen[0])
             if options.evaluate:
                 inference.evaluate_run(experiment, chosen[0], folder, best=options.best, reporter=reporter)
             if options.export:
@@ -261,7 +292,6 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
                 how = {"best": options.best, "reporter": reporter, "minimum": options.min_score}
                 inference.predict_run(experiment, chosen[0], folder, options.predict, **how)
         elif search.kind == "grid" and len(chosen) == 1 and not options.sweep:
-            folder = root / sweep.folder_name(chosen[0])
             how = {"fresh": options.fresh, "accept": options.accept, "reporter": reporter}
             how |= {"resident": options.resident, "profile": options.profile}
             result = fit(experiment, chosen[0], folder, going_on_from=options.resume, **how)
@@ -276,6 +306,34 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         reporter.warn(str(stop))
         return interrupts.INTERRUPTED
     return 0
+
+
+def _module(options: argparse.Namespace) -> tuple[Any, dict[str, Any] | None]:
+    """The experiment's file as a module; and of a run's folder, the values that it was trained with.
+
+    A run is used as its folder holds it; one that goes on needs its file.
+    """
+    if options.run is None:
+        return _load(options.file), None
+    from jaxcv.runs import stored_experiment, stored_module
+    from jaxcv.runs.stored import facts_of
+
+    _, values = stored_experiment(options.run)
+    uses = options.evaluate or options.predict or options.export or options.help
+    return stored_module(options.run) if uses else _load(Path(facts_of(options.run)["file"])), values
+
+
+def _of_run(options: argparse.Namespace, stored: dict[str, Any], chosen: Any) -> list[dict[str, Any]]:
+    """The values of a run; more steps may be asked of it.
+
+    Raises:
+        UserError: another hyperparameter, or a sweep.
+    """
+    if len(chosen) > 1 or options.sweep or options.search or options.trials:
+        raise UserError(f"{options.run}: a run is one; sweep its experiment's file")
+    if other := [name for name in chosen[0] if name != "steps"]:
+        raise UserError(f"{other[0]}={chosen[0][other[0]]}: {options.run} has its values; give others to its file")
+    return [{**stored, **chosen[0]}]
 
 
 def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path, reporter: Any) -> None:

@@ -14,9 +14,9 @@ set, or an option it does not have.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import cache, partial, wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from jaxcv.data.formats.mask_folders import CAMVID, scan_masks
 from jaxcv.data.formats.numpy_arrays import array_names, load_array
 from jaxcv.data.formats.voc import scan_voc, scan_voc_masks
 from jaxcv.data.formats.yolo import scan_yolo
+from jaxcv.data.known import Absent, answers, question
 from jaxcv.data.sets import cifar
 from jaxcv.data.sets.catalogue import SETS, set_folder
 from jaxcv.data.sets.imagenet import ImageNet
@@ -230,10 +231,40 @@ def _open(
     channels = channels or (1 if (task, kind) in _GREY else 3)
     train, test = known[key](Request(path, image_size, channels, on_error == "skip", **how))
     where = str(path.resolve()) if key.endswith(":PATH") else ""
-    return replace(train, path=where), replace(test, path=where)
+    opened = question(task, data, image_size, channels, on_error, **how)
+    return _told(train, opened, "train", where), _told(test, opened, "test", where)
 
 
-@cache
+def _told(split: Dataset, opened: str, name: str, path: str) -> Dataset:
+    """A split that knows how it was opened; and answers from what a run knows of it, where files are not looked at."""
+    split = replace(split, path=path, opened=opened, split=name)
+    facts = None if (known := answers()) is None else known.of(split.source, opened, name)
+    if facts is not None:
+        split = replace(split, source=Absent(split.source, facts, path))
+        for k, boxes in facts["anchor_boxes"].items():
+            split._anchor_boxes[int(k)] = np.asarray(boxes, np.float32)
+    return split
+
+
+Options = ParamSpec("Options")
+
+
+def _shared(opener: Callable[Options, Splits]) -> Callable[Options, Splits]:
+    """The same sets for the same arguments; others where a run's knowledge answers in place of files."""
+
+    @cache
+    def kept(known: Any, *args: Any, **options: Any) -> Splits:
+        return opener(*args, **options)
+
+    @wraps(opener)
+    def opened(*args: Options.args, **options: Options.kwargs) -> Splits:
+        return kept(answers(), *args, **options)
+
+    opened.cache_clear = kept.cache_clear  # pyright: ignore[reportAttributeAccessIssue]
+    return opened
+
+
+@_shared
 def detection_data(
     data: str, *, image_size: int | None = None, classes: tuple[str, ...] = (), on_error: str = "raise",
     hold_out: bool = True,
@@ -248,7 +279,7 @@ def detection_data(
     return _open("detection", data, size, None, on_error, classes=classes, hold_out=hold_out)
 
 
-@cache
+@_shared
 def localization_data(
     data: str, *, image_size: int | None = None, classes: tuple[str, ...] = (), on_error: str = "raise"
 ) -> Splits:
@@ -261,7 +292,7 @@ def localization_data(
     return _open("localization", data, size, None, on_error, classes=classes)
 
 
-@cache
+@_shared
 def segmentation_data(
     data: str, *, image_size: int = 256, channels: int | None = None, classes: tuple[str, ...] = (),
     void: int | None = None, on_error: str = "raise",
@@ -275,7 +306,7 @@ def segmentation_data(
     return _open("segmentation", data, image_size, channels, on_error, classes=classes, void=void)
 
 
-@cache
+@_shared
 def landmark_data(data: str, *, image_size: int = 128, channels: int | None = None, on_error: str = "raise") -> Splits:
     """Open a set of key points: `image` uint8 [b s s c], `points` float32 [b p 2] (x, y in pixels), `visible` [b p].
 
@@ -285,7 +316,7 @@ def landmark_data(data: str, *, image_size: int = 128, channels: int | None = No
     return _open("landmark", data, image_size, channels, on_error)
 
 
-@cache
+@_shared
 def classification_data(
     data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
 ) -> Splits:
@@ -299,7 +330,7 @@ def classification_data(
     return _open("classification", data, image_size, channels, on_error)
 
 
-@cache
+@_shared
 def embedding_data(data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise") -> Splits:
     """Open a set to learn what makes two pictures alike: `image` uint8 [b s s c], `label` int32 [b].
 
@@ -309,7 +340,7 @@ def embedding_data(data: str, *, image_size: int = 32, channels: int | None = No
     return _open("embedding", data, image_size, channels, on_error)
 
 
-@cache
+@_shared
 def verification_data(
     data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
 ) -> Splits:
@@ -321,7 +352,7 @@ def verification_data(
     return _open("verification", data, image_size, channels, on_error)
 
 
-@cache
+@_shared
 def window_data(
     data: str, *, image_size: int = 25, channels: int = 1, photographs: tuple[str, ...] = (), squares: int = 200_000
 ) -> Splits:

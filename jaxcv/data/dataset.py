@@ -12,10 +12,10 @@ may be a tracer.
 
 import math
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -24,12 +24,13 @@ from jaxtyping import Float, Int
 
 from jaxcv.data.digest import digest
 from jaxcv.data.io.images import Progress
+from jaxcv.data.known import describe
 from jaxcv.data.source import BoxedSource, Source, WindowedSource
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
 from jaxcv.data.sources.resident import cores, read, resident
 from jaxcv.errors import UserError
 from jaxcv.ops import kmeans_anchor_boxes
-from jaxcv.types import Batch, Scalar
+from jaxcv.types import Batch, ImageFile, Scalar
 
 _SMALL_BATCH = 2**20
 """Bytes up to which a batch is read at once: to put together what each thread read would take longer."""
@@ -48,6 +49,10 @@ class Dataset:
     """What `ignored` boxes are, for `metrics.coco_average_precision`: COCO's crowd, or VOC's difficult."""
     path: str = ""
     """Where the set lies, without links and relative parts; empty where it is embedded, or nobody says."""
+    opened: str = ""
+    """How the set was opened, as `known.question` writes it; empty: a run cannot be used without its data."""
+    split: str = ""
+    """Its name, where `opened` is given."""
     _anchor_boxes: dict[int, np.ndarray] = field(default_factory=dict, repr=False, init=False)
     _featured: dict[Any, "Dataset"] = field(default_factory=dict, repr=False, init=False)
 
@@ -95,7 +100,7 @@ class Dataset:
         if min_area is not None and seed is None:
             raise UserError(f"min_area={min_area}: windows are for training, and need a seed")
         threads = cores() if num_threads is None else num_threads
-        return DatasetBatches(self.source, batch_size, seed, threads, min_area, max_ratio, self.path)
+        return DatasetBatches(self.source, batch_size, seed, threads, min_area, max_ratio, self.path, self.known)
 
     def anchor_boxes(self, *, k: int) -> Float[np.ndarray, "k 2"]:
         """Width and height of the `k` boxes that stand best for this split's boxes, in pixels.
@@ -120,6 +125,11 @@ class Dataset:
             self._featured[extract] = replace(self, source=CachedFeatures(self.source, extract))
         return self._featured[extract]
 
+    def known(self) -> dict[str, Any]:
+        """What a run keeps of this split, to be used without it; see `jaxcv.data.known`. Raises DataError."""
+        source = self.source.source if isinstance(self.source, CachedFeatures) else self.source
+        return describe(source, self._anchor_boxes, self.opened, self.split)
+
     def describe(self) -> list[str]:
         """What the split holds, one line a finding; reads annotations, no images."""
         return self.source.check(thorough=False)
@@ -136,6 +146,8 @@ class DatasetBatches:
     min_area: Scalar | None = None
     max_ratio: Scalar = 4 / 3
     path: str = ""
+    known: Callable[[], dict[str, Any]] | None = None
+    """What a run keeps of the split; see `Dataset.known`."""
 
     def digest(self) -> str:
         """Of what the scan found; see `jaxcv.types.Batches.digest`."""
@@ -195,7 +207,7 @@ class DatasetBatches:
             fields["features"] = np.asarray(self.source.extract(fields["image"]))
         return fields
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file as the model is fed it, and the factors (x, y) from its pixels to the file's."""
         return self.source.read_image(path)
 

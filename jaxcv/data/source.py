@@ -1,7 +1,6 @@
 """What gives examples by number: the protocol between whoever reads data and `jaxcv.data.dataset`."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxcv.data.io.images import Progress
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 
 @runtime_checkable
@@ -39,7 +38,7 @@ class Source(Protocol):
         """What `Batches.check` promises, for this split."""
         ...
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """What `Batches.read_image` promises."""
         ...
 

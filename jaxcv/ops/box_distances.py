@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Real
 
-from jaxcv.ops.boxes import overlap, ratio, widened
+from jaxcv.ops.boxes import coordinates, overlap, ratio
 
 _SMALLEST_SIDE = 1e-6
 
@@ -94,7 +94,7 @@ def paired_complete_box_iou(a: Real[Array, "*n 4"], b: Real[Array, "*n 4"]) -> F
 
 
 def _distance_iou(a: Array, b: Array) -> Array:
-    a, b = widened(a), widened(b)
+    a, b = coordinates(a), coordinates(b)
     # Coordinate by coordinate: XLA fuses it into one loop.
     across, down = ((a[..., i] + a[..., i + 2] - b[..., i] - b[..., i + 2]) / 2 for i in (0, 1))
     width, height = (jnp.maximum(a[..., i + 2], b[..., i + 2]) - jnp.minimum(a[..., i], b[..., i]) for i in (0, 1))
@@ -102,7 +102,7 @@ def _distance_iou(a: Array, b: Array) -> Array:
 
 
 def _complete_iou(a: Array, b: Array) -> Array:
-    a, b = widened(a), widened(b)
+    a, b = coordinates(a), coordinates(b)
     iou = ratio(*overlap(a, b))
     v = (4 / math.pi**2) * (_shape_angle(a) - _shape_angle(b)) ** 2
     alpha = lax.stop_gradient(ratio(v, 1 - iou + v))

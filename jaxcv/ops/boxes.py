@@ -39,7 +39,7 @@ def box_convert(boxes: Real[Array, "*n 4"], *, source: BoxFormat, target: BoxFor
     Returns:
         `[..., 4]`, same unit.
     """
-    boxes = widened(boxes)
+    boxes = coordinates(boxes)
     p, q, r, s = (boxes[..., i] for i in range(4))
     if source == target:
         return boxes
@@ -64,7 +64,7 @@ def box_area(boxes: Real[Array, "*n 4"]) -> Float[Array, "*n"]:
     Returns:
         `[...]`, unit squared; 0 for an inverted box (torchvision multiplies the negative width and height).
     """
-    boxes = widened(boxes)
+    boxes = coordinates(boxes)
     width = jnp.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
     height = jnp.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
     return width * height
@@ -146,7 +146,7 @@ def clip_boxes_to_image(boxes: Real[Array, "*n 4"], *, image_size: tuple[Scalar,
     Returns:
         `[..., 4]` with x in [0, width] and y in [0, height]; a box wholly outside becomes empty.
     """
-    boxes, (height, width) = widened(boxes), image_size
+    boxes, (height, width) = coordinates(boxes), image_size
     x1, x2 = (jnp.clip(boxes[..., i], 0.0, width) for i in (0, 2))
     y1, y2 = (jnp.clip(boxes[..., i], 0.0, height) for i in (1, 3))
     return jnp.stack([x1, y1, x2, y2], axis=-1)
@@ -226,6 +226,17 @@ def decode_boxes(
     return jnp.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=-1)
 
 
+def coordinates(boxes: Array) -> Array:
+    """Boxes `widened`.
+
+    Raises:
+        TypeError: they do not have four coordinates each.
+    """
+    if boxes.shape[-1:] != (4,):
+        raise TypeError(f"boxes of {boxes.shape[-1] if boxes.shape else 'no'} coordinates: expected [..., 4]")
+    return widened(boxes)
+
+
 def widened(boxes: Array) -> Array:
     """Cast to float32, except float64."""
     return boxes if boxes.dtype in (jnp.float32, jnp.float64) else boxes.astype(jnp.float32)
@@ -249,11 +260,11 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def _iou(a: Array, b: Array) -> Array:
-    return ratio(*overlap(widened(a), widened(b)))
+    return ratio(*overlap(coordinates(a), coordinates(b)))
 
 
 def _generalized_iou(a: Array, b: Array) -> Array:
-    a, b = widened(a), widened(b)
+    a, b = coordinates(a), coordinates(b)
     intersection, union = overlap(a, b)
     width = jnp.maximum(jnp.maximum(a[..., 2], b[..., 2]) - jnp.minimum(a[..., 0], b[..., 0]), 0.0)
     height = jnp.maximum(jnp.maximum(a[..., 3], b[..., 3]) - jnp.minimum(a[..., 1], b[..., 1]), 0.0)
@@ -262,7 +273,7 @@ def _generalized_iou(a: Array, b: Array) -> Array:
 
 
 def _centre_and_size(boxes: Array) -> tuple[Array, Array, Array, Array]:
-    boxes = widened(boxes)
+    boxes = coordinates(boxes)
     width = jnp.maximum(boxes[..., 2] - boxes[..., 0], _SMALLEST_SIDE)
     height = jnp.maximum(boxes[..., 3] - boxes[..., 1], _SMALLEST_SIDE)
     return (boxes[..., 0] + boxes[..., 2]) / 2, (boxes[..., 1] + boxes[..., 3]) / 2, width, height

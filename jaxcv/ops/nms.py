@@ -14,7 +14,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from jaxcv.ops.boxes import widened
+from jaxcv.ops.boxes import coordinates, widened
 from jaxcv.ops.platform import on_cpu
 from jaxcv.types import Scalar
 
@@ -104,7 +104,7 @@ def _nms(
     length = n if max_outputs is None else max_outputs
     if n == 0 or length == 0:
         return jnp.zeros(length, jnp.int32), jnp.zeros(length, bool)
-    boxes, scores = lax.stop_gradient((widened(boxes), widened(scores)))
+    boxes, scores = lax.stop_gradient((coordinates(boxes), widened(scores)))
     x1, y1, x2, y2 = (boxes[:, i] for i in range(4))
     # The area may be negative, as in torchvision.
     columns = jnp.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])

@@ -1,21 +1,22 @@
 """What a person is shown of data, predictions and metrics: pictures, tables, records for other programs.
 
-**A type of prediction** is a file with four functions, each registered by `functools.singledispatch` for the type of
-its first argument, the prediction for one image:
+**A type of prediction** is a file with four or five functions, each registered by `functools.singledispatch` for the
+type of its first argument, the prediction for one image:
 
     target_of(prediction, example) -> prediction      the target of an example as a prediction of the same type
     draw(prediction, canvas, class_names, ...)        the prediction drawn onto a `Canvas`
     table(prediction, title, class_names, ...)        its rows for a terminal
     record(prediction, class_names, ...) -> dict      its fields for JSON
+    in_pixels(prediction, scale, size) -> prediction  the same in the pixels of the image; only where pixels are meant
 
     classes  detections  landmarks  localization  stylised
 
 A new type is a new file and its line among the imports below. An experiment of somebody else's may register its own.
 A type without `target_of` gets no previews; one without `draw` or `table` is refused by `render` or `table`; without
-`record`, its fields are recorded as they are. Everything else here and in the rooms that use it calls these four, and
+`record`, its fields are recorded as they are. Everything else here and in the rooms that use it calls these, and
 knows no type:
 
-    prediction      the four functions, and `render`: an image with a prediction on it
+    prediction      the five functions, and `render`: an image with a prediction on it
     sheets          `sheet`: targets beside predictions, the previews of a run; `example_sheet`: examples alone;
                     `animation`: pages one after the other, as a GIF
     example         `draw_example`: an image with all that its example holds; it needs no prediction
@@ -39,7 +40,7 @@ from jaxcv.show.confusion import draw_confusion
 from jaxcv.show.error_curves import draw_error_curves
 from jaxcv.show.example import draw_example
 from jaxcv.show.precision_recall import draw_precision_recall
-from jaxcv.show.prediction import draw, record, render, table, target_of
+from jaxcv.show.prediction import draw, in_pixels, record, render, table, target_of
 from jaxcv.show.sheets import animation, example_sheet, paired_page, sheet
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "draw_example",
     "draw_precision_recall",
     "example_sheet",
+    "in_pixels",
     "name_of",
     "paired_page",
     "record",

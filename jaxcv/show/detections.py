@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxcv.show.canvas import Canvas, color_of, name_of
-from jaxcv.show.prediction import draw, record, table, target_of
+from jaxcv.show.prediction import draw, in_pixels, record, table, target_of
 from jaxcv.types import Batch, Detections, Table
 
 
@@ -66,3 +66,14 @@ def _record(
         for box, score, label in _kept(prediction, minimum)
     ]
     return {"detections": detections}
+
+
+@in_pixels.register
+def _in_pixels(
+    prediction: Detections, *, scale: tuple[float, float], size: tuple[int, int], minimum: float = 0.0
+) -> Detections:
+    kept = np.asarray(prediction.valid) & (np.asarray(prediction.scores) >= minimum)
+    boxes, scores, classes, valid = (np.asarray(field)[kept] for field in prediction)
+    return Detections(
+        np.clip(boxes * np.tile(scale, 2), 0, np.tile(size, 2)).astype(np.float32), scores, classes, valid
+    )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxcv.show.canvas import Canvas
-from jaxcv.show.prediction import draw, record, table, target_of
+from jaxcv.show.prediction import draw, in_pixels, record, table, target_of
 from jaxcv.types import Batch, Landmarks, Table
 
 
@@ -47,3 +47,10 @@ def _record(
 ) -> dict[str, Any]:
     points = np.round(prediction.points * np.asarray(scale), 2).tolist()
     return {"points": points, "visible": np.asarray(prediction.visible).tolist()}
+
+
+@in_pixels.register
+def _in_pixels(
+    prediction: Landmarks, *, scale: tuple[float, float], size: tuple[int, int], minimum: float = 0.0
+) -> Landmarks:
+    return prediction._replace(points=(prediction.points * np.asarray(scale)).astype(np.float32))

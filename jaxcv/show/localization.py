@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxcv.show.canvas import DARK, Canvas, color_of, name_of
-from jaxcv.show.prediction import draw, record, table, target_of
+from jaxcv.show.prediction import draw, in_pixels, record, table, target_of
 from jaxcv.types import Batch, Localization, Table
 
 
@@ -67,3 +67,11 @@ def _record(
         "label": int(prediction.label),
         "scores": np.asarray(prediction.scores).tolist(),
     }
+
+
+@in_pixels.register
+def _in_pixels(
+    prediction: Localization, *, scale: tuple[float, float], size: tuple[int, int], minimum: float = 0.0
+) -> Localization:
+    box = np.clip(prediction.box * np.tile(scale, 2), 0, np.tile(size, 2))
+    return prediction._replace(box=box.astype(np.float32))

@@ -90,6 +90,22 @@ def record(
     return {name: np.asarray(value).tolist() for name, value in fields.items()}
 
 
+@singledispatch
+def in_pixels(prediction: Any, *, scale: tuple[float, float], size: tuple[int, int], minimum: float = 0.0) -> Any:
+    """The prediction for one image in the pixels of the image, without padding; its type stays.
+
+    Args:
+        prediction: for one image.
+        scale: from the prediction's pixels to those of the image, x and y.
+        size: width and height of the image; boxes are clipped to it.
+        minimum: detections with a smaller score are left out.
+
+    Returns:
+        Of a type for which nothing is registered: the prediction, in which no pixels are meant.
+    """
+    return prediction
+
+
 def render(
     prediction: Any,
     pixels: np.ndarray,

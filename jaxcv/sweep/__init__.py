@@ -15,6 +15,17 @@ Only what a single run needs is imported here, because importing Optuna takes lo
 
 from jaxcv.sweep.plan import Plan, plan
 from jaxcv.sweep.search import Search, make_search
-from jaxcv.sweep.space import Range, folder_name, own_trials, parse_overrides, trials
+from jaxcv.sweep.space import Range, UnknownHyperparameter, folder_name, own_trials, parse_overrides, trials
 
-__all__ = ["Plan", "Range", "Search", "folder_name", "make_search", "own_trials", "parse_overrides", "plan", "trials"]
+__all__ = [
+    "Plan",
+    "Range",
+    "Search",
+    "UnknownHyperparameter",
+    "folder_name",
+    "make_search",
+    "own_trials",
+    "parse_overrides",
+    "plan",
+    "trials",
+]

@@ -23,6 +23,15 @@ from typing import Any
 from jaxcv.errors import UserError, unknown_name
 from jaxcv.train.experiment import Hyperparameter, check_value
 
+
+class UnknownHyperparameter(UserError):
+    """A name that the experiment does not have."""
+
+    def __init__(self, message: str, name: str):
+        super().__init__(message)
+        self.name = name
+
+
 _LONGEST_NAME = 200  # of a folder; file systems allow 255 bytes
 
 
@@ -59,18 +68,31 @@ def parse_overrides(tokens: Sequence[str], known: Mapping[str, Hyperparameter]) 
         if not equals:
             raise UserError(f"{token!r}: expected name=value (hyperparameter) or --flag (launcher)")
         if name not in known:
-            raise UserError(unknown_name("hyperparameter", name, known))
+            raise UnknownHyperparameter(unknown_name("hyperparameter", name, known), name)
         if name in overrides:
             raise UserError(f"{name} is given twice; alternatives are separated by commas: {name}=a,b")
         if (range_ := _parse_range(text, known[name])) is not None:
             overrides[name] = range_
             continue
         parts = split_alternatives(text)
+        if (written := _as_tuple(parts, known[name])) is not None:
+            raise UserError(f'{token}: {name} is a tuple, and a comma sweeps; write "{name}={written}"')
         values = [_parse(part, known[name]) for part in (_whole_paths(parts, name) if _is_text(known[name]) else parts)]
         if len(set(map(repr, values))) < len(values):
             raise UserError(f"{token}: the same value twice")
         overrides[name] = values
     return {name: overrides[name] for name in known if name in overrides}
+
+
+def _as_tuple(parts: Sequence[str], h: Hyperparameter) -> str | None:
+    """How alternatives without brackets are written as the tuple that is wanted; None where they are fine."""
+    kinds = [option for option in _options(h) if typing.get_origin(option) is tuple]
+    bare = [part for part in parts if part[:1] not in ("(", "[") and part != "None"]
+    if not kinds or not bare or str in _options(h):
+        return None
+    texts = str in typing.get_args(kinds[0])
+    elements = [repr(part.strip("\"'")) if texts else part for part in parts]
+    return f"({','.join(elements)}{',' * (len(elements) == 1)})"
 
 
 def split_alternatives(text: str) -> list[str]:
@@ -173,6 +195,8 @@ def _parse_range(text: str, h: Hyperparameter) -> Range | None:
         refuse("the first end is below the second")
     if log and low <= 0:
         refuse("a logarithm needs ends above 0")
+    for end in (low, high):
+        check_value(h, end)
     if len(numbers) == 3 and (log or numbers[2] <= 0):
         refuse("log takes no step" if log else "a step is above 0")
     return Range(low, high, log, integer, numbers[2] if len(numbers) == 3 else None)

@@ -25,7 +25,7 @@ weight decay.
 
 from jaxcv.train import optimizers, schedules
 from jaxcv.train.compiled import Program
-from jaxcv.train.experiment import Experiment, Hyperparameter, hyperparameters, resolve
+from jaxcv.train.experiment import Experiment, Hyperparameter, hyperparameters, resolve, unused
 from jaxcv.train.loop import Options, Result, Trial, fit, fit_many
 from jaxcv.train.parts import by_part, kernels
 from jaxcv.train.programs import make_train_step, program
@@ -49,4 +49,5 @@ __all__ = [
     "program",
     "resolve",
     "schedules",
+    "unused",
 ]

@@ -231,6 +231,20 @@ def weights_of(folder: Path) -> dict[str, np.ndarray]:
     return {name.replace(".", "/"): array for name, array in chosen.items()}
 
 
+def chosen_step(folder: Path, *, best: bool) -> int:
+    """The step of a run's best checkpoint, or of its newest.
+
+    Raises:
+        UserError: there is none.
+    """
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        step = checkpoints.best_step() if best else (steps[-1] if steps else None)
+    if step is None:
+        raise UserError(f"{folder} has no {'evaluated ' if best else ''}checkpoint yet")
+    return step
+
+
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run's, or one checkpoint's of a run."""
     return (folder / "checkpoints").is_dir() or (folder.parent.name == "checkpoints" and folder.is_dir())

@@ -5,8 +5,10 @@ returns an `Experiment`. It must be cheap and pure: the trainer calls it on the 
 trace with every `float` (and `seed`) as a traced scalar, so that one compiled step serves all of their values.
 """
 
+import ast
 import inspect
 import re
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -17,6 +19,7 @@ import numpy as np
 import optax
 
 from jaxcv.errors import UserError, unknown_name
+from jaxcv.train.ranges import outside
 from jaxcv.types import Batch, Batches, Scalar
 
 
@@ -149,6 +152,16 @@ def hyperparameters(experiment: ExperimentFunction) -> dict[str, Hyperparameter]
     return found
 
 
+def unused(experiment: ExperimentFunction) -> list[str]:
+    """Hyperparameters whose names stand nowhere in the function's body: they change nothing."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(experiment))))
+    except (OSError, TypeError, SyntaxError):  # made without a file
+        return []
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return [] if "locals" in used else [name for name in hyperparameters(experiment) if name not in used]
+
+
 def _argument_meanings(doc: str) -> dict[str, str]:
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
     meanings: dict[str, str] = {}
@@ -184,11 +197,13 @@ def check_value(h: Hyperparameter, value: Any) -> Any:
     """`value`, as a float where the annotation wants one.
 
     Raises:
-        UserError: the value is not of the annotated type.
+        UserError: the value is not of the annotated type, or outside the range that the docstring states.
     """
     value = _as_float(h.annotation, value)
     if not _is_instance(value, h.annotation):
         raise UserError(f"{h.name}={value}: expected {h.type_name}, got {type(value).__name__}")
+    if type(value) in (int, float) and (expected := outside(value, h.meaning)) is not None:
+        raise UserError(f"{h.name}={value:g}: expected {expected} ({h.meaning.partition(';')[0].rstrip('.')})")
     return value
 
 

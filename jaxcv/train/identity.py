@@ -29,7 +29,7 @@ class Identity:
     """One run's."""
 
     facts: dict[str, Any]
-    """For `run.json`: `values`, `file`, `source`, `commit`, `data` by split, `files` by hyperparameter."""
+    """For `run.json`: `values`, `file`, `source`, `commit`, `data` and `sets` by split, `files` by hyperparameter."""
     modules: dict[str, dict[str, Any]]
     """As of `sources.loaded`."""
 
@@ -54,6 +54,7 @@ def identify(
         "values": json.loads(json.dumps(dict(values), default=str)),
         **_source(experiment),
         "data": {split: _data(data, over) for split, data in splits.items()},
+        "sets": {split: _known(data, over) for split, data in splits.items()},
         "files": {name: _file(value) for name, value in values.items() if _is_file(value)},
     }
     return Identity(facts, sources.loaded())
@@ -68,6 +69,17 @@ def _data(data: Any, over: bool) -> dict[str, str | None]:
         if not over:
             raise
         return {"path": path, "digest": None}
+
+
+def _known(data: Any, over: bool) -> dict[str, Any] | None:
+    """What the set knows of itself, in JSON, with which the run can be used without it; see `Batches`."""
+    known = getattr(data, "known", None)
+    try:
+        return None if known is None else known()
+    except DataError:
+        if not over:
+            raise
+        return None
 
 
 def _is_file(value: Any) -> bool:

@@ -135,7 +135,9 @@ def _looked_at(found: Program, values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _explained(error: Exception) -> Exception:
-    """The error in words, where optax refuses what it was given."""
+    """The error in words, where optax or the model refuses what it was given."""
+    if (refused := _refused_by_model(error)) is not None:
+        return refused
     place = error.__traceback__
     while place is not None:
         frame = place.tb_frame
@@ -149,6 +151,30 @@ def _explained(error: Exception) -> Exception:
             )
         place = place.tb_next
     return error
+
+
+def _refused_by_model(error: Exception) -> UserError | None:
+    """A shape that the network cannot take, with the place in the code; None for errors from elsewhere.
+
+    Such an error comes when the parameters are made, before anything else is traced.
+    """
+    if isinstance(error, UserError) or not isinstance(error, TypeError | ValueError):
+        return None
+    place, setup, within = error.__traceback__, None, False
+    while place is not None:
+        frame = place.tb_frame
+        if frame.f_globals.get("__name__") == "jaxcv.train.step":
+            setup = frame.f_locals.get("experiment", setup)
+        within = within or frame.f_globals.get("__name__") == "jaxcv.ops.initializers"
+        place = place.tb_next
+    if setup is None or not within:
+        return None
+    spec = setup.train_data.spec
+    fed = ", ".join(f"{name} {list(spec[name].shape[1:])}" for name in setup.inputs if name in spec)
+    why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(
+        f"{type(setup.model).__name__} cannot take {fed}: {why.rstrip('.')}{_where(error)}; --debug shows more"
+    )
 
 
 def _reason(error: Exception) -> str:

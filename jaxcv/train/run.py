@@ -9,7 +9,7 @@ checkpoints/      state and data position
 previews/         pictures of predictions beside targets, and those that metrics report at the end
 per_class.csv     and other tables that metrics report at the end
 initial.txt       where the starting variables came from, if they came from somewhere
-predictions/      pictures drawn by --predict
+predictions/      pictures drawn by --predict; predictions_best/ by --predict --best
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from jaxcv.train.identity import FORMAT, Identity, differences, is_longer
 _PACKAGES = ("jaxcv-research", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "pycocotools")
 
 
-_NO_RUN = {".lock", "predictions", "run.json.tmp", "sources.json", "sources.json.tmp"}
+_NO_RUN = {".lock", "predictions", "predictions_best", "run.json.tmp", "sources.json", "sources.json.tmp"}
 """What may stand in a folder before its run: pretrained weights can predict untrained, and a kill can hit the start."""
 
 

@@ -4,7 +4,7 @@ Each is a function of an `Experiment` (whose hyperparameters may be traced) and 
 jit, vmap, differentiate and scan them, inside any other trace. Nothing is kept here between two calls.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxcv.errors import UserError
 from jaxcv.ops.initializers import initialize
 from jaxcv.ops.platform import kept_apart
 from jaxcv.train import accumulation, parts
 from jaxcv.train.experiment import Experiment
 from jaxcv.train.state import TrainState
-from jaxcv.train.terms import mean, weighted
+from jaxcv.train.terms import mean, shown, weighted
 from jaxcv.types import Batch
 
 Logs = dict[str, jax.Array]
@@ -149,7 +150,8 @@ def evaluate(
 ) -> tuple[Any, dict[str, tuple[jax.Array, jax.Array]]]:
     """Predictions (or raw outputs where the experiment predicts nothing), and sum and weight of every loss term."""
     batch = _floats(batch)
-    outputs, _ = experiment.model.apply(variables, *(batch[name] for name in experiment.inputs), train=False)
+    found = experiment.model.apply(variables, *(batch[name] for name in experiment.inputs), train=False)
+    outputs, _ = _outputs(experiment, found)
     sums = {
         name: (jnp.sum(values * weights), jnp.sum(weights))
         for name, (values, weights) in weighted(experiment.loss(outputs, batch), batch).items()
@@ -165,7 +167,7 @@ def evaluate_all(experiment: Experiment, variables: Any, data: Batch, indices: j
 def infer(experiment: Experiment, variables: Any, *inputs: jax.Array) -> Any:
     """Predictions for inputs without truths: uint8 (or [0, 1] float) images."""
     floats = [_floats({"image": x})["image"] for x in inputs]
-    outputs, _ = experiment.model.apply(variables, *floats, train=False)
+    outputs, _ = _outputs(experiment, experiment.model.apply(variables, *floats, train=False))
     return outputs if experiment.predict is None else experiment.predict(outputs)
 
 
@@ -207,18 +209,31 @@ def _loss(experiment: Experiment, state: TrainState, batch: Batch) -> Callable[[
 
     def objective(trained: Any) -> tuple[jax.Array, tuple[Any, ...]]:
         with parts.running_frozen(state.params, experiment.trainable):
-            (outputs, features), changed = experiment.model.apply(
+            found, changed = experiment.model.apply(
                 {"params": parts.merge(trained, frozen), **state.collections},
                 *(batch[name] for name in experiment.inputs),
                 train=True,
                 mutable=list(state.collections),
                 rngs={"dropout": _keys(state)[1]},
             )
+        outputs, features = _outputs(experiment, found)
         terms = {name: mean(*v) for name, v in weighted(experiment.loss(outputs, batch), batch).items()}
         changed = parts.keep_frozen(changed, state.collections, state.params, experiment.trainable)
         return jax.tree.reduce(jnp.add, terms), (terms, changed, (outputs, features))
 
     return objective
+
+
+def _outputs(experiment: Experiment, found: Any) -> tuple[Any, Mapping[str, Any]]:
+    """The outputs and features that a model returns.
+
+    Raises:
+        UserError: it returns something else.
+    """
+    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping):
+        return found
+    name, what = type(experiment.model).__name__, shown(found)
+    raise UserError(f"{name} returns {what}; expected (outputs, features), where features is a dict of stages")
 
 
 def _moving_average(old: Any, new: Any, decay: Any, updates: jax.Array) -> Any:

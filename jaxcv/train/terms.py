@@ -21,7 +21,7 @@ def weighted(terms: Any, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]
     """
     real, count = batch.get("example_valid"), len(batch["image"])
     if not isinstance(terms, Mapping) or not terms:
-        what = "an empty dict" if isinstance(terms, Mapping) else _shown(terms)
+        what = "an empty dict" if isinstance(terms, Mapping) else shown(terms)
         raise UserError(f"the loss returns {what}; expected {_CONTRACT}")
     result = {}
     for name, term in terms.items():
@@ -29,13 +29,13 @@ def weighted(terms: Any, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]
             raise UserError(f"loss term {name!r}: the records use this name themselves; choose another")
         pair: Any = term if isinstance(term, tuple) else (term,)
         if len(pair) not in (1, 2) or not all(hasattr(part, "shape") and hasattr(part, "dtype") for part in pair):
-            raise UserError(f"loss term {name!r} is {_shown(term)}; expected {_CONTRACT}")
+            raise UserError(f"loss term {name!r} is {shown(term)}; expected {_CONTRACT}")
         values, weights = pair if len(pair) == 2 else (pair[0], jnp.ones_like(pair[0]))
         if values.shape[:1] != (count,) or not jnp.issubdtype(values.dtype, jnp.floating):
-            raise UserError(f"loss term {name!r} is {_shown(values)}, of {count} examples; expected {_CONTRACT}")
+            raise UserError(f"loss term {name!r} is {shown(values)}, of {count} examples; expected {_CONTRACT}")
         if weights.shape != values.shape:
             raise UserError(
-                f"loss term {name!r} has values {_shown(values)} and weights {_shown(weights)}: "
+                f"loss term {name!r} has values {shown(values)} and weights {shown(weights)}: "
                 "expected the same shape for both"
             )
         if weights.dtype == bool or jnp.issubdtype(weights.dtype, jnp.integer):
@@ -47,8 +47,8 @@ def weighted(terms: Any, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]
     return result
 
 
-def _shown(value: Any) -> str:
-    """What a loss returned, for a message: a scalar, or type and shape."""
+def shown(value: Any) -> str:
+    """What a loss or a model returned, for a message: a scalar, or type and shape."""
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list) else "")
     return "a scalar" if value.shape == () else f"{value.dtype}{list(value.shape)}"

@@ -70,7 +70,7 @@ def test_help_alone_shows_usage(capsys):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ([], ["which experiment"]),
+        (["--quiet"], ["which experiment"]),
         (["experiments/yola.py"], ["experiments/yola.py", "no such file"]),
         ([LENET, "batch_sze=32"], ["did you mean batch_size"]),
         ([LENET, "batch_size=1.5"], ["batch_size=1.5", "expected int"]),

@@ -11,13 +11,13 @@ References:
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxcv.data.io.images import convert_image, open_image, to_array
+from jaxcv.data.io.images import convert_image, open_any, to_array
+from jaxcv.types import ImageFile
 
 Size = tuple[int, int]  # width and height
 Region = tuple[int, int, int, int]  # left, top, width and height
@@ -81,7 +81,7 @@ def resize_region(image: Any, region: Region, *, size: int, scale: int = 1, gap:
 
 
 def read_region(
-    path: str | Path, region: Callable[[Size], Region], *, size: int, channels: int = 3, gap: float = 2.0
+    path: ImageFile, region: Callable[[Size], Region], *, size: int, channels: int = 3, gap: float = 2.0
 ) -> tuple[UInt8[np.ndarray, "s s c"], Size]:
     """The region of one image file that `region` gives for its size, as `size` by `size` pixels, and the file's size.
 
@@ -91,7 +91,7 @@ def read_region(
     Raises:
       DataError: missing, not an image, truncated or damaged.
     """
-    with open_image(Path(path)) as file:
+    with open_any(path) as file:
         file_size, scale = file.size, 1
         left, top, width, height = found = region(file_size)
         if min(left, top) >= 0 and left + width <= file_size[0] and top + height <= file_size[1]:
@@ -104,7 +104,7 @@ def read_region(
 
 
 def fit_file(
-    path: str | Path, region: Callable[[Size], Region], *, size: int, channels: int
+    path: ImageFile, region: Callable[[Size], Region], *, size: int, channels: int
 ) -> tuple[UInt8[np.ndarray, "s s c"], tuple[float, float]]:
     """A region of a person's own file, and the factors (x, y) from its pixels to the file's."""
     pixels, file_size = read_region(path, region, size=size, channels=channels)

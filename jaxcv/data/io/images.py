@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 
 from jaxcv.data.io.text import one_line
 from jaxcv.errors import DataError
+from jaxcv.types import ImageFile
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM", "TIFF")  # Pillow knows others whose reading runs programs
 Progress = Callable[[int, int], None]  # called with (done, total) while many files are read
@@ -65,6 +66,22 @@ def open_image(path: Path, stream: io.BytesIO | None = None) -> Iterator[Any]:
         raise DataError(f"{what} ({one_line(error) or type(error).__name__})", file=path) from None
 
 
+@contextmanager
+def open_any(file: ImageFile) -> Iterator[Any]:
+    """As `open_image`; or the Pillow image of pixels that are there already.
+
+    Raises:
+      TypeError: the pixels are not uint8, or no grey or RGB picture.
+    """
+    if not isinstance(file, np.ndarray):
+        with open_image(Path(file)) as image:
+            yield image
+        return
+    if file.dtype != np.uint8 or file.ndim not in (2, 3) or file.shape[2:] not in ((), (1,), (3,)) or not file.size:
+        raise TypeError(f"a picture {file.dtype}{list(file.shape)}: expected uint8 [h, w], [h, w, 1] or [h, w, 3]")
+    yield to_image(file)
+
+
 def convert_image(image: Any, channels: int) -> Any:
     """A Pillow image of any mode as mode L or RGB."""
     from PIL import Image
@@ -93,9 +110,9 @@ def to_image(pixels: UInt8[np.ndarray, "h w *c"]) -> Any:
     return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
 
 
-def read_image(path: str | Path, *, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:
+def read_image(path: ImageFile, *, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:
     """All of one image file. Raises DataError: missing, not an image, truncated or damaged."""
-    with open_image(Path(path)) as file:
+    with open_any(path) as file:
         return to_array(convert_image(file, channels))
 
 

@@ -23,7 +23,7 @@ from jaxcv.data.io.text import read_lines
 from jaxcv.data.source import LABEL, Source, make_spec
 from jaxcv.data.sources.windows import cut, read_padded, read_picture
 from jaxcv.errors import DataError
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 TEST_SQUARES = 1_000  # of the photographs for testing, beside the array's pictures
 
@@ -143,6 +143,6 @@ class PhotographWindows:
             check_all(files, lambda file: _read(file, self.channels), progress)
         return [*found, f"{self.split}: and {self.squares:,} squares of {len(files):,} photographs without object"]
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """A whole picture."""
         return read_padded(path, self.channels)

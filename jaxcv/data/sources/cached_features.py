@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -13,7 +12,7 @@ from jaxtyping import Float, Int
 from jaxcv.data.io.images import Progress
 from jaxcv.data.source import BoxedSource, Source
 from jaxcv.data.sources.resident import read, resident
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 _CHUNK = 32
 
@@ -92,6 +91,6 @@ class CachedFeatures:
         """Checks the source."""
         return self.source.check(thorough=thorough, progress=progress)
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file as the source fits it; `fields_of` has its features too."""
         return self.source.read_image(path)

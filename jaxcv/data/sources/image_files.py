@@ -27,7 +27,7 @@ from jaxcv.data.io.images import Progress, to_array, to_image
 from jaxcv.data.io.text import list_counts, list_names
 from jaxcv.data.source import LABEL, box_fields, make_spec
 from jaxcv.data.sources.resident import in_parts
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 CACHE_BYTES = 2**30
 """Most memory that decoded, resized images (and masks) of one split may take."""
@@ -266,7 +266,7 @@ class ImageFiles:
             lines.append(f"{hidden:,} points not annotated, or outside their image")
         return lines
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file as its split shows it, and the factors (x, y) from its pixels to the file's."""
         pixels, factors = fit_file(path, self._region(None), size=self.image_size, channels=self.channels)
         return 255 - pixels if self.inverted else pixels, factors

@@ -15,7 +15,7 @@ from jaxcv.data.io.text import list_counts
 from jaxcv.data.source import LABEL, make_spec
 from jaxcv.data.sources.resident import read_all
 from jaxcv.errors import DataError
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 Labelled = tuple[UInt8[np.ndarray, "n h w *c"], Int[np.ndarray, "n"]]
 """Images, grey [n h w] or RGB [n h w 3], and the class index of each."""
@@ -93,7 +93,7 @@ class InMemory:
         counts = np.bincount(self.load()[1], minlength=len(names))
         return [f"{self.split}: {len(self):,} images, {len(names)} classes ({list_counts(names, counts.tolist())})"]
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file as the model is fed it, and the factors (x, y) from its pixels to the file's."""
         size = self.file_size or self.image_size
         pixels, (x, y) = fit_file(path, whole, size=size, channels=3 if self.in_color else 1)

@@ -26,7 +26,7 @@ from jaxcv.data.outlines import IGNORE
 from jaxcv.data.source import LABEL, box_fields
 from jaxcv.data.sources.image_files import place
 from jaxcv.errors import DataError
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 _LABELS = ("label", "labels", "fine_label")
 _KEYS = {"image": ("image", "img"), "label": _LABELS, "mask": ("mask", "annotation", "segmentation_mask")}
@@ -191,7 +191,7 @@ class Records:
                 progress(i + 1, len(self))
         return [f"{self.split}: {len(self):,} records of {type(self.records).__name__}, fields {_shapes(self.spec())}"]
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file squashed to the input size, and the factors (x, y) from its pixels to the file's."""
         return fit_file(path, whole, size=self.image_size, channels=self.channels)
 

@@ -5,12 +5,12 @@ to a window. Example `i` is a function of `(split, i)` alone.
 """
 
 import math
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from jaxcv.data.io.images import read_image, to_array, to_image
+from jaxcv.types import ImageFile
 
 LARGEST_PICTURE = 640
 """Longer side in pixels to which a picture to be scanned is made smaller."""
@@ -18,7 +18,7 @@ STEP = 128
 """Heights and widths of pictures to be scanned are multiples of this: each size is a program to compile."""
 
 
-def read_picture(path: str | Path, channels: int) -> tuple[UInt8[np.ndarray, "h w c"], tuple[float, float]]:
+def read_picture(path: ImageFile, channels: int) -> tuple[UInt8[np.ndarray, "h w c"], tuple[float, float]]:
     """A whole picture, made smaller if it is large, and the factors (x, y) from its pixels to the file's."""
     from PIL import Image
 
@@ -40,7 +40,7 @@ def cut(pixels: np.ndarray, box: tuple[float, float, float, float], size: int) -
     return to_array(to_image(pixels).crop(corners).resize((size, size), Image.Resampling.BILINEAR, inner))
 
 
-def read_padded(path: str | Path, channels: int) -> tuple[np.ndarray, tuple[float, float]]:
+def read_padded(path: ImageFile, channels: int) -> tuple[np.ndarray, tuple[float, float]]:
     """A whole picture, see `read_picture`; its last row and column repeated to the next multiple of `STEP`."""
     pixels, factors = read_picture(path, channels)
     more = [(0, -side % STEP) for side in pixels.shape[:2]]

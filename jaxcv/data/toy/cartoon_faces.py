@@ -7,7 +7,6 @@ between the splits. A cartoon: a check of the machinery that needs no download, 
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,7 +18,7 @@ from jaxcv.data.io.images import Progress
 from jaxcv.data.source import make_spec
 from jaxcv.data.toy.digit_scenes import backgrounds
 from jaxcv.data.toy.rendered import rendered
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 FACES = {"train": 2_000, "test": 200}
 POINTS = 68
@@ -147,6 +146,6 @@ class DrawnFaces:
         backgrounds(self.split, self.image_size)
         return [f"{self.split}: {len(self):,} drawn faces of {POINTS} points"]
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file squashed to the faces' size, and the factors (x, y) from its pixels to the file's."""
         return fit_file(path, whole, size=self.image_size, channels=self.channels)

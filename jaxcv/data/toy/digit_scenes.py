@@ -9,7 +9,6 @@ the ink that can be seen; boxes overlap by a twentieth of the smaller one at mos
 import math
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,7 +22,7 @@ from jaxcv.data.source import box_fields, make_spec
 from jaxcv.data.toy.digits import NAMES, load_digits
 from jaxcv.data.toy.rendered import kept_array, rendered
 from jaxcv.data.toy.variation import BACKGROUND_UNIFORMS, GLYPH_UNIFORMS, varied_background, varied_glyph
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 SCENES = {"train": 20_000, "test": 500}
 MAX_DIGITS = 6
@@ -206,7 +205,7 @@ class Scenes:
         count, known = "0 or 1" if self.single else f"1 to {MAX_DIGITS}", len(load_digits(self.split)[1])
         return [f"{self.split}: {len(self):,} rendered scenes of {count} out of {known:,} digits"]
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file, RGB, squashed to the scenes' size, and the factors (x, y) from its pixels to the file's."""
         return fit_file(path, whole, size=self.image_size, channels=3)
 

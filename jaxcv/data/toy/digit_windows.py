@@ -4,7 +4,6 @@ Of each scene a digit, of any size, in a square a quarter larger than it; or ano
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ from jaxcv.data.source import LABEL, make_spec
 from jaxcv.data.sources.windows import cut, read_padded
 from jaxcv.data.toy.digit_scenes import Scenes
 from jaxcv.data.toy.rendered import rendered
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 _SCENE, _TRIES = 128, 20
 
@@ -71,7 +70,7 @@ class SceneWindows:
         self._scenes.check()
         return [f"{self.split}: {len(self):,} windows of rendered scenes, half of them on a digit"]
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """A whole picture."""
         return read_padded(path, self.channels)
 

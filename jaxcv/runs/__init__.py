@@ -1,0 +1,10 @@
+"""Trained runs, used again: `run = jaxcv.load("runs/yolo/defaults")`, from the run's folder alone.
+
+stored     the experiment as a run's folder holds it, composed without the data it was trained on
+trained    `load`, `Run`: predictions in the pixels of the pictures, the model and its variables, values, records
+"""
+
+from jaxcv.runs.stored import stored_experiment, stored_module, without_data
+from jaxcv.runs.trained import Run, load, predictions
+
+__all__ = ["Run", "load", "predictions", "stored_experiment", "stored_module", "without_data"]

@@ -1,0 +1,138 @@
+"""A run's folder alone gives the run back: its data gone, its experiment's files gone."""
+
+import json
+import shutil
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from small_sets import CocoSet, forget
+
+import jaxcv
+from jaxcv.cli.main import load_experiment
+from jaxcv.errors import DataError, UserError
+from jaxcv.train import fit, step
+from jaxcv.types import Detections
+
+NEIGHBOUR = "SCALE = 1.0\n"
+EXPERIMENT = '''
+"""A very small detector of one's own pictures."""
+from functools import partial
+import optax
+from my_neighbour import SCALE
+from jaxcv import losses, models, predict
+from jaxcv.data import detection_data
+from jaxcv.train import Experiment
+
+def experiment(*, data: str = "", sizes: tuple[int, ...] = (8, 8), lr: float = 1e-3, steps: int = 1) -> Experiment:
+    train, test = detection_data(data, image_size=32)
+    anchor_boxes = train.anchor_boxes(k=2)
+    return Experiment(
+        model=models.YOLO(
+            train.num_classes, anchor_boxes, stage_channels=(*sizes, 8), stage_depths=(0, 0, 0), neck_channels=8
+        ),
+        loss=partial(losses.yolo, anchor_boxes=anchor_boxes),
+        optimizer=optax.adam(lr * SCALE),
+        train_data=train.batches(2, seed=0),
+        test_data=test.batches(2),
+        predict=partial(
+            predict.yolo, anchor_boxes=anchor_boxes, image_size=(32, 32), confidence="class", score_threshold=0.0,
+            max_outputs=5,
+        ),
+        steps=steps,
+        previews=0,
+    )
+'''
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory):
+    """A run's folder as it is on another machine; and what the run itself predicts for a picture."""
+    root = tmp_path_factory.mktemp("here")
+    (root / "set").mkdir()
+    data = CocoSet(root / "set").data
+    (root / "my_neighbour.py").write_text(NEIGHBOUR)
+    (root / "mine.py").write_text(EXPERIMENT)
+    experiment = load_experiment(root / "mine.py")
+    fit(experiment, {"data": data}, root / "run")
+    setup = experiment(data=data)
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(root / "picture.png")
+    fed, factors = setup.test_data.read_image(root / "picture.png")
+    folder = tmp_path_factory.mktemp("there") / "run"
+    (root / "run").rename(folder)
+    variables = jaxcv.load(folder).variables
+    expected = jax.jit(partial(step.infer, setup))(variables, fed[None])
+    shutil.move(root / "picture.png", folder.parent)
+    shutil.rmtree(root)
+    forget()
+    return folder, pixels, jax.tree.map(lambda array: np.asarray(array[0]), expected), factors
+
+
+def test_predictions_in_the_pictures_own_pixels_without_the_data(moved):
+    folder, pixels, expected, factors = moved
+    run = jaxcv.load(folder)
+    found = run.predict(pixels)
+    assert isinstance(found, Detections) and len(found.boxes) == expected.valid.sum() > 0
+    np.testing.assert_allclose(found.boxes, expected.boxes[expected.valid] * np.tile(factors, 2), atol=1e-4)
+    assert found.boxes[:, [0, 2]].max() <= 40 and found.boxes[:, [1, 3]].max() <= 20
+    file = folder.parent / "picture.png"
+    several = run.predict([file, str(file), pixels])
+    assert [len(one.boxes) for one in several] == [len(found.boxes)] * 3
+    np.testing.assert_allclose(several[2].scores, found.scores, atol=1e-6)
+    least = float(np.median(found.scores))
+    assert (run.predict(pixels, min_score=least).scores >= least).all()
+
+
+def test_what_a_run_says_of_itself(moved):
+    run = jaxcv.load(moved[0], best=False)
+    assert run.class_names == ("cell", "plate")
+    assert run.values["sizes"] == (8, 8) and run.values["lr"] == 1e-3
+    assert run.metrics[-1]["split"] == "test" and "time/seconds" in run.metrics[-1]
+    outputs, _ = run.model.apply(run.variables, jax.numpy.zeros((1, 32, 32, 3)), train=False)
+    assert outputs.shape[-1] == 5 + 2
+
+
+def test_examples_are_refused_and_other_questions_need_the_data(moved):
+    run = jaxcv.load(moved[0])
+    with pytest.raises(DataError, match="which holds no example"):
+        run.setup.test_data.batch(0)
+    with pytest.raises(DataError, match="no such folder"):
+        stored, values = jaxcv.runs.stored_experiment(moved[0])
+        stored(**{**values, "data": f"{values['data']}x"})
+
+
+def test_pictures_that_are_none(moved, tmp_path):
+    run = jaxcv.load(moved[0])
+    with pytest.raises(TypeError, match=r"a picture float32\[4, 4, 3\]: expected uint8 \[h, w\]"):
+        run.predict(np.zeros((4, 4, 3), np.float32))
+    with pytest.raises(DataError, match="image is missing"):
+        run.predict(tmp_path / "none.png")
+    with pytest.raises(UserError, match="min_score=90: expected a score, from 0 to 1"):
+        run.predict([], min_score=90.0)
+
+
+def test_folders_that_are_no_runs(moved, tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        jaxcv.load(tmp_path / "none")
+    with pytest.raises(UserError, match=f"holds no run; there are {moved[0]}"):
+        jaxcv.load(moved[0].parent)
+
+
+def test_another_version_of_a_module_is_refused(moved, tmp_path):
+    other = tmp_path / "run"
+    shutil.copytree(moved[0], other)
+    sources = json.loads((other / "sources.json").read_text())
+    sources["my_neighbour"] |= {"text": "SCALE = 2.0\n", "digest": "0" * 16}
+    (other / "sources.json").write_text(json.dumps(sources))
+    jaxcv.load(moved[0])
+    with pytest.raises(UserError, match="imports my_neighbour, and another version of it is loaded"):
+        jaxcv.load(other)
+
+
+def test_importing_jaxcv_costs_nothing_and_unknown_names_are_refused():
+    with pytest.raises(AttributeError, match="has no attribute 'lode'"):
+        _ = jaxcv.lode
+    assert jaxcv.__version__
