@@ -11,7 +11,7 @@ from jaxcv.ops.anchors import AnchorBoxes
 from jaxcv.ops.boxes import widened
 
 
-def anchor_sizes(scales: tuple[float, ...], ratios: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
+def anchor_sizes(scales: tuple[int | float, ...], ratios: tuple[int | float, ...]) -> tuple[tuple[float, float], ...]:
     """Width and height of anchor boxes of every ratio and scale: (s / sqrt(r), s sqrt(r)), rounded to even pixels.
 
     Args:

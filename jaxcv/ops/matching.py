@@ -33,8 +33,8 @@ def match_boxes(
 ) -> Matches:
     """Match every candidate to the target that it overlaps most.
 
-    A candidate is positive where that IoU is at least `positive_iou`, negative where it is below `negative_iou`. All are
-    negative without any target.
+    A candidate is positive where that IoU is at least `positive_iou`, negative where it is below `negative_iou`.
+    Without any target all are negative.
 
     Args:
         candidates: `[..., n, 4]` xyxy, anchor boxes or proposals.

@@ -6,6 +6,7 @@ The same function serves evaluation, previews, prediction and export. Jitted; op
     heatmaps         heat maps -> points
     landmarks        2n numbers -> points
     localization     p_c, box and logits -> one box or none
+    rcnn             regions, their class logits and box deltas -> boxes, scores, classes
     sliding_windows  logits of windows -> boxes, scores, classes
     yolo             grids with anchor boxes -> boxes, scores, classes
     yolo_v1          the grid of YOLO v1 -> boxes, scores, classes
@@ -15,6 +16,16 @@ from jaxcv.predict.classification import classes
 from jaxcv.predict.detection import yolo, yolo_v1
 from jaxcv.predict.landmarks import heatmaps, landmarks
 from jaxcv.predict.localization import localization
+from jaxcv.predict.regions import rcnn
 from jaxcv.predict.windows import sliding_windows
 
-__all__ = ["classes", "heatmaps", "landmarks", "localization", "sliding_windows", "yolo", "yolo_v1"]
+__all__ = [
+    "classes",
+    "heatmaps",
+    "landmarks",
+    "localization",
+    "rcnn",
+    "sliding_windows",
+    "yolo",
+    "yolo_v1",
+]
