@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 if TYPE_CHECKING:  # every room imports this module, and few have pictures
     from PIL import Image
@@ -82,6 +82,44 @@ class Stylised(NamedTuple):
 
     picture: Float[Array, "*b h w 3"] | Float[np.ndarray, "*b h w 3"]
     """In [0, 1]."""
+
+
+class Proposals(NamedTuple):
+    """What a region proposal network says of a batch of images, with a anchor boxes and n proposals an image."""
+
+    anchors: Float[Array, "a 4"]
+    """xyxy in pixels of the network's input image, the same for all images."""
+    objectness: Float[Array, "b a"]
+    """Logits."""
+    deltas: Float[Array, "b a 4"]
+    """From the anchor boxes to the objects; see `jaxcv.ops.decode_boxes`."""
+    boxes: Float[Array, "b n 4"]
+    """The proposals, best first; zeros where not `valid`."""
+    scores: Float[Array, "b n"]
+    """Probabilities of an object; 0 where not `valid`."""
+    valid: Bool[Array, "b n"]
+    seeds: UInt32[Array, " b"]
+    """Of the sample of anchor boxes that the loss takes of each image: random in training, 0 in evaluation."""
+
+
+class Regions(NamedTuple):
+    """What the second stage of a detector says of n regions an image: a sample in training, all in evaluation."""
+
+    boxes: Float[Array, "b n 4"]
+    """The regions, xyxy in pixels of the network's input image; constants, without gradient."""
+    valid: Bool[Array, "b n"]
+    """False on padding."""
+    logits: Float[Array, "b n k+1"]
+    """Of background, class 0, and the k classes after it."""
+    deltas: Float[Array, "b n k+1 4"]
+    """From the region to the object, for each class; those of background mean nothing."""
+
+
+class TwoStageOutputs(NamedTuple):
+    """Outputs of Faster R-CNN."""
+
+    proposals: Proposals
+    regions: Regions
 
 
 Cell = str | int | float | None

@@ -5,6 +5,8 @@ float options may be tracers. Every loss is finite, gradient included, for an ex
 
     content          style transfer: feature maps of the content picture
     cross_entropy    softmax classification: `label`
+    fast_rcnn        regions classified and refined: `boxes`, `classes`, `valid`
+    faster_rcnn      the same, and anchor boxes made proposals
     hard_negative_cross_entropy  the same on the objects and the hardest background examples: `label`
     heatmaps         key points as heat maps: `points`, `visible`
     landmarks        key points as 2n numbers, squared or wing loss: `points`, `visible`
@@ -22,12 +24,15 @@ from jaxcv.losses.detection import yolo
 from jaxcv.losses.embedding import triplet
 from jaxcv.losses.landmarks import heatmaps, landmarks
 from jaxcv.losses.localization import localization
+from jaxcv.losses.regions import fast_rcnn, faster_rcnn
 from jaxcv.losses.style import content, style, style_transfer, total_variation
 from jaxcv.losses.yolo_v1 import yolo_v1
 
 __all__ = [
     "content",
     "cross_entropy",
+    "fast_rcnn",
+    "faster_rcnn",
     "hard_negative_cross_entropy",
     "heatmaps",
     "landmarks",

@@ -13,6 +13,8 @@ from jaxcv.models.alexnet import AlexNet, alexnet, alexnet_2012
 from jaxcv.models.canvas import Canvas
 from jaxcv.models.classifier import Classifier
 from jaxcv.models.darknet import Darknet53, PlainDarknet, darknet19, darknet53, darknet_tiny, extraction
+from jaxcv.models.faster_rcnn import FasterRCNN, fasterrcnn_resnet50_fpn
+from jaxcv.models.fpn import FPN
 from jaxcv.models.inception import AuxiliaryLogits, GoogLeNet, InceptionModule, googlenet
 from jaxcv.models.inception_v3 import InceptionV3, inception_v3
 from jaxcv.models.landmarks import LandmarkHeatmaps, LandmarkRegressor
@@ -27,6 +29,7 @@ from jaxcv.models.layers import (
     Dense,
     Dropout,
     Flatten,
+    FrozenBatchNorm,
     MaxPool,
 )
 from jaxcv.models.lenet import LeNet, LeNet1998, lenet5, lenet5_1998
@@ -39,7 +42,8 @@ from jaxcv.models.mobilenet import (
     mobilenet_v1,
     mobilenet_v2,
 )
-from jaxcv.models.named import TRUNKS, named, names
+from jaxcv.models.named import DETECTORS, TRUNKS, named, names
+from jaxcv.models.regions import RegionHead
 from jaxcv.models.resnet import (
     BasicBlock,
     Bottleneck,
@@ -55,6 +59,7 @@ from jaxcv.models.resnet import (
     resnet110,
     resnet152,
 )
+from jaxcv.models.rpn import RPN
 from jaxcv.models.sliding import WindowNetwork, WindowScanner, convolutionalize
 from jaxcv.models.summaries import Summary, summary
 from jaxcv.models.transformer_net import FastStyle, InstanceNorm, TransformerNet
@@ -75,12 +80,16 @@ __all__ = [
     "Conv",
     "ConvNormAct",
     "ConvTranspose",
+    "DETECTORS",
     "Darknet53",
     "Dense",
     "DepthwiseSeparable",
     "Dropout",
     "FastStyle",
+    "FPN",
+    "FasterRCNN",
     "Flatten",
+    "FrozenBatchNorm",
     "GoogLeNet",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
@@ -97,6 +106,8 @@ __all__ = [
     "MobileNetV1",
     "MobileNetV2",
     "PlainDarknet",
+    "RPN",
+    "RegionHead",
     "ResNet",
     "Summary",
     "TRUNKS",
@@ -116,6 +127,7 @@ __all__ = [
     "darknet53",
     "darknet_tiny",
     "extraction",
+    "fasterrcnn_resnet50_fpn",
     "googlenet",
     "inception_v3",
     "lenet5",

@@ -264,6 +264,28 @@ class BatchNorm(nn.Module):
         return nn.relu(y) if self.relu else y
 
 
+class FrozenBatchNorm(nn.Module):
+    """`BatchNorm` as in evaluation, always: mean, variance, scale and bias are statistics, not parameters.
+
+    For detectors whose batches are too small for statistics of their own, on a trunk that has been trained before.
+    """
+
+    epsilon: float = 1e-5
+    relu: bool = False
+    """As in `BatchNorm`."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b c"], *, train: bool) -> Float[Array, "*b c"]:
+        """`train` changes nothing."""
+        given = (("scale", jnp.ones), ("bias", jnp.zeros), ("mean", jnp.zeros), ("var", jnp.ones))
+        shape = (x.shape[-1],)
+        scale, bias, mean, var = (self.variable("batch_stats", n, make, shape, jnp.float32).value for n, make in given)
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        axes = tuple(range(x.ndim - 1))
+        factor, shift = (jnp.expand_dims(v, axes).astype(x.dtype) for v in (factor, bias - mean * factor))
+        return nn.relu(x * factor + shift) if self.relu else x * factor + shift
+
+
 class Dropout(nn.Module):
     """In training, sets a random fraction `rate` of the values to zero and scales the others by 1 / (1 - rate).
 
@@ -301,6 +323,8 @@ class ConvNormAct(nn.Module):
     scale_init: Initializer = nn.initializers.ones_init()
     conv_bias: bool = False
     """The convolution has a bias even before `norm`, where it is redundant: some published weights hold one."""
+    frozen: bool = False
+    """`norm` is a `FrozenBatchNorm`."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b oh ow features"]:
@@ -318,6 +342,9 @@ class ConvNormAct(nn.Module):
         if not self.norm:
             return x if self.activation is None else self.activation(x)
         relu = self.activation is nn.relu  # faster together with the normalisation
-        norm = BatchNorm(self.momentum, self.epsilon, scale_init=self.scale_init, relu=relu, name="norm")
+        if self.frozen:
+            norm: nn.Module = FrozenBatchNorm(self.epsilon, relu=relu, name="norm")
+        else:
+            norm = BatchNorm(self.momentum, self.epsilon, scale_init=self.scale_init, relu=relu, name="norm")
         x = norm(x, train=train)
         return x if relu or self.activation is None else self.activation(x)

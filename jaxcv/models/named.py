@@ -12,6 +12,8 @@ TRUNKS = (
     *("vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
 )
 """Those with features of strides 8, 16 and 32, on which detectors stand."""
+DETECTORS = ("fasterrcnn_resnet50_fpn",)
+"""Whole detectors of which others publish weights."""
 
 
 def names(*families: type) -> list[str]:

@@ -9,10 +9,13 @@ inputs' precision, except that whatever is computed from boxes is at least float
                clip_boxes_to_image encode_boxes decode_boxes largest_box
     box_distances  distance_box_iou complete_box_iou paired_distance_box_iou paired_complete_box_iou
     anchors    kmeans_anchor_boxes match_anchor_boxes shape_iou
+    anchor_grids  anchor_grid; on numbers: anchor_sizes
+    matching   match_boxes balanced_sample
+    proposals  region_proposals
     grids      decode_yolo encode_yolo decode_yolo_v1
     nms        nms batched_nms
     soft_nms   soft_nms matrix_nms
-    roi        roi_align
+    roi        roi_align multiscale_roi_align
     features   gram_matrix
     distances  cosine_similarity paired_distances paired_squared_distances
                pairwise_cosine_similarity pairwise_distances pairwise_squared_distances
@@ -27,6 +30,7 @@ inputs' precision, except that whatever is computed from boxes is at least float
     pool       max_pool2d avg_pool2d adaptive_avg_pool2d
 """
 
+from jaxcv.ops.anchor_grids import anchor_grid, anchor_sizes
 from jaxcv.ops.anchors import AnchorBoxes, kmeans_anchor_boxes, match_anchor_boxes, shape_iou
 from jaxcv.ops.box_distances import (
     complete_box_iou,
@@ -69,10 +73,12 @@ from jaxcv.ops.features import gram_matrix
 from jaxcv.ops.grids import GridTargets, YoloOutputs, decode_yolo, decode_yolo_v1, encode_yolo
 from jaxcv.ops.heatmaps import gaussian_heatmaps, soft_argmax
 from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
+from jaxcv.ops.matching import Matches, balanced_sample, match_boxes
 from jaxcv.ops.nms import batched_nms, nms
 from jaxcv.ops.normalization import batch_norm, instance_norm, local_response_norm
 from jaxcv.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
-from jaxcv.ops.roi import roi_align
+from jaxcv.ops.proposals import region_proposals
+from jaxcv.ops.roi import multiscale_roi_align, roi_align
 from jaxcv.ops.sliding import Scales, image_pyramid, pyramid_scales, sliding_windows, window_boxes
 from jaxcv.ops.soft_nms import matrix_nms, soft_nms
 from jaxcv.ops.warps import (
@@ -93,6 +99,7 @@ __all__ = [
     "BoxFormat",
     "GridTargets",
     "Interpolation",
+    "Matches",
     "Padding",
     "Scales",
     "YoloOutputs",
@@ -103,7 +110,10 @@ __all__ = [
     "affine_matrix",
     "affine_points",
     "affine_positions",
+    "anchor_grid",
+    "anchor_sizes",
     "avg_pool2d",
+    "balanced_sample",
     "batch_norm",
     "batched_nms",
     "box_area",
@@ -139,8 +149,10 @@ __all__ = [
     "largest_box",
     "local_response_norm",
     "match_anchor_boxes",
+    "match_boxes",
     "matrix_nms",
     "max_pool2d",
+    "multiscale_roi_align",
     "nms",
     "paired_box_iou",
     "paired_complete_box_iou",
@@ -152,6 +164,7 @@ __all__ = [
     "pairwise_distances",
     "pairwise_squared_distances",
     "pyramid_scales",
+    "region_proposals",
     "resized_crop",
     "roi_align",
     "shape_iou",

@@ -5,6 +5,7 @@ own boxes. Linear in the features; boxes get no gradient, as in torchvision.
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxcv.ops.boxes import box_area
 from jaxcv.ops.conv import pair
 from jaxcv.ops.platform import on_cpu
 from jaxcv.types import Scalar
@@ -52,27 +54,95 @@ def roi_align(
     References:
         He et al., Mask R-CNN, https://arxiv.org/abs/1703.06870, section 3; torchvision's `roi_align`.
     """
-    if sampling_ratio < 1:
-        raise ValueError(f"sampling_ratio must be at least 1, not {sampling_ratio}")
-    bins = pair(output_size)
-    *lead, height, width, channels = features.shape
-    shape = (*boxes.shape[:-1], *bins, channels)
-    if 0 in (*shape, height, width):
-        return jnp.zeros(shape, features.dtype)
-    # A sample lies between two rows and two columns; where there is but one, it stands for both.
-    rows, columns = max(height, 2), max(width, 2)
-    features = jnp.pad(features, (*[(0, 0)] * len(lead), (0, rows - height), (0, columns - width), (0, 0)), mode="edge")
-    # All images one below the other.
-    pixels = features.reshape(-1, columns, channels).astype(jnp.float32)
+    boxes = boxes.astype(jnp.float32)
+    scaled = _rounded(lax.stop_gradient(boxes * spatial_scale).reshape(-1, 4))
+    return _align([features], scaled, None, boxes.shape[:-1], pair(output_size), sampling_ratio, aligned)
 
-    boxes = _rounded(lax.stop_gradient(boxes.astype(jnp.float32) * spatial_scale).reshape(-1, 4))
+
+@functools.partial(jax.jit, static_argnames=("output_size", "image_size", "sampling_ratio", "aligned"))
+def multiscale_roi_align(
+    features: tuple[Float[Array, "*b _ _ c"], ...],
+    boxes: Float[Array, "*b n 4"],
+    *,
+    output_size: int | tuple[int, int],
+    image_size: tuple[int, int],
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    canonical_size: Scalar = 224.0,
+    canonical_level: Scalar = 4.0,
+) -> Float[Array, "*b n oh ow c"]:
+    """`roi_align` of each box on the one feature map of a pyramid that suits its size.
+
+    A box of width w and height h is sampled on the level floor(4 + log2(sqrt(w h) / 224)), where level l is the map of
+    stride 2^l; the finest and the coarsest map serve what lies beyond.
+
+    Args:
+        features: `[..., h, w, c]` of each level, finest first, each of twice the stride of the one before.
+        boxes: `[..., n, 4]` xyxy, of each image its own, in pixels of the image. No gradient passes to them.
+        output_size: As in `roi_align`.
+        image_size: (height, width) of the image in pixels; the strides are taken to be powers of two.
+        sampling_ratio: As in `roi_align`.
+        aligned: As in `roi_align`; torchvision's is without.
+        canonical_size: Square root of the area, in pixels, of the boxes that belong to the canonical level.
+        canonical_level: Logarithm to the base 2 of its stride.
+
+    Returns:
+        `[..., n, *output_size, c]` in the features' precision.
+
+    References:
+        Lin et al., Feature Pyramid Networks, https://arxiv.org/abs/1612.03144, equation 1; torchvision's
+        `MultiScaleRoIAlign`.
+    """
+    strides = [round(math.log2(image_size[0] / max(x.shape[-3], 1))) for x in features]
+    boxes = lax.stop_gradient(boxes.astype(jnp.float32))
+    size = jnp.sqrt(jnp.maximum(box_area(boxes), 1e-12))
+    level = jnp.floor(canonical_level + jnp.log2(size / canonical_size) + 1e-6)
+    level = jnp.where(jnp.isfinite(level), level, strides[0])
+    level = (jnp.clip(level, strides[0], strides[-1]).astype(jnp.int32) - strides[0]).reshape(-1)
+    scale = jnp.asarray([2.0**-stride for stride in strides], jnp.float32)[level]
+    scaled = _rounded(boxes.reshape(-1, 4) * scale[:, None])
+    return _align(list(features), scaled, level, boxes.shape[:-1], pair(output_size), sampling_ratio, aligned)
+
+
+def _align(features, boxes, level, shape, bins, ratio, aligned):
+    """The mean of bilinear samples in every bin of boxes [n 4], in pixels of the map that each is sampled on.
+
+    Args:
+        features: [... h w c] of each level.
+        boxes: of all images one after the other.
+        level: [n], the map of each box; None: there is one.
+        shape: of the boxes with their leading axes.
+        bins: (vertical, horizontal).
+        ratio: samples along each side of a bin.
+        aligned: as in `roi_align`.
+    """
+    if ratio < 1:
+        raise ValueError(f"sampling_ratio must be at least 1, not {ratio}")
+    shape, sizes = (*shape, *bins, features[0].shape[-1]), [x.shape[-3:-1] for x in features]
+    if 0 in (*shape, *sum(sizes, ())):
+        return jnp.zeros(shape, features[0].dtype)
+    # A sample lies between two rows and two columns; where there is but one, it stands for both. All maps are padded
+    # to one width, and lie one below the other: all images of a level, then those of the next.
+    columns, images = max(2, *(width for _, width in sizes)), math.prod(features[0].shape[:-3])
+    starts, maps = [0], []
+    for x, (height, width) in zip(features, sizes, strict=True):
+        rows = max(height, 2)
+        edges = [(0, 0)] * (x.ndim - 3) + [(0, rows - height), (0, columns - width), (0, 0)]
+        maps.append(jnp.pad(x, edges, mode="edge").reshape(-1, columns, x.shape[-1]).astype(jnp.float32))
+        starts.append(starts[-1] + rows * images)
+    pixels = maps[0] if len(maps) == 1 else jnp.concatenate(maps)
+    (height, width), start, rows = sizes[0], 0, max(sizes[0][0], 2)
+    if level is not None:
+        of_levels = [[h for h, _ in sizes], [w for _, w in sizes], [max(h, 2) for h, _ in sizes], starts[:-1]]
+        height, width, rows, start = (jnp.asarray(x, jnp.int32)[level][:, None, None] for x in of_levels)
+
     edges = boxes - 0.5 if aligned else boxes
-    y, y_weights = _samples(edges[:, 1], edges[:, 3], bins[0], sampling_ratio, height, aligned)
-    x, x_weights = _samples(edges[:, 0], edges[:, 2], bins[1], sampling_ratio, width, aligned)
-    image = jnp.arange(boxes.shape[0], dtype=jnp.int32) // shape[len(lead)]
-    y += rows * image[:, None, None]
+    y, y_weights = _samples(edges[:, 1], edges[:, 3], bins[0], ratio, height, aligned)
+    x, x_weights = _samples(edges[:, 0], edges[:, 2], bins[1], ratio, width, aligned)
+    image = jnp.arange(boxes.shape[0], dtype=jnp.int32) // (boxes.shape[0] // images)
+    y += start + rows * image[:, None, None]
     average: Any = _average(pixels.shape, pixels, y, x, y_weights, x_weights)
-    return average.reshape(shape).astype(features.dtype)
+    return average.reshape(shape).astype(features[0].dtype)
 
 
 def _samples(start, end, bins, ratio, size, aligned):
@@ -86,9 +156,10 @@ def _samples(start, end, bins, ratio, size, aligned):
     bin_number = jnp.arange(bins, dtype=start.dtype).reshape(1, bins, 1)
     offset = (jnp.arange(ratio, dtype=start.dtype) + 0.5).reshape(1, 1, ratio)
     position = start[:, None, None] + _rounded(bin_number * bin_size) + _quotient(_rounded(offset * bin_size), ratio)
+    size = jnp.asarray(size, start.dtype).reshape(-1, 1, 1)
     inside = (position >= -1.0) & (position <= size)
     position = jnp.clip(jnp.where(inside, position, 0.0), 0.0, size - 1.0)
-    first = jnp.minimum(jnp.floor(position), max(size - 2, 0))
+    first = jnp.minimum(jnp.floor(position), jnp.maximum(size - 2.0, 0.0))
     # Selected, not stacked: XLA fuses it all into one loop.
     side = jnp.arange(2, dtype=jnp.int32).reshape(1, 1, 1, 2)
     fraction = jnp.where(side == 1, (position - first)[..., None], 1.0 - (position - first)[..., None])

@@ -6,6 +6,7 @@ The same function serves evaluation, previews, prediction and export. Jitted; op
     heatmaps         heat maps -> points
     landmarks        2n numbers -> points
     localization     p_c, box and logits -> one box or none
+    rcnn             regions, their class logits and box deltas -> boxes, scores, classes
     sliding_windows  logits of windows -> boxes, scores, classes
     stylised         a picture that was made -> its pixels
     yolo             grids with anchor boxes -> boxes, scores, classes
@@ -19,4 +20,14 @@ from jaxcv.predict.localization import localization
 from jaxcv.predict.style import stylised
 from jaxcv.predict.windows import sliding_windows
 
-__all__ = ["classes", "heatmaps", "landmarks", "localization", "sliding_windows", "stylised", "yolo", "yolo_v1"]
+__all__ = [
+    "classes",
+    "heatmaps",
+    "landmarks",
+    "localization",
+    "rcnn",
+    "sliding_windows",
+    "stylised",
+    "yolo",
+    "yolo_v1",
+]

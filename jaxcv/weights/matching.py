@@ -26,7 +26,7 @@ from jaxcv.weights import names
 IGNORED = r".*num_batches_tracked|(AuxLogits|aux[12])\..*"
 """Tensors that may be unused: torch's batch counters, and auxiliary heads if the network has none."""
 
-_TORCH = ("torchvision", "timm")
+_TORCH = ("torchvision", "torchvision_v1", "timm")
 _TORCH_LEAVES = {"kernel": ["weight"], "scale": ["weight"], "bias": ["bias"]}
 _TORCH_LEAVES |= {"mean": ["running_mean"], "var": ["running_var"]}
 _KERAS_LEAVES = {"kernel": ["kernel", "depthwise_kernel"], "bias": ["bias"], "scale": ["gamma"]}

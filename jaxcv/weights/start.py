@@ -42,9 +42,15 @@ def _vgg(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {"bgr": True, "mean": (103.939 / 255, 116.779 / 255, 123.68 / 255), "std": (1 / 255, 1 / 255, 1 / 255)}
 
 
+def _faster_rcnn(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    classes = tensors.get("roi_heads.box_predictor.cls_score.bias")  # with background
+    return {} if classes is None else {"num_classes": len(classes) - 1}
+
+
 # The fields of a network, besides the number of classes, that make it fit the tensors.
 _FIELDS = {"googlenet": _googlenet, "inception_v3": _inception_v3, "mobilenet_v1": _mobilenet_v1}
 _FIELDS |= {"vgg16": _vgg, "vgg19": _vgg}
+_FIELDS |= {"fasterrcnn_resnet50_fpn": _faster_rcnn}
 
 
 def from_torchvision(name: str, state_dict: Mapping[str, np.ndarray], **options: Any) -> dict[str, Any]:
@@ -99,7 +105,7 @@ def from_darknet(model: Any, path: str | Path, *, image_size: int = 224) -> dict
 
 def _from(scheme: str, name: str, tensors: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     tensors = {key: np.asarray(tensor) for key, tensor in tensors.items()}
-    model = _build(name, tensors, options)
+    model = _build(name, tensors, options, [*models.names(), *models.DETECTORS])
     if scheme not in names.of(model):
         raise UserError(f"no {scheme} names are known for {name}, only {', '.join(names.of(model))}")
     variables, _ = match(model, shapes(model), tensors, scheme=scheme, file=f"{scheme} {name}")

@@ -34,7 +34,12 @@ CALLS = {
     "affine_matrix": ([*FACTORS[:2], _random(2, 3, 2), _random(2, 3, 2)], {"center": (3.0, 2.0)}),
     "affine_positions": ([_random(2, 3, 2, 3, low=-1)], {"size": (4, 6)}),
     "affine_points": ([_random(2, 5, 2, high=6), _random(2, 2, 3, low=-1)], {}),
+    "anchor_grid": ([np.stack([ANCHORS] * 2)], {"grid_size": (2, 3), "image_size": (32, 48)}),
     "avg_pool2d": ([IMAGES], {"window": 2, "padding": 1}),
+    "balanced_sample": (
+        [np.asarray([[0, 1], [2, 3]], np.uint32), _random(2, 9) > 0.6, _random(2, 9) < 0.5],
+        {"count": 4, "positive_fraction": 0.5},
+    ),
     "batch_norm": ([IMAGES, _random(2, 3, low=0.5), _random(2, 3)], {"epsilon": 1e-3}),
     "batched_nms": ([_boxes(2), _random(2, 5), np.asarray([[0, 1, 0, 1, 0]] * 2, np.int32)], {"max_outputs": 3}),
     "box_area": ([_boxes(2)], {}),
@@ -69,8 +74,13 @@ CALLS = {
     "largest_box": ([_boxes(2, 3), _random(2, 3, 5) > 0.4], {}),
     "local_response_norm": ([_random(2, 3, 4, 6, 7, low=-1)], {"size": 3, "alpha": 0.5}),
     "match_anchor_boxes": ([_random(2, 5, 2, high=30), np.stack([ANCHORS] * 2)], {}),
+    "match_boxes": ([_boxes(2), _boxes(2, n=3), _random(2, 3) > 0.4], {"negative_iou": 0.3, "keep_best": True}),
     "matrix_nms": ([_boxes(2), _random(2, 5)], {"max_outputs": 3}),
     "max_pool2d": ([IMAGES], {"window": 3, "strides": 2, "padding": "same"}),
+    "multiscale_roi_align": (
+        [(_random(2, 8, 8, 3), _random(2, 4, 4, 3)), 8 * _boxes(2)],
+        {"output_size": (2, 3), "image_size": (32, 32)},
+    ),
     "nms": ([_boxes(2), _random(2, 5)], {"iou_threshold": 0.3, "score_threshold": 0.1, "max_outputs": 3}),
     "paired_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
     "paired_complete_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
@@ -81,6 +91,10 @@ CALLS = {
     "pairwise_cosine_similarity": ([_random(2, 5, 3, low=-1), _random(2, 4, 3)], {}),
     "pairwise_distances": ([_random(2, 5, 3, low=-1), _random(2, 4, 3)], {}),
     "pairwise_squared_distances": ([_random(2, 5, 3, low=-1), _random(2, 4, 3)], {}),
+    "region_proposals": (
+        [_random(2, 5), _random(2, 5, 4, low=-1), _boxes(2)],
+        {"image_size": (30, 30), "level_sizes": (3, 2), "max_outputs": 4},
+    ),
     "resized_crop": ([IMAGES, WINDOWS], {"fill": 0.5}),
     "roi_align": ([_random(2, 6, 8, 3), _boxes(2)], {"output_size": (2, 3), "spatial_scale": 0.1}),
     "shape_iou": ([_random(2, 5, 2, high=30), np.stack([ANCHORS] * 2)], {}),
@@ -98,8 +112,15 @@ of_arrays = [name for name in ops.__all__ if hasattr(getattr(ops, name), "lower"
 def test_every_op_is_held_to_it():
     assert sorted(CALLS) == sorted(of_arrays)
     plain = {name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))}
-    on_ints = "conv_multiply_adds conv_output_size conv_parameters elastic_limit pyramid_scales window_boxes"
+    on_ints = (
+        "anchor_sizes conv_multiply_adds conv_output_size conv_parameters elastic_limit pyramid_scales window_boxes"
+    )
     assert plain == set(on_ints.split())
+
+
+def _first(arrays, dtype):
+    """The first of each two arrays, floats in a precision."""
+    return jax.tree.map(lambda a: jnp.asarray(a[0], dtype if a.dtype == np.float32 else a.dtype), arrays)
 
 
 def _close(a, b):
@@ -109,20 +130,21 @@ def _close(a, b):
 @pytest.mark.parametrize("name", of_arrays)
 def test_jit_is_eager_and_vmap_is_a_loop(name):
     arrays, options = CALLS[name]
-    arrays = [jnp.asarray(array) for array in arrays]
+    arrays = jax.tree.map(jnp.asarray, arrays)
     op = getattr(ops, name)
-    alone = [op(*(array[i] for array in arrays), **options) for i in range(2)]
+    alone = [op(*jax.tree.map(lambda array, i=i: array[i], arrays), **options) for i in range(2)]
     together = jax.jit(jax.vmap(lambda *rows: op(*rows, **options)))(*arrays)
     _close(together, jax.tree.map(lambda *rows: np.stack(rows), *alone))
-    if name in ("batched_nms", "kmeans_anchor_boxes", "matrix_nms", "nms", "soft_nms"):
+    if name in ("batched_nms", "kmeans_anchor_boxes", "matrix_nms", "nms", "region_proposals", "soft_nms"):
         return  # loops of compiled steps, dispatched one by one, take seconds; their tests hold them to the definition
     with jax.disable_jit():
-        _close(op(*(array[0] for array in arrays), **options), alone[0])
+        _close(op(*jax.tree.map(lambda array: array[0], arrays), **options), alone[0])
 
 
-BOXES = """box_area box_convert box_iou boxes_in_window clip_boxes_to_image complete_box_iou decode_boxes decode_yolo
-decode_yolo_v1 distance_box_iou encode_boxes encode_yolo generalized_box_iou kmeans_anchor_boxes paired_box_iou
-paired_complete_box_iou paired_distance_box_iou paired_generalized_box_iou shape_iou"""
+BOXES = """anchor_grid box_area box_convert box_iou boxes_in_window clip_boxes_to_image complete_box_iou decode_boxes
+decode_yolo decode_yolo_v1 distance_box_iou encode_boxes encode_yolo generalized_box_iou kmeans_anchor_boxes
+paired_box_iou paired_complete_box_iou paired_distance_box_iou paired_generalized_box_iou region_proposals
+shape_iou"""
 """What is computed of boxes or makes boxes: see test_boxes_in_half_precision.py."""
 
 
@@ -130,7 +152,7 @@ paired_complete_box_iou paired_distance_box_iou paired_generalized_box_iou shape
 def test_boxes_are_float32_at_least(name):
     arrays, options = CALLS[name]
     for dtype in (jnp.bfloat16, jnp.float16):
-        half = [jnp.asarray(a[0], dtype if a.dtype == np.float32 else a.dtype) for a in arrays]
+        half = _first(arrays, dtype)
         out = jax.eval_shape(lambda half: getattr(ops, name)(*half, **options), half)
         floats = [leaf for leaf in jax.tree.leaves(out) if jnp.issubdtype(leaf.dtype, jnp.floating)]
         assert floats and {leaf.dtype for leaf in floats} == {jnp.dtype("float32")}
@@ -139,7 +161,7 @@ def test_boxes_are_float32_at_least(name):
 @pytest.mark.parametrize("name", sorted({*of_arrays} - {"to_float", "sliding_windows", *BOXES.split()}))
 def test_half_precision_stays_half_precision(name):
     arrays, options = CALLS[name]
-    arrays = [jnp.asarray(a[0], jnp.bfloat16 if a.dtype == np.float32 else a.dtype) for a in arrays]
+    arrays = _first(arrays, jnp.bfloat16)
     out = jax.eval_shape(lambda: getattr(ops, name)(*arrays, **options))
     out = out[0] if name == "batch_norm" else out  # statistics keep their digits
     assert not [leaf for leaf in jax.tree.leaves(out) if leaf.dtype == jnp.float32]
@@ -148,8 +170,8 @@ def test_half_precision_stays_half_precision(name):
 @pytest.mark.parametrize("name", [name for name in of_arrays if "nms" not in name and "match" not in name])
 def test_gradients_are_finite(name):
     arrays, options = CALLS[name]
-    arrays = [jnp.asarray(array[0]) for array in arrays]
-    if arrays[0].dtype == jnp.uint8:
+    arrays = _first(arrays, jnp.float32)
+    if not jnp.issubdtype(jax.tree.leaves(arrays)[0].dtype, jnp.floating):
         return
 
     def total(first):
@@ -159,4 +181,4 @@ def test_gradients_are_finite(name):
     if name == "kmeans_anchor_boxes":  # while loops have no reverse-mode gradient
         return
     gradient = jax.jit(jax.grad(total))(arrays[0])
-    assert np.isfinite(gradient).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))

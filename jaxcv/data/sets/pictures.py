@@ -167,7 +167,8 @@ class OnePicture:
 @dataclass(frozen=True, eq=False)
 class PictureFolder:
     """All pictures of a folder and those below it: `image` uint8 [s s 3], their centre squares; every fifth is for
-    testing."""
+    testing.
+    """
 
     split: str
     folder: Path

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxcv import models
-from jaxcv.weights.names import alexnet, inception, mobilenet, resnet, vgg
+from jaxcv.weights.names import alexnet, faster_rcnn, inception, mobilenet, resnet, vgg
 
 SCHEMES: dict[type, dict[str, Callable[[Any, str], str]]] = {
     models.AlexNet: {"torchvision": alexnet.torchvision},
@@ -22,9 +22,11 @@ SCHEMES: dict[type, dict[str, Callable[[Any, str], str]]] = {
         "timm": mobilenet.timm,
         "keras": mobilenet.keras,
     },
+    models.FasterRCNN: {"torchvision": faster_rcnn.torchvision, "torchvision_v1": faster_rcnn.torchvision_v1},
 }
 
 FLATTENED = {models.AlexNet: alexnet.flattened, models.VGG: vgg.flattened, models.GoogLeNet: inception.flattened}
+FLATTENED |= {models.FasterRCNN: faster_rcnn.flattened}
 
 
 def of(model: Any) -> dict[str, Callable[[str], str]]:
