@@ -44,7 +44,7 @@ from jaxcv.data.sources.records import Records, by_usual_names
 from jaxcv.data.toy.cartoon_faces import DrawnFaces
 from jaxcv.data.toy.digit_scenes import Scenes
 from jaxcv.data.toy.digit_windows import SceneWindows
-from jaxcv.data.toy.digits import enlarged_digits
+from jaxcv.data.toy.digits import digits_apart, enlarged_digits
 from jaxcv.errors import UserError
 
 __all__ = [
@@ -67,6 +67,7 @@ class Request(NamedTuple):
     void: int | None = None
     photographs: tuple[Path, ...] = ()
     squares: int = 0
+    unseen: str = ""
 
 
 Opener = Callable[[Request], Splits]
@@ -119,8 +120,8 @@ def _imagenet(ask: Request) -> Splits:
 def _people(apart: bool) -> dict[str, Opener]:
     drawings = {"mirrors": False, "test_fraction": 1.0, "inverted": True}
     return {
-        "faces:PATH": _files("label", lambda ask: scan_faces(ask.path, apart, ask.skip), test_fraction=1.0),
-        "omniglot:PATH": _files("label", lambda ask: scan_omniglot(ask.path, apart, ask.skip), **drawings),
+        "faces:PATH": _files("label", lambda ask: scan_faces(ask.path, apart, ask.skip, ask.unseen), test_fraction=1.0),
+        "omniglot:PATH": _files("label", lambda ask: scan_omniglot(ask.path, apart, ask.skip, ask.unseen), **drawings),
     }
 
 
@@ -131,6 +132,14 @@ def _pairs(kind: str) -> Opener:
         return PairedImages(split, images, lambda: scan().pairs[split])
 
     return lambda ask: _splits(partial(make, ask), ask, mirrors=kind == "faces")
+
+
+def _digits_apart(ask: Request) -> Splits:
+    if ask.unseen and not (ask.unseen.isdecimal() and 0 < int(ask.unseen) < len(DIGITS)):
+        raise UserError(f"unseen={ask.unseen!r}: expected a number of digits, from 1 to {len(DIGITS) - 1}")
+    unseen = int(ask.unseen or 3)
+    load = partial(_arrays, lambda ask: DIGITS, lambda ask, split: digits_apart(split, ask.image_size, unseen))
+    return load(mirrors=False)(ask)
 
 
 def _photographs(ask: Request) -> Splits:
@@ -181,7 +190,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "pets:PATH": _files("label", lambda ask: scan_pets(ask.path, False, ask.skip)),
         "imagenet": _imagenet,
     },
-    "embedding": _people(apart=True),
+    "embedding": {"digits": _digits_apart, **_people(apart=True)},
     "verification": {"faces:PATH": _pairs("faces"), "omniglot:PATH": _pairs("omniglot")},
     "window": {
         "digits": _toy(lambda ask, split: SceneWindows(split, ask.image_size, ask.channels)),
@@ -189,7 +198,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
     },
 }
 """How each kind of set is opened, by task."""
-_GREY = {("classification", kind) for kind in ("digits", "mnist", "fashion_mnist", "npy")}
+_GREY = {("classification", kind) for kind in ("digits", "mnist", "fashion_mnist", "npy")} | {("embedding", "digits")}
 _GREY |= {(task, "omniglot") for task in ("classification", "embedding", "verification")}
 """Sets of grey pictures."""
 
@@ -298,13 +307,16 @@ def classification_data(
 
 
 @cache
-def embedding_data(data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise") -> Splits:
+def embedding_data(
+    data: str, *, unseen: str = "", image_size: int = 32, channels: int | None = None, on_error: str = "raise"
+) -> Splits:
     """Open a set to learn what makes two pictures alike: `image` uint8 [b s s c], `label` int32 [b].
 
-    `data`: `faces:PATH` (a folder for each person) or `omniglot:PATH`; see `jaxcv.data.sets.people`. No class is in
-    both splits.
+    `data`: `digits` (embedded), `faces:PATH` (a folder for each person) or `omniglot:PATH`; see
+    `jaxcv.data.sets.people`. No class is in both splits: for testing is a fifth of them (of digits 7, 8 and 9), or
+    `unseen`, the number of the last ones, or the name of a class or of an alphabet.
     """
-    return _open("embedding", data, image_size, channels, on_error)
+    return _open("embedding", data, image_size, channels, on_error, unseen=unseen)
 
 
 @cache

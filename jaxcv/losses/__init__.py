@@ -3,29 +3,36 @@
 Masking, the mean over the batch and the sum over the terms happen in the training step. Options are keyword-only, and
 float options may be tracers. Every loss is finite, gradient included, for an example without targets.
 
+    contrastive      embeddings, over all pairs of the batch: `label`
     cross_entropy    softmax classification: `label`
     hard_negative_cross_entropy  the same on the objects and the hardest background examples: `label`
     heatmaps         key points as heat maps: `points`, `visible`
     landmarks        key points as 2n numbers, squared or wing loss: `points`, `visible`
     localization     one object or none, log-loss or squared errors: `boxes`, `classes`, `valid`
-    triplet          embeddings, on the hardest triplets of the batch: `label`
+    margin_cross_entropy  softmax over identities, ArcFace's and CosFace's margins: `label`
+    pair_cross_entropy    whether two pictures are of one class: `label`, or `same`
+    triplet          embeddings, on triplets mined in the batch: `label`
     yolo             detection on grids with anchor boxes: `boxes`, `classes`, `valid`
     yolo_v1          detection on a grid without anchor boxes
 """
 
 from jaxcv.losses.classification import cross_entropy, hard_negative_cross_entropy
 from jaxcv.losses.detection import yolo
-from jaxcv.losses.embedding import triplet
+from jaxcv.losses.embedding import contrastive, pair_cross_entropy, triplet
 from jaxcv.losses.landmarks import heatmaps, landmarks
 from jaxcv.losses.localization import localization
+from jaxcv.losses.margins import margin_cross_entropy
 from jaxcv.losses.yolo_v1 import yolo_v1
 
 __all__ = [
+    "contrastive",
     "cross_entropy",
     "hard_negative_cross_entropy",
     "heatmaps",
     "landmarks",
     "localization",
+    "margin_cross_entropy",
+    "pair_cross_entropy",
     "triplet",
     "yolo",
     "yolo_v1",

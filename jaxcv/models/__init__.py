@@ -12,6 +12,7 @@ normalisation. Variants are `partial`s of their family, so every one takes the f
 from jaxcv.models.alexnet import AlexNet, alexnet, alexnet_2012
 from jaxcv.models.classifier import Classifier
 from jaxcv.models.darknet import Darknet53, PlainDarknet, darknet19, darknet53, darknet_tiny, extraction
+from jaxcv.models.embedding import EmbeddingNet, Identified, IdentityClassifier, Siamese
 from jaxcv.models.inception import AuxiliaryLogits, GoogLeNet, InceptionModule, googlenet
 from jaxcv.models.inception_v3 import InceptionV3, inception_v3
 from jaxcv.models.landmarks import LandmarkHeatmaps, LandmarkRegressor
@@ -76,10 +77,13 @@ __all__ = [
     "Dense",
     "DepthwiseSeparable",
     "Dropout",
+    "EmbeddingNet",
     "Flatten",
     "GoogLeNet",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "Identified",
+    "IdentityClassifier",
     "InceptionModule",
     "InceptionV3",
     "InvertedResidual",
@@ -93,6 +97,7 @@ __all__ = [
     "MobileNetV2",
     "PlainDarknet",
     "ResNet",
+    "Siamese",
     "Summary",
     "TRUNKS",
     "UNet",

@@ -241,3 +241,21 @@ def test_real_characters(real_data):
     assert unseen.describe()[0].startswith("test: 600 images, 30 classes (20 each)")
     pixels = apart.source.read(np.arange(100))["image"]
     assert 3 < pixels.mean() < 40, "light ink on a dark page"
+
+
+def test_who_is_not_seen_in_training(tmp_path):
+    data = people(tmp_path / "faces")
+    train, test = opened(data, by=embedding_data, unseen="3")
+    assert (classes_of(train), classes_of(test)) == (set(range(7)), {7, 8, 9}), "s8, s9, s10"
+    assert test.describe()[-1] == "test: unseen=3"
+    assert classes_of(opened(data, by=embedding_data, unseen="s2")[1]) == {1}
+    letters = characters(tmp_path / "letters")
+    _, test = opened(letters, by=embedding_data, unseen="Latin")
+    assert classes_of(test) == {3, 4, 5}
+    for unseen, message in {
+        "10": "unseen='10' leaves 0 of 6 .*; expected a number from 1 to 5, or one of Greek, Latin",
+        "Cyrillic": "unseen='Cyrillic' leaves 0 of 6",
+    }.items():
+        refused(message.replace("leaves 0", "leaves (0|6)"), letters, by=embedding_data, unseen=unseen)
+    people(tmp_path / "one", 1)
+    refused("one: s1 is the only person in it, expected two or more", f"faces:{tmp_path}/one", by=embedding_data)
