@@ -16,10 +16,11 @@ A `Metric` says what to keep of each batch, how to turn all of it into named val
 
 from jaxcv.metrics.classification import accuracy, top_k_accuracy
 from jaxcv.metrics.detection import coco_average_precision
+from jaxcv.metrics.identification import few_shot, identification, recall_at
 from jaxcv.metrics.landmarks import landmark_error
 from jaxcv.metrics.localization import localization
 from jaxcv.metrics.metric import Metric
-from jaxcv.metrics.verification import few_shot, identification, recall_at, verification
+from jaxcv.metrics.verification import verification
 from jaxcv.metrics.voc import voc_average_precision
 
 __all__ = [

@@ -77,17 +77,19 @@ class Siamese(nn.Module):
         """`train` selects batch statistics over running ones, and turns dropout on."""
         if self.similarity not in ("weighted", "chi_square", "cosine"):
             raise ValueError(f"similarity={self.similarity!r}: expected weighted, chi_square or cosine")
-        network = EmbeddingNet(self.backbone, self.dimensions, False, self.pool, self.dropout)
+        network = EmbeddingNet(
+            self.backbone, self.dimensions, normalize=False, pool=self.pool, dropout=self.dropout, name="network"
+        )
         both = images if others is None else jnp.concatenate([images, others])
         embedding, features = network(both, train=train)
         if self.similarity != "cosine":
             embedding = nn.sigmoid(embedding)
         features["embedding"] = embedding
         count = 1 if self.similarity == "cosine" else self.dimensions
-        first = 10.0 if self.similarity == "cosine" else -64.0 / self.dimensions
+        first = 10.0 if self.similarity == "cosine" else -32.0 / self.dimensions
         weight = parameter(self, "weight", nn.initializers.constant(first), (count,)).astype(embedding.dtype)
         # Initially, pictures as similar as two random ones are are as likely the same as not.
-        start = {"weighted": 8.0, "chi_square": 2.0, "cosine": -5.0}[self.similarity]
+        start = {"weighted": 7.5, "chi_square": 2.8, "cosine": -5.0}[self.similarity]
         bias = parameter(self, "bias", nn.initializers.constant(start), ()).astype(embedding.dtype)
         if others is None:
             f, g = embedding[:, None], embedding[None]

@@ -8,7 +8,7 @@ its first argument, the prediction for one image:
     table(prediction, title, class_names, ...)        its rows for a terminal
     record(prediction, class_names, ...) -> dict      its fields for JSON
 
-    classes  detections  landmarks  localization
+    classes  detections  embeddings  landmarks  localization
 
 A new type is a new file and its line among the imports below. An experiment of somebody else's may register its own.
 A type without `target_of` gets no previews; one without `draw` or `table` is refused by `render` or `table`; without
@@ -24,21 +24,23 @@ knows no type:
 writes. These functions take plain arrays and names, so metrics know this room and not the other way round:
 
     class_tables    a row a class: the whole as a file; on a terminal, of many classes the worst
-    draw_confusion, draw_precision_recall, draw_error_curves, paired_page
+    draw_confusion, draw_precision_recall, draw_error_curves, draw_map, draw_roc, paired_page
 
 Everything runs on the host. Predictions and examples are numpy arrays without batch axis, class names may be fewer than
 classes (the others are called by their index), and the same arguments give the same pixels. Boxes and points are in
 pixels of the network's input; `scale`, factors (x, y), leads from there to the pixels of the image shown.
 """
 
-from jaxcv.show import classes, detections, landmarks, localization  # noqa: F401 (each registers its type)
+from jaxcv.show import classes, detections, embeddings, landmarks, localization  # noqa: F401 (each registers its type)
 from jaxcv.show.canvas import Canvas, color_of, name_of
 from jaxcv.show.class_tables import class_tables
 from jaxcv.show.confusion import draw_confusion
 from jaxcv.show.error_curves import draw_error_curves
 from jaxcv.show.example import draw_example
+from jaxcv.show.points_map import draw_map
 from jaxcv.show.precision_recall import draw_precision_recall
 from jaxcv.show.prediction import draw, record, render, table, target_of
+from jaxcv.show.roc import draw_roc
 from jaxcv.show.sheets import example_sheet, paired_page, sheet
 
 __all__ = [
@@ -49,7 +51,9 @@ __all__ = [
     "draw_confusion",
     "draw_error_curves",
     "draw_example",
+    "draw_map",
     "draw_precision_recall",
+    "draw_roc",
     "example_sheet",
     "name_of",
     "paired_page",
