@@ -21,13 +21,13 @@ def experiment(
     data: str = "digits",
     unseen: str = "",
     way: int = 3,
-    episodes: int = 100,
-    image_size: int = 32,
+    episodes: int = 20,
+    image_size: int = 28,
     on_error: str = "raise",
     similarity: Literal["weighted", "chi_square", "cosine"] = "weighted",
-    width: int = 32,
+    width: int = 16,
     dimensions: int = 128,
-    pool: Literal["average", "flatten"] = "flatten",
+    pool: Literal["average", "flatten"] = "average",
     dropout: float = 0.0,
     lr: float = 2e-3,
     weight_decay: float = 5e-2,
@@ -46,8 +46,9 @@ def experiment(
 ) -> Experiment:
     """Compose the run."""
     train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error)
-    layers = (*((width, 3), "M") * 3, (width, 3))
-    backbone = models.PlainDarknet(layers=layers, mean=(0.1,), std=(0.3,))
+    backbone = models.ResNet(
+        stage_sizes=(1, 1, 1), block=models.BasicBlock, width=width, small_images=True, mean=(0.1,), std=(0.3,)
+    )
     return Experiment(
         model=models.Siamese(backbone, similarity=similarity, dimensions=dimensions, pool=pool, dropout=dropout),
         loss=losses.pair_cross_entropy,

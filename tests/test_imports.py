@@ -24,8 +24,8 @@ ARROWS = {
     "weights": {"types", "errors", "data", "models", "ops", "train"},  # train for a run's checkpoints
     "train": {"types", "errors", "cpu", "ops", "show"},  # ops for the first values of parameters
     "sweep": {"types", "errors", "train"},
-    # models for the summary that --dry-run prints, weights for --export
-    "cli": {"types", "errors", "weights", "train", "sweep", "models", "show"},
+    # models for the summary that --dry-run prints, weights for --export, predict and metrics for --enroll
+    "cli": {"types", "errors", "weights", "train", "sweep", "models", "show", "predict", "metrics"},
 }
 # Inside data/, the same for its rooms and the files that stand beside them.
 DATA_ARROWS = {

@@ -8,6 +8,7 @@
     pretrained                                  `Experiment.initial`: start a run from a file or a published set
     pretrained_detector                         the same for a detector, of which a file may hold the trunk alone
     extractor                                   a frozen network's features, to be computed once and kept
+    load_gallery save_gallery Gallery           embeddings of enrolled people, with their names
     fetch                                       published weights by name, checked by hash, kept in the cache
 
 A file is loaded completely or refused: missing, unused and misshapen tensors are listed by name.
@@ -15,6 +16,7 @@ A file is loaded completely or refused: missing, unused and misshapen tensors ar
 
 from jaxcv.weights.darknet import write_darknet
 from jaxcv.weights.formats import load, save
+from jaxcv.weights.galleries import Gallery, load_gallery, save_gallery
 from jaxcv.weights.matching import Report, match
 from jaxcv.weights.published import fetch
 from jaxcv.weights.start import (
@@ -29,6 +31,7 @@ from jaxcv.weights.start import (
 )
 
 __all__ = [
+    "Gallery",
     "Report",
     "extractor",
     "fetch",
@@ -37,10 +40,12 @@ __all__ = [
     "from_timm",
     "from_torchvision",
     "load",
+    "load_gallery",
     "match",
     "network",
     "pretrained",
     "pretrained_detector",
     "save",
+    "save_gallery",
     "write_darknet",
 ]
