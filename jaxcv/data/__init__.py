@@ -33,7 +33,8 @@ from jaxcv.data.sets import cifar
 from jaxcv.data.sets.catalogue import SETS, set_folder
 from jaxcv.data.sets.imagenet import ImageNet
 from jaxcv.data.sets.mnist import DIGITS, FASHION, fit_digits, load_mnist
-from jaxcv.data.sets.pairs import PairedImages, scan_pairs
+from jaxcv.data.sets.omniglot_runs import scan_runs
+from jaxcv.data.sets.pairs import PairedImages, scan_listed, scan_pairs
 from jaxcv.data.sets.people import scan_faces, scan_omniglot
 from jaxcv.data.sets.pets import scan_pets
 from jaxcv.data.sets.photographs import TEST_SQUARES, PhotographWindows
@@ -134,6 +135,15 @@ def _pairs(kind: str) -> Opener:
     return lambda ask: _splits(partial(make, ask), ask, mirrors=kind == "faces")
 
 
+def _embedding() -> dict[str, Opener]:
+    """A list of pairs may be named in place of a folder of faces."""
+    kinds, listed = _people(apart=True), _files("label", lambda ask: scan_listed(ask.path, ask.skip), test_fraction=1.0)
+    faces = kinds["faces:PATH"]
+    kinds["faces:PATH"] = lambda ask: (listed if ask.path.is_file() else faces)(ask)
+    runs = _files("label", lambda ask: scan_runs(ask.path, ask.skip), mirrors=False, test_fraction=1.0, inverted=True)
+    return {"digits": _digits_apart, **kinds, "omniglot_runs:PATH": runs}
+
+
 def _digits_apart(ask: Request) -> Splits:
     if ask.unseen and not (ask.unseen.isdecimal() and 0 < int(ask.unseen) < len(DIGITS)):
         raise UserError(f"unseen={ask.unseen!r}: expected a number of digits, from 1 to {len(DIGITS) - 1}")
@@ -190,7 +200,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "pets:PATH": _files("label", lambda ask: scan_pets(ask.path, False, ask.skip)),
         "imagenet": _imagenet,
     },
-    "embedding": {"digits": _digits_apart, **_people(apart=True)},
+    "embedding": _embedding(),
     "verification": {"faces:PATH": _pairs("faces"), "omniglot:PATH": _pairs("omniglot")},
     "window": {
         "digits": _toy(lambda ask, split: SceneWindows(split, ask.image_size, ask.channels)),
@@ -200,6 +210,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
 """How each kind of set is opened, by task."""
 _GREY = {("classification", kind) for kind in ("digits", "mnist", "fashion_mnist", "npy")} | {("embedding", "digits")}
 _GREY |= {(task, "omniglot") for task in ("classification", "embedding", "verification")}
+_GREY |= {("embedding", "omniglot_runs")}
 """Sets of grey pictures."""
 
 
@@ -315,6 +326,8 @@ def embedding_data(
     `data`: `digits` (embedded), `faces:PATH` (a folder for each person) or `omniglot:PATH`; see
     `jaxcv.data.sets.people`. No class is in both splits: for testing is a fifth of them (of digits 7, 8 and 9), or
     `unseen`, the number of the last ones, or the name of a class or of an alphabet.
+    `faces:PATH/pairs.txt`, a list of pairs in a folder of faces, has these for testing, rows 2 i and 2 i + 1, and the
+    people who are not in it for training. `omniglot_runs:PATH` is for testing alone: batches of 40 are Omniglot's runs.
     """
     return _open("embedding", data, image_size, channels, on_error, unseen=unseen)
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from jaxcv.errors import UserError
 
@@ -198,27 +198,6 @@ class Episodes:
             order = random.random(len(everybody))[np.searchsorted(everybody, hands)]
         picked = np.stack([rows[np.argsort(order[rows], kind="stable")[:each]] for rows in examples])
         return np.concatenate([picked[:, : self.shot].ravel(), picked[:, self.shot :].ravel()])
-
-
-@dataclass(frozen=True, eq=False)
-class ListedPairs:
-    """Given pairs, in their order."""
-
-    pairs: Callable[[], tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"], Bool[np.ndarray, "n"]]]
-    """First, second, same."""
-    rows: int
-    """Of a batch: even."""
-
-    def length(self, examples: int) -> int:
-        """As many batches as hold all pairs."""
-        return math.ceil(2 * len(self.pairs()[0]) / self.rows)
-
-    def __call__(self, length: int, *, seed: int, epoch: int) -> Rows:
-        """See `Order`; -1 beyond the last pair."""
-        first, second, _ = self.pairs()
-        rows = np.full(length * self.rows, -1, np.int64)
-        rows[: 2 * len(first)] = np.stack([first, second], 1).ravel()
-        return rows.reshape(length, self.rows)
 
 
 @lru_cache(maxsize=8)

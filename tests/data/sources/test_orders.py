@@ -6,7 +6,7 @@ import pytest
 from jaxcv.data import embedding_data
 from jaxcv.data.dataset import Dataset
 from jaxcv.data.sources.in_memory import InMemory
-from jaxcv.data.sources.orders import Episodes, ListedPairs, Members, epoch_rows
+from jaxcv.data.sources.orders import Episodes, Members, epoch_rows
 from jaxcv.errors import UserError
 from jaxcv.types import ResidentBatches
 
@@ -98,12 +98,6 @@ def test_the_hands_of_an_episode():
     for rows in epoch_rows(order, 10, seed=0, epoch=0):
         known, asked = set(hands[rows[:3]].tolist()), set(hands[rows[3:]].tolist())
         assert len(known) == len(asked) == 1 and known != asked
-
-
-def test_listed_pairs_keep_their_order():
-    pairs = np.array([4, 0, 2]), np.array([5, 9, 3]), np.array([True, False, True])
-    rows = epoch_rows(ListedPairs(lambda: pairs, 4), 2, seed=0, epoch=0)
-    assert rows.tolist() == [[4, 5, 0, 9], [2, 3, -1, -1]]
 
 
 def test_what_cannot_be():
