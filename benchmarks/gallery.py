@@ -1,7 +1,7 @@
 """The ten most similar of a million embeddings for 32 queries: `predict.search` and scikit-learn's brute force.
 
-In alternating runs, each the best of several, each in a process of its own, which says its largest memory too. That they
-find the same is checked. faiss-cpu's flat index is measured where it is installed.
+In alternating runs, each the best of several searches in a process of its own, which says its largest memory too; and
+how often they find the same. faiss-cpu's flat index is measured where it is installed.
 
     python benchmarks/gallery.py [--count 1000000] [--rounds 3] [--json FILE]
 """
@@ -98,9 +98,8 @@ def main() -> None:
         agreement = np.mean(np.array(rounds[0]["rows"]) == np.array(reference))
         seconds = sorted(each["seconds"] for each in rounds)
         summary[name] = {"seconds": seconds, "GiB": max(each["GiB"] for each in rounds), "agreement": agreement}
-        print(
-            f"{name:14} {seconds[len(seconds) // 2]:.3f} s (median of {len(seconds)})   {summary[name]['GiB']:.2f} GiB"
-        )
+        middle, most = seconds[len(seconds) // 2], summary[name]["GiB"]
+        print(f"{name:14} {middle:.3f} s (median of {len(seconds)}), {most:.2f} GiB, {agreement:.0%} as scikit-learn")
     if options.json:
         options.json.write_text(json.dumps(summary, indent=1) + "\n")
 

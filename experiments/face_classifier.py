@@ -49,7 +49,7 @@ def experiment(
             "omniglot:PATH".
         unseen: identities for testing alone: a number, so many of the last ones, or the name of one or of an alphabet;
             "" takes a fifth.
-        image_size: side of the square network input in pixels; from 64 on the network has a stride of 4 more.
+        image_size: side of the square network input in pixels; from 64 on the network has a stage more.
         on_error: "raise" or "skip" for faulty pictures; skipping says how many.
         head: "cosine", of the embedding and each identity's direction, or a "linear" layer without margins.
         angle: ArcFace's margin, in radians.

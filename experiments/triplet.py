@@ -52,7 +52,7 @@ def experiment(
             "faces:PATH/pairs.txt" (tested on a list of pairs in LFW's format) or "omniglot:PATH".
         unseen: identities for testing alone: a number, so many of the last ones, or the name of one or of an alphabet;
             "" takes a fifth.
-        image_size: side of the square network input in pixels; below 64 the network has a quarter of the stride.
+        image_size: side of the square network input in pixels; from 64 on the network has a stage more.
         on_error: "raise" or "skip" for faulty pictures; skipping says how many.
         mining: the triplets that count: one of each anchor, the hardest or a random one; all semi-hard ones; all.
         distance: of embeddings: squared Euclidean, Euclidean, or 1 - cosine.
@@ -76,7 +76,7 @@ def experiment(
         seed: of parameters, order of the data and augmentation.
     """
     train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error)
-    size = {"stage_sizes": (1, 1, 1, 1), "width": width, "small_images": image_size < 64}
+    size = {"stage_sizes": (1,) * (3 if image_size < 64 else 4), "width": width, "small_images": image_size < 64}
     backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.5,), std=(0.25,))
     moved = {"flip": flip if train.mirrors else 0.0, "shift": shift, "scale": scale, "rotate": rotate}
     verification = partial(metrics.verification, pairs="listed" if data.endswith(".txt") else "all")
