@@ -21,8 +21,8 @@ from jaxcv.data import picture_data
 from jaxcv.errors import UserError
 from jaxcv.models import TRUNKS, Canvas
 from jaxcv.train import Experiment, optimizers
-from jaxcv.weights import repainted
 from jaxcv.weights import network as fitting
+from jaxcv.weights import repainted
 
 
 def experiment(

@@ -122,6 +122,20 @@ class TwoStageOutputs(NamedTuple):
     regions: Regions
 
 
+class Embeddings(NamedTuple):
+    """One vector per image, to be compared with others."""
+
+    vectors: Float[Array, "*b d"] | Float[np.ndarray, "*b d"]
+    """Of length one, but for vectors of zeros; their products are cosines, larger the more alike."""
+
+
+class Similarities(NamedTuple):
+    """Every image of a batch compared with every one."""
+
+    scores: Float[Array, "*b n"] | Float[np.ndarray, "*b n"]
+    """Probability of showing the same."""
+
+
 Cell = str | int | float | None
 """Of a table; None where a value is not defined."""
 

@@ -26,8 +26,8 @@ ARROWS = {
     # data answers without its files; show knows what a prediction's pixels are
     "runs": {"types", "errors", "data", "show", "train", "weights"},
     "sweep": {"types", "errors", "train"},
-    # models for the summary that --dry-run prints, weights for --export
-    "cli": {"types", "errors", "weights", "train", "runs", "sweep", "models", "show"},
+    # models for the summary that --dry-run prints, weights for --export, predict and metrics for --enroll
+    "cli": {"types", "errors", "weights", "train", "runs", "sweep", "models", "show", "predict", "metrics"},
 }
 # Inside data/, the same for its rooms and the files that stand beside them.
 DATA_ARROWS = {

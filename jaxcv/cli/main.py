@@ -81,6 +81,10 @@ def _parser() -> _Parser:
         metavar="IMAGE",
         help="draw what the newest checkpoint finds in pictures, folders of them or patterns; and write it as JSON",
     )
+    add("--enroll", type=Path, metavar="FOLDER", help="keep the embeddings of people, a picture or a folder each")
+    add("--verify", type=Path, nargs=2, metavar=("A", "B"), help="say whether two pictures show the same")
+    add("--recognize", type=Path, metavar="PICTURE", help="say who of those enrolled is in a picture, or nobody")
+    add("--false-accepts", type=float, default=0.01, metavar="RATE", help="that --enroll and --verify allow (0.01)")
     add("--min-score", type=float, default=0.3, metavar="P", help="with --predict: leave doubtful boxes out (0.3)")
     add(
         "--best",
@@ -291,6 +295,12 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
             if options.predict:
                 how = {"best": options.best, "reporter": reporter, "minimum": options.min_score}
                 inference.predict_run(experiment, chosen[0], folder, options.predict, **how)
+        elif options.enroll or options.verify or options.recognize:
+            if len(chosen) > 1:
+                raise UserError("--enroll, --verify and --recognize take one run: give one value for each name")
+            from jaxcv.cli import faces
+
+            faces.run(experiment, chosen[0], root / sweep.folder_name(chosen[0]), options, reporter)
         elif search.kind == "grid" and len(chosen) == 1 and not options.sweep:
             how = {"fresh": options.fresh, "accept": options.accept, "reporter": reporter}
             how |= {"resident": options.resident, "profile": options.profile}

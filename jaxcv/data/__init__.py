@@ -34,7 +34,8 @@ from jaxcv.data.sets import cifar
 from jaxcv.data.sets.catalogue import SETS, set_folder
 from jaxcv.data.sets.imagenet import ImageNet
 from jaxcv.data.sets.mnist import DIGITS, FASHION, fit_digits, load_mnist
-from jaxcv.data.sets.pairs import PairedImages, scan_pairs
+from jaxcv.data.sets.omniglot_runs import scan_runs
+from jaxcv.data.sets.pairs import PairedImages, scan_listed, scan_pairs
 from jaxcv.data.sets.people import scan_faces, scan_omniglot
 from jaxcv.data.sets.pets import scan_pets
 from jaxcv.data.sets.photographs import TEST_SQUARES, PhotographWindows
@@ -46,7 +47,7 @@ from jaxcv.data.sources.records import Records, by_usual_names
 from jaxcv.data.toy.cartoon_faces import DrawnFaces
 from jaxcv.data.toy.digit_scenes import Scenes
 from jaxcv.data.toy.digit_windows import SceneWindows
-from jaxcv.data.toy.digits import enlarged_digits
+from jaxcv.data.toy.digits import digits_apart, enlarged_digits
 from jaxcv.errors import UserError
 
 __all__ = [
@@ -70,6 +71,7 @@ class Request(NamedTuple):
     void: int | None = None
     photographs: tuple[Path, ...] = ()
     squares: int = 0
+    unseen: str = ""
 
 
 Opener = Callable[[Request], Splits]
@@ -122,8 +124,8 @@ def _imagenet(ask: Request) -> Splits:
 def _people(apart: bool) -> dict[str, Opener]:
     drawings = {"mirrors": False, "test_fraction": 1.0, "inverted": True}
     return {
-        "faces:PATH": _files("label", lambda ask: scan_faces(ask.path, apart, ask.skip), test_fraction=1.0),
-        "omniglot:PATH": _files("label", lambda ask: scan_omniglot(ask.path, apart, ask.skip), **drawings),
+        "faces:PATH": _files("label", lambda ask: scan_faces(ask.path, apart, ask.skip, ask.unseen), test_fraction=1.0),
+        "omniglot:PATH": _files("label", lambda ask: scan_omniglot(ask.path, apart, ask.skip, ask.unseen), **drawings),
     }
 
 
@@ -134,6 +136,23 @@ def _pairs(kind: str) -> Opener:
         return PairedImages(split, images, lambda: scan().pairs[split])
 
     return lambda ask: _splits(partial(make, ask), ask, mirrors=kind == "faces")
+
+
+def _embedding() -> dict[str, Opener]:
+    """A list of pairs may be named in place of a folder of faces."""
+    kinds, listed = _people(apart=True), _files("label", lambda ask: scan_listed(ask.path, ask.skip), test_fraction=1.0)
+    faces = kinds["faces:PATH"]
+    kinds["faces:PATH"] = lambda ask: (listed if ask.path.is_file() else faces)(ask)
+    runs = _files("label", lambda ask: scan_runs(ask.path, ask.skip), mirrors=False, test_fraction=1.0, inverted=True)
+    return {"digits": _digits_apart, **kinds, "omniglot_runs:PATH": runs}
+
+
+def _digits_apart(ask: Request) -> Splits:
+    if ask.unseen and not (ask.unseen.isdecimal() and 0 < int(ask.unseen) < len(DIGITS)):
+        raise UserError(f"unseen={ask.unseen!r}: expected a number of digits, from 1 to {len(DIGITS) - 1}")
+    unseen = int(ask.unseen or 3)
+    load = partial(_arrays, lambda ask: DIGITS, lambda ask, split: digits_apart(split, ask.image_size, unseen))
+    return load(mirrors=False)(ask)
 
 
 def _photographs(ask: Request) -> Splits:
@@ -184,7 +203,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "pets:PATH": _files("label", lambda ask: scan_pets(ask.path, False, ask.skip)),
         "imagenet": _imagenet,
     },
-    "embedding": _people(apart=True),
+    "embedding": _embedding(),
     "verification": {"faces:PATH": _pairs("faces"), "omniglot:PATH": _pairs("omniglot")},
     "window": {
         "digits": _toy(lambda ask, split: SceneWindows(split, ask.image_size, ask.channels)),
@@ -192,8 +211,9 @@ OPENERS: dict[str, dict[str, Opener]] = {
     },
 }
 """How each kind of set is opened, by task."""
-_GREY = {("classification", kind) for kind in ("digits", "mnist", "fashion_mnist", "npy")}
+_GREY = {("classification", kind) for kind in ("digits", "mnist", "fashion_mnist", "npy")} | {("embedding", "digits")}
 _GREY |= {(task, "omniglot") for task in ("classification", "embedding", "verification")}
+_GREY |= {("embedding", "omniglot_runs")}
 """Sets of grey pictures."""
 
 
@@ -331,13 +351,18 @@ def classification_data(
 
 
 @_shared
-def embedding_data(data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise") -> Splits:
+def embedding_data(
+    data: str, *, unseen: str = "", image_size: int = 32, channels: int | None = None, on_error: str = "raise"
+) -> Splits:
     """Open a set to learn what makes two pictures alike: `image` uint8 [b s s c], `label` int32 [b].
 
-    `data`: `faces:PATH` (a folder for each person) or `omniglot:PATH`; see `jaxcv.data.sets.people`. No class is in
-    both splits.
+    `data`: `digits` (embedded), `faces:PATH` (a folder for each person) or `omniglot:PATH`; see
+    `jaxcv.data.sets.people`. No class is in both splits: for testing is a fifth of them (of digits 7, 8 and 9), or
+    `unseen`, the number of the last ones, or the name of a class or of an alphabet.
+    `faces:PATH/pairs.txt`, a list of pairs in a folder of faces, has these for testing, rows 2 i and 2 i + 1, and the
+    people who are not in it for training. `omniglot_runs:PATH` is for testing alone: batches of 40 are Omniglot's runs.
     """
-    return _open("embedding", data, image_size, channels, on_error)
+    return _open("embedding", data, image_size, channels, on_error, unseen=unseen)
 
 
 @_shared

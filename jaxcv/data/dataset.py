@@ -25,8 +25,9 @@ from jaxtyping import Float, Int
 from jaxcv.data.digest import digest
 from jaxcv.data.io.images import Progress
 from jaxcv.data.known import describe
-from jaxcv.data.source import BoxedSource, Source, WindowedSource
+from jaxcv.data.source import BoxedSource, LabelledSource, Source, WindowedSource
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
+from jaxcv.data.sources.orders import Episodes, Identities, Members, Order, Tuples, epoch_rows
 from jaxcv.data.sources.resident import cores, read, resident
 from jaxcv.errors import UserError
 from jaxcv.ops import kmeans_anchor_boxes
@@ -102,6 +103,84 @@ class Dataset:
         threads = cores() if num_threads is None else num_threads
         return DatasetBatches(self.source, batch_size, seed, threads, min_area, max_ratio, self.path, self.known)
 
+    def identity_batches(
+        self, batch_size: int, *, pictures: int = 4, grouped: bool = False, seed: Scalar
+    ) -> "DatasetBatches":
+        """P x K batches for training: `batch_size // pictures` identities, and so many pictures of each.
+
+        Args:
+          batch_size: examples of one batch over all hosts: a multiple of `pictures`.
+          pictures: of each identity.
+          grouped: whether the identities of a batch are of one group: have the same name before a `/`, as the
+            characters of an alphabet.
+          seed: makes the order.
+
+        Raises:
+          UserError: batch_size is no multiple of `pictures`, or holds fewer than two identities.
+        """
+        if pictures < 1 or batch_size % pictures or batch_size < 2 * pictures:
+            raise UserError(
+                f"batch_size={batch_size} with {pictures} pictures of each identity: expected a multiple of that, at "
+                f"least {2 * max(pictures, 1)}"
+            )
+        return self._ordered(Identities(self._members, batch_size // pictures, pictures, grouped), batch_size, seed)
+
+    def pair_batches(self, batch_size: int, *, seed: Scalar) -> "DatasetBatches":
+        """Pairs for training, in turn of one identity and of two: the rows 2 i and 2 i + 1 belong together.
+
+        Raises:
+          UserError: batch_size is no multiple of 2.
+        """
+        return self._tuples(batch_size, 2, seed)
+
+    def triplet_batches(self, batch_size: int, *, seed: Scalar) -> "DatasetBatches":
+        """Random triplets for training: the rows 3 i, 3 i + 1 and 3 i + 2 are anchor, positive and negative.
+
+        Raises:
+          UserError: batch_size is no multiple of 3.
+        """
+        return self._tuples(batch_size, 3, seed)
+
+    def episode_batches(self, *, way: int, shot: int, queries: int = 1, count: int = 20) -> "DatasetBatches":
+        """N-way k-shot episodes for evaluation, one a batch; always the same ones.
+
+        A batch holds `shot` pictures of each of `way` identities, sorted by identity, and behind them `queries` others
+        of each, likewise. The identities are of one group: have the same name before a `/`. Of drawings, what the
+        identities are known by is by other hands than the queries, the same ones for all, as in Omniglot's protocol.
+
+        Args:
+          way: identities.
+          shot: pictures by which each is known.
+          queries: pictures of each to be identified.
+          count: episodes.
+
+        Raises:
+          UserError: one of the numbers is below 1.
+        """
+        if min(way, shot, queries, count) < 1:
+            raise UserError(f"way={way}, shot={shot}, queries={queries}, count={count}: expected at least 1 of each")
+        source = self.source
+        hands = source.hands if isinstance(source, LabelledSource) else lambda: None
+        order = Episodes(self._members, way, shot, queries, count, hands)
+        return self._ordered(order, way * (shot + queries), None)
+
+    def _tuples(self, batch_size: int, size: int, seed: Scalar) -> "DatasetBatches":
+        if batch_size < size or batch_size % size:
+            raise UserError(f"batch_size={batch_size}: expected a multiple of {size}")
+        return self._ordered(Tuples(self._members, batch_size, size), batch_size, seed)
+
+    def _ordered(self, order: Order, batch_size: int, seed: Scalar | None) -> "DatasetBatches":
+        return replace(self.batches(batch_size, seed=seed), order=order)
+
+    def _members(self) -> Members:
+        if not isinstance(self.source, LabelledSource):
+            raise UserError(f"{type(self.source).__name__} has no classes: identities are of labelled pictures")
+        members = Members(self.source.labels(), self.class_names)
+        if len(members.present) < 2:
+            where = f"{self.path}: " if self.path else ""
+            raise UserError(f"{where}{self.class_names[members.present[0]]} is the only identity: expected two or more")
+        return members
+
     def anchor_boxes(self, *, k: int) -> Float[np.ndarray, "k 2"]:
         """Width and height of the `k` boxes that stand best for this split's boxes, in pixels.
 
@@ -148,6 +227,8 @@ class DatasetBatches:
     path: str = ""
     known: Callable[[], dict[str, Any]] | None = None
     """What a run keeps of the split; see `Dataset.known`."""
+    order: Order | None = None
+    """Which examples meet in a batch; None: as they come."""
 
     def digest(self) -> str:
         """Of what the scan found; see `jaxcv.types.Batches.digest`."""
@@ -165,6 +246,8 @@ class DatasetBatches:
         return {k: jax.ShapeDtypeStruct((self.batch_size, *v.shape), v.dtype) for k, v in fields.items()}
 
     def __len__(self) -> int:
+        if self.order is not None:
+            return self.order.length(len(self.source))
         return math.ceil(len(self.source) / self.batch_size)
 
     def __iter__(self) -> "PositionedIterator":
@@ -193,7 +276,10 @@ class DatasetBatches:
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """Look for faults before the first step; see `jaxcv.types.Batches.check`."""
-        return self.source.check(thorough=thorough, progress=progress)
+        lines = self.source.check(thorough=thorough, progress=progress)
+        if self.order is not None:
+            epoch_rows(self.order, len(self), seed=int(self.seed or 0), epoch=0)
+        return lines
 
     def prepare(self, progress: Progress | None = None) -> None:
         """What must be computed once before the first batch; see `jaxcv.types.Batches.prepare`."""
@@ -227,6 +313,12 @@ class DatasetBatches:
         if self.batch_size % hosts:
             raise UserError(f"batch_size={self.batch_size} cannot be divided among {hosts} processes")
         count, size = self.batch_size // hosts, len(self.source)
+        if self.order is not None:
+            epochs, positions = np.divmod(numbers, len(self))
+            how, seed = (self.order, len(self)), int(self.seed or 0)
+            found = [epoch_rows(*how, seed=seed, epoch=e)[p] for e, p in np.stack([epochs, positions], 1).tolist()]
+            rows = np.stack(found)[:, host * count : (host + 1) * count]
+            return np.broadcast_to(epochs[:, None], rows.shape), rows
         positions = numbers[:, None] * self.batch_size + host * count + np.arange(count)
         if self.seed is None:
             return np.zeros_like(positions), np.where(positions < size, positions, -1)

@@ -53,6 +53,19 @@ class BoxedSource(Source, Protocol):
 
 
 @runtime_checkable
+class LabelledSource(Source, Protocol):
+    """A source that knows the class of every example without reading it."""
+
+    def labels(self) -> Int[np.ndarray, "n"]:
+        """The class index of each example."""
+        ...
+
+    def hands(self) -> Int[np.ndarray, "n"] | None:
+        """Whose drawing each example is; None where nobody says."""
+        ...
+
+
+@runtime_checkable
 class ArraySource(Source, Protocol):
     """A source that has better means to give all its examples than to read one after the other."""
 

@@ -4,6 +4,7 @@ Masking, the mean over the batch and the sum over the terms happen in the traini
 float options may be tracers. Every loss is finite, gradient included, for an example without targets.
 
     content          style transfer: feature maps of the content picture
+    contrastive      embeddings, over all pairs of the batch: `label`
     cross_entropy    softmax classification: `label`
     fast_rcnn        regions classified and refined: `boxes`, `classes`, `valid`
     faster_rcnn      the same, and anchor boxes made proposals
@@ -11,25 +12,29 @@ float options may be tracers. Every loss is finite, gradient included, for an ex
     heatmaps         key points as heat maps: `points`, `visible`
     landmarks        key points as 2n numbers, squared or wing loss: `points`, `visible`
     localization     one object or none, log-loss or squared errors: `boxes`, `classes`, `valid`
+    margin_cross_entropy  softmax over identities, ArcFace's and CosFace's margins: `label`
+    pair_cross_entropy    whether two pictures are of one class: `label`, or `same`
     style            style transfer: Gram matrices of the style pictures
     style_transfer   both, and total variation
     total_variation  differences of neighbouring pixels
-    triplet          embeddings, on the hardest triplets of the batch: `label`
+    triplet          embeddings, on triplets mined in the batch: `label`
     yolo             detection on grids with anchor boxes: `boxes`, `classes`, `valid`
     yolo_v1          detection on a grid without anchor boxes
 """
 
 from jaxcv.losses.classification import cross_entropy, hard_negative_cross_entropy
 from jaxcv.losses.detection import yolo
-from jaxcv.losses.embedding import triplet
+from jaxcv.losses.embedding import contrastive, pair_cross_entropy, triplet
 from jaxcv.losses.landmarks import heatmaps, landmarks
 from jaxcv.losses.localization import localization
+from jaxcv.losses.margins import margin_cross_entropy
 from jaxcv.losses.regions import fast_rcnn, faster_rcnn
 from jaxcv.losses.style import content, style, style_transfer, total_variation
 from jaxcv.losses.yolo_v1 import yolo_v1
 
 __all__ = [
     "content",
+    "contrastive",
     "cross_entropy",
     "fast_rcnn",
     "faster_rcnn",
@@ -37,6 +42,8 @@ __all__ = [
     "heatmaps",
     "landmarks",
     "localization",
+    "margin_cross_entropy",
+    "pair_cross_entropy",
     "style",
     "style_transfer",
     "total_variation",

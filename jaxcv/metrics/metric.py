@@ -25,3 +25,5 @@ class Metric:
     """All that `measure` gave, and the set -> what a run shows at its end beyond the values."""
     larger_is_better: bool = True
     """What is a better value: checkpoints and the trials of a sweep are ranked by it."""
+    warn: Callable[[dict[str, float]], Sequence[str]] | None = None
+    """The named values of one evaluation -> what a person should be warned of, one line each."""

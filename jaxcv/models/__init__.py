@@ -13,6 +13,7 @@ from jaxcv.models.alexnet import AlexNet, alexnet, alexnet_2012
 from jaxcv.models.canvas import Canvas
 from jaxcv.models.classifier import Classifier
 from jaxcv.models.darknet import Darknet53, PlainDarknet, darknet19, darknet53, darknet_tiny, extraction
+from jaxcv.models.embedding import EmbeddingNet, Identified, IdentityClassifier, Siamese
 from jaxcv.models.faster_rcnn import FasterRCNN, fasterrcnn_resnet50_fpn
 from jaxcv.models.fpn import FPN
 from jaxcv.models.inception import AuxiliaryLogits, GoogLeNet, InceptionModule, googlenet
@@ -74,8 +75,8 @@ __all__ = [
     "AvgPool",
     "BasicBlock",
     "BatchNorm",
-    "Canvas",
     "Bottleneck",
+    "Canvas",
     "Classifier",
     "Conv",
     "ConvNormAct",
@@ -85,18 +86,21 @@ __all__ = [
     "Dense",
     "DepthwiseSeparable",
     "Dropout",
-    "FastStyle",
+    "EmbeddingNet",
     "FPN",
+    "FastStyle",
     "FasterRCNN",
     "Flatten",
     "FrozenBatchNorm",
     "GoogLeNet",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "Identified",
+    "IdentityClassifier",
     "InceptionModule",
     "InceptionV3",
-    "InvertedResidual",
     "InstanceNorm",
+    "InvertedResidual",
     "LandmarkHeatmaps",
     "LandmarkRegressor",
     "LeNet",
@@ -109,6 +113,7 @@ __all__ = [
     "RPN",
     "RegionHead",
     "ResNet",
+    "Siamese",
     "Summary",
     "TRUNKS",
     "TransformerNet",

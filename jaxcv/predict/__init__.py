@@ -3,18 +3,25 @@
 The same function serves evaluation, previews, prediction and export. Jitted; options are keyword-only.
 
     classes          logits -> label and probabilities
+    embeddings       vectors -> vectors of length one
     heatmaps         heat maps -> points
     landmarks        2n numbers -> points
     localization     p_c, box and logits -> one box or none
     rcnn             regions, their class logits and box deltas -> boxes, scores, classes
+    recognize        an embedding and a gallery -> who it is, or nobody
+    search           the most similar vectors of a large gallery
+    similarities     logits of pairs -> probabilities of showing the same
     sliding_windows  logits of windows -> boxes, scores, classes
     stylised         a picture that was made -> its pixels
+    threshold_at     scores of validation pairs -> the threshold for a rate of false accepts
+    verify           two embeddings -> whether they are of one identity
     yolo             grids with anchor boxes -> boxes, scores, classes
     yolo_v1          the grid of YOLO v1 -> boxes, scores, classes
 """
 
 from jaxcv.predict.classification import classes
 from jaxcv.predict.detection import yolo, yolo_v1
+from jaxcv.predict.embedding import embeddings, recognize, search, similarities, threshold_at, verify
 from jaxcv.predict.landmarks import heatmaps, landmarks
 from jaxcv.predict.localization import localization
 from jaxcv.predict.style import stylised
@@ -22,12 +29,18 @@ from jaxcv.predict.windows import sliding_windows
 
 __all__ = [
     "classes",
+    "embeddings",
     "heatmaps",
     "landmarks",
     "localization",
     "rcnn",
+    "recognize",
+    "search",
+    "similarities",
     "sliding_windows",
     "stylised",
+    "threshold_at",
+    "verify",
     "yolo",
     "yolo_v1",
 ]

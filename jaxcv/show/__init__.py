@@ -10,6 +10,7 @@ type of its first argument, the prediction for one image:
     in_pixels(prediction, scale, size) -> prediction  the same in the pixels of the image; only where pixels are meant
 
     classes  detections  landmarks  localization  stylised
+    classes  detections  embeddings  landmarks  localization
 
 A new type is a new file and its line among the imports below. An experiment of somebody else's may register its own.
 A type without `target_of` gets no previews; one without `draw` or `table` is refused by `render` or `table`; without
@@ -26,21 +27,30 @@ knows no type:
 writes. These functions take plain arrays and names, so metrics know this room and not the other way round:
 
     class_tables    a row a class: the whole as a file; on a terminal, of many classes the worst
-    draw_confusion, draw_precision_recall, draw_error_curves, paired_page
+    draw_confusion, draw_precision_recall, draw_error_curves, draw_map, draw_roc, paired_page
 
 Everything runs on the host. Predictions and examples are numpy arrays without batch axis, class names may be fewer than
 classes (the others are called by their index), and the same arguments give the same pixels. Boxes and points are in
 pixels of the network's input; `scale`, factors (x, y), leads from there to the pixels of the image shown.
 """
 
-from jaxcv.show import classes, detections, landmarks, localization, stylised  # noqa: F401 (each registers its type)
+from jaxcv.show import (  # noqa: F401 (each registers its type)
+    classes,
+    detections,
+    embeddings,  # noqa: F401 (each registers its type)
+    landmarks,
+    localization,
+    stylised,
+)
 from jaxcv.show.canvas import Canvas, color_of, name_of
 from jaxcv.show.class_tables import class_tables
 from jaxcv.show.confusion import draw_confusion
 from jaxcv.show.error_curves import draw_error_curves
 from jaxcv.show.example import draw_example
+from jaxcv.show.points_map import draw_map
 from jaxcv.show.precision_recall import draw_precision_recall
 from jaxcv.show.prediction import draw, in_pixels, record, render, table, target_of
+from jaxcv.show.roc import draw_roc
 from jaxcv.show.sheets import animation, example_sheet, paired_page, sheet
 
 __all__ = [
@@ -52,7 +62,9 @@ __all__ = [
     "draw_confusion",
     "draw_error_curves",
     "draw_example",
+    "draw_map",
     "draw_precision_recall",
+    "draw_roc",
     "example_sheet",
     "in_pixels",
     "name_of",

@@ -21,6 +21,7 @@ def evaluate(
     *,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     reports: list[Table | Picture] | None = None,
+    warnings: list[str] | None = None,
 ) -> tuple[dict[str, float], list[tuple[Batch, Any]]]:
     """Loss, terms and metrics over all examples of the test data; and the first batches with their predictions.
 
@@ -34,6 +35,7 @@ def evaluate(
         feed: of the test data.
         on_batch: called with the number of batches done and the total.
         reports: what the metrics have to show beyond their numbers is put into this list.
+        warnings: what they warn of is put into this list.
     """
     data, total = experiment.test_data, len(experiment.test_data)
     sums: dict[str, np.ndarray] = {}
@@ -56,6 +58,9 @@ def evaluate(
         if shared not in reduced:
             reduced[shared] = metric.reduce(measured[metric.measure])
         values[name] = float(reduced[shared][metric.pick])
+    if warnings is not None:
+        heard = {(m.measure, m.reduce): m.warn for m in experiment.metrics.values() if getattr(m, "warn", None)}
+        warnings += [line for shared, warn in heard.items() for line in warn(reduced[shared])]
     if reports is not None:
         makers = {(m.measure, getattr(m, "report", None)): None for m in experiment.metrics.values()}
         for measure, report in makers:

@@ -190,10 +190,13 @@ class Observer:
                 feed,
                 on_batch=count,
                 reports=items,
+                warnings=(warnings := []),
             )
             took = time.monotonic() - began
         self._records.write(step, "test", test, time={"seconds": round(took, 3)})
         self._reporter.evaluated(step, test, took)
+        for line in warnings:
+            self._reporter.warn(f"step {step}: {line}")
         ends = last or (self._watch is not None and self._watch(step, test))
         if ends or not self._short:
             self._draw_previews(step, shown)

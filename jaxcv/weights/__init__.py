@@ -9,6 +9,7 @@
     pretrained_detector                         the same for a detector, of which a file may hold the trunk alone
     repainted painter                           the same for style transfer: trunk, first picture, and what it aims at
     extractor                                   a frozen network's features, to be computed once and kept
+    load_gallery save_gallery Gallery           embeddings of enrolled people, with their names
     fetch                                       published weights by name, checked by hash, kept in the cache
 
 A file is loaded completely or refused: missing, unused and misshapen tensors are listed by name.
@@ -16,6 +17,7 @@ A file is loaded completely or refused: missing, unused and misshapen tensors ar
 
 from jaxcv.weights.darknet import write_darknet
 from jaxcv.weights.formats import load, save
+from jaxcv.weights.galleries import Gallery, load_gallery, save_gallery
 from jaxcv.weights.matching import Report, match
 from jaxcv.weights.published import fetch
 from jaxcv.weights.repainting import painter, repainted
@@ -31,6 +33,7 @@ from jaxcv.weights.start import (
 )
 
 __all__ = [
+    "Gallery",
     "Report",
     "extractor",
     "fetch",
@@ -39,6 +42,7 @@ __all__ = [
     "from_timm",
     "from_torchvision",
     "load",
+    "load_gallery",
     "match",
     "network",
     "painter",
@@ -46,5 +50,6 @@ __all__ = [
     "pretrained_detector",
     "repainted",
     "save",
+    "save_gallery",
     "write_darknet",
 ]

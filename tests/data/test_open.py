@@ -28,7 +28,11 @@ DETECTION = "detection sets: digits, voc:PATH, coco:PATH, yolo:PATH, voc2007, vo
             "cifar10:PATH, cifar100:PATH, folder:PATH, faces:PATH, omniglot:PATH, npy:PATH, pets:PATH, imagenet, "
             "mnist, fashion_mnist, cifar10, cifar100, pets, omniglot, lfw",
         ),
-        (embedding_data, "orl:x", "data=orl:x: embedding sets: faces:PATH, omniglot:PATH, omniglot, lfw"),
+        (
+            embedding_data,
+            "orl:x",
+            "data=orl:x: embedding sets: digits, faces:PATH, omniglot:PATH, omniglot_runs:PATH, omniglot, lfw",
+        ),
         (
             segmentation_data,
             "mask:x",

@@ -2,8 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from jaxcv.losses import triplet
+from jaxcv.errors import UserError
+from jaxcv.losses import contrastive, pair_cross_entropy, triplet
 
 LINE = jnp.asarray([[0.0], [1.0], [3.0], [4.0]])
 LABEL = {"label": jnp.asarray([0, 0, 1, 0])}
@@ -108,3 +111,109 @@ def test_gradients_are_those_of_the_mined_triplets():
 
     found = jax.grad(lambda x: triplet(x, batch, margin=3.0)["triplet"][0].sum())(embeddings)
     np.testing.assert_allclose(found, jax.grad(every)(embeddings), rtol=1e-4, atol=1e-5)
+
+
+N, MARGIN = 7, 0.8
+PATTERNS = st.lists(st.integers(0, 6), min_size=N, max_size=N) | st.sampled_from([[3] * N, list(range(N))])
+
+
+def triplets_of(mining, x, label, valid):
+    """The triplets that count, by looking at all of them; and whose loss they share."""
+    n, apart = len(label), np.square(x[:, None] - x[None]).sum(-1)
+    if mining == "given":
+        return [(i, i + 1, i + 2) for i in range(0, n - 2, 3) if valid[i : i + 3].all()]
+    every = [
+        (a, p, q)
+        for a in range(n)
+        for p in range(n)
+        for q in range(n)
+        if valid[[a, p, q]].all() and a != p and label[a] == label[p] != label[q]
+    ]
+    if mining == "all":
+        return every
+    if mining == "semihard":
+        return [(a, p, q) for a, p, q in every if apart[a, p] < apart[a, q] <= apart[a, p] + MARGIN]
+    rank = {
+        "hard": lambda a, p, q: apart[a, p] - apart[a, q],
+        "random": lambda a, p, q: -n * ((p - a) % n) - (q - a - n // 2) % n,
+    }[mining]
+    return [max((t for t in every if t[0] == a), key=lambda t: rank(*t)) for a in sorted({t[0] for t in every})]
+
+
+def step_loss(x, label, valid, mining, form):
+    """As the training step reduces it."""
+    batch = {"label": label, "example_valid": valid}
+    values, weights = triplet(x, batch, mining=mining, margin=MARGIN, form=form)["triplet"]
+    return (values * weights).sum() / jnp.maximum(weights.sum(), 1e-8)
+
+
+STEP = jax.jit(jax.value_and_grad(step_loss), static_argnames=("mining", "form"))
+
+
+@pytest.mark.parametrize("form", ["mean", "active", "sum"])
+@pytest.mark.parametrize("mining", ["hard", "semihard", "all", "random", "given"])
+@settings(max_examples=12, deadline=None)
+@given(label=PATTERNS, real=st.integers(N - 2, N), seed=st.integers(0, 9))
+def test_mining_is_the_loop_over_all_triplets(mining, form, label, real, seed):
+    """Values and gradients; one identity alone and all distinct are among the patterns."""
+    x = np.random.default_rng(seed).normal(size=(N, 3)).astype(np.float32) * 0.6
+    label, valid = np.array(label), np.arange(N) < real
+    value, gradient = STEP(x, label, valid, mining=mining, form=form)
+    total, slope, counted = 0.0, np.zeros_like(x), 0
+    chosen = triplets_of(mining, x, label, valid)
+    for a, p, q in chosen:
+        loss = np.square(x[a] - x[p]).sum() - np.square(x[a] - x[q]).sum() + MARGIN
+        if loss > 0:
+            total += loss
+            counted += 1
+            slope[[a, p, q]] += 2 * np.stack([x[q] - x[p], x[p] - x[a], x[a] - x[q]])
+    divisor = {"mean": len(chosen), "active": counted, "sum": 1}[form] or 1
+    np.testing.assert_allclose(value, total / divisor, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gradient, slope / divisor, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("mining", ["semihard", "all", "random", "given"])
+@pytest.mark.parametrize("distance", ["squared", "euclidean", "cosine"])
+def test_finite_where_all_are_equal_however_mined(mining, distance):
+    for label in ([0, 0, 0, 0], [0, 1, 2, 3], [0, 0, 1, 1]):
+        for x in (jnp.ones((4, 3)), jnp.zeros((4, 3))):
+            how = {"mining": mining, "distance": distance}
+            loss = lambda x, how=how, label=label: sum(  # noqa: E731
+                (v * w).sum() for v, w in triplet(x, {"label": jnp.asarray(label)}, **how).values()
+            )
+            value, gradient = jax.value_and_grad(loss)(x)
+            assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_semi_hard_needs_a_margin():
+    with pytest.raises(UserError, match="needs a margin"):
+        triplet(LINE, LABEL, mining="semihard", margin=None)
+
+
+def test_contrastive_by_hand():
+    """Class 0 at 0, 1 and 4, class 1 at 3; margin 3."""
+    terms = contrastive(LINE, LABEL, margin=3.0)
+    values, weights = terms["same"]
+    np.testing.assert_allclose(values, [(1 + 16) / 4, (1 + 9) / 4, 0, (16 + 9) / 4])
+    assert weights.tolist() == [2, 2, 0, 2]
+    values, weights = terms["different"]
+    np.testing.assert_allclose(values, [0, 0.5, (0 + 0.5 + 2) / 3, 2])
+    assert weights.tolist() == [1, 1, 3, 1]
+    gradient = jax.grad(lambda x: contrastive(x, LABEL)["different"][0].sum())(jnp.zeros((4, 1)))
+    assert np.isfinite(gradient).all()
+
+
+def test_pairs_by_hand():
+    logits = jnp.asarray([0.0, 1.0, -2.0])
+    values = pair_cross_entropy(logits, {"same": jnp.asarray([True, True, False])})["pairs"]
+    np.testing.assert_allclose(values, np.log1p(np.exp([0.0, -1.0, -2.0])), rtol=1e-6)
+    every = jnp.asarray([[9.0, 1.0, -2.0], [1.0, 9.0, 3.0], [-2.0, 3.0, 9.0]])
+    label, valid = jnp.asarray([5, 5, 1]), jnp.asarray([True, True, True])
+    terms = pair_cross_entropy(every, {"label": label, "example_valid": valid})
+    np.testing.assert_allclose(terms["same"][0], [*np.log1p(np.exp([-1.0, -1.0])), 0], rtol=1e-6)
+    np.testing.assert_allclose(
+        terms["different"][0],
+        [np.log1p(np.exp(-2)), np.log1p(np.exp(3)), (np.log1p(np.exp(-2)) + np.log1p(np.exp(3))) / 2],
+        rtol=1e-6,
+    )
+    assert terms["same"][1].tolist() == [1, 1, 0] and terms["different"][1].tolist() == [1, 1, 2]

@@ -79,6 +79,26 @@ def scan_pairs(kind: str, path: Path, skip: bool) -> ScannedPairs:
     return ScannedPairs(Scan(scan.class_names, {"train": every, "test": every}, notes), pairs)
 
 
+@cache
+def scan_listed(file: Path, skip: bool) -> Scan:
+    """Single pictures of a folder of faces with a list of pairs in it.
+
+    For testing the rows 2 i and 2 i + 1 are a pair of the list, in its order; for training there are all pictures of
+    the people who are not in it.
+    """
+    pictures, pairs = scan_pairs("faces", file, skip)
+    every, rows = pictures.splits["test"], np.stack([pairs["test"].first, pairs["test"].second], 1).ravel()
+    assert isinstance(every, LabelledFiles)
+    others = np.flatnonzero(~np.isin(every.labels, every.labels[rows]))
+    chosen = {"train": others, "test": rows}
+    splits = {
+        s: LabelledFiles([every.files[i] for i in taken], every.labels[taken].tolist()) for s, taken in chosen.items()
+    }
+    if not len(others):
+        raise DataError("everybody is in it: nobody is left to train on", file=file)
+    return Scan(pictures.class_names, splits, {**pictures.notes, "train": [f"people who are not in {file.name}"]})
+
+
 def draw_pairs(labels: Int[np.ndarray, "n"], *, among: Bool[np.ndarray, "n"] | None = None) -> Pairs:
     """Pairs by rule, see the module; in turn one of the same class and one of two.
 

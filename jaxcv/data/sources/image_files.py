@@ -116,6 +116,19 @@ class ImageFiles:
         """Name of each class index."""
         return self.scan().class_names
 
+    def labels(self) -> Int[np.ndarray, "n"]:
+        """The class index of each example."""
+        examples = self._examples
+        if isinstance(examples, LabelledFiles):
+            return examples.labels
+        return np.array([example.label for example in examples], np.int32)
+
+    def hands(self) -> Int[np.ndarray, "n"] | None:
+        """Of drawings named NNNN_MM, whose they are: MM; None for other pictures."""
+        if not self.inverted:
+            return None
+        return np.array([int(Path(str(e.image)).stem.rpartition("_")[2]) for e in self._examples])
+
     def found(self) -> Any:
         """What the scan found, for a digest; see `jaxcv.data.digest`."""
         examples = self._examples

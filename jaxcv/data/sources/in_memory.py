@@ -58,6 +58,13 @@ class InMemory:
         """Name of each class index."""
         return self.names()
 
+    def labels(self) -> Int[np.ndarray, "n"]:
+        """The class index of each example."""
+        return self.load()[1]
+
+    def hands(self) -> None:
+        """Nobody says whose drawing an example is."""
+
     def found(self) -> Any:
         """All images and labels, for a digest; see `jaxcv.data.digest`."""
         return self.class_names(), self.load()

@@ -39,3 +39,11 @@ def enlarged_digits(split: str, image_size: int) -> Labelled:
     """One split, white ink on black, enlarged bicubically."""
     images, labels = load_digits(split)
     return resize_images(images, size=image_size), labels
+
+
+@cache
+def digits_apart(split: str, image_size: int, unseen: int) -> Labelled:
+    """One split of the digits as identities: all pictures of the last `unseen` of the ten are for testing."""
+    images, labels = _all_digits()
+    chosen = (labels >= 10 - unseen) == (split == "test")
+    return resize_images(images[chosen], size=image_size), labels[chosen]

@@ -241,3 +241,68 @@ def test_real_characters(real_data):
     assert unseen.describe()[0].startswith("test: 600 images, 30 classes (20 each)")
     pixels = apart.source.read(np.arange(100))["image"]
     assert 3 < pixels.mean() < 40, "light ink on a dark page"
+
+
+def test_who_is_not_seen_in_training(tmp_path):
+    data = people(tmp_path / "faces")
+    train, test = opened(data, by=embedding_data, unseen="3")
+    assert (classes_of(train), classes_of(test)) == (set(range(7)), {7, 8, 9}), "s8, s9, s10"
+    assert test.describe()[-1] == "test: unseen=3"
+    assert classes_of(opened(data, by=embedding_data, unseen="s2")[1]) == {1}
+    letters = characters(tmp_path / "letters")
+    _, test = opened(letters, by=embedding_data, unseen="Latin")
+    assert classes_of(test) == {3, 4, 5}
+    for unseen, message in {
+        "10": "unseen='10' leaves 0 of 6 .*; expected a number from 1 to 5, or one of Greek, Latin",
+        "Cyrillic": "unseen='Cyrillic' leaves 0 of 6",
+    }.items():
+        refused(message.replace("leaves 0", "leaves (0|6)"), letters, by=embedding_data, unseen=unseen)
+    people(tmp_path / "one", 1)
+    refused("one: s1 is the only person in it, expected two or more", f"faces:{tmp_path}/one", by=embedding_data)
+
+
+def test_single_pictures_of_a_list(tmp_path):
+    data = people(tmp_path)
+    (tmp_path / "list.txt").write_text("1\ns1 1 10\ns2 3 s3 4\n")
+    train, test = opened(f"{data}/list.txt", by=embedding_data, image_size=10, channels=1)
+    assert test.batches(4).batch(0)["image"][:, 0, 0, 0].tolist() == [11, 10, 23, 34]
+    assert len(train) == 70 and classes_of(train) == set(range(3, 10))
+    (tmp_path / "list.txt").write_text("1\ns1 1 11\n")
+    refused(r"list\.txt:2: there is no picture 11 of 's1'", f"{data}/list.txt", by=embedding_data)
+    (tmp_path / "list.txt").write_text("5\n" + "\n".join(f"s{i} 1 s{i + 1} 2" for i in range(1, 10)) + "\ns1 1 2\n")
+    refused("no pair is left for train|nobody is left", f"{data}/list.txt", by=embedding_data)
+
+
+def runs(root):
+    """Two runs of three characters; the darker the ink, the higher its number, of the test drawing too."""
+    for run in ("run01", "run02"):
+        for i, answer in enumerate((3, 1, 2), start=1):
+            picture(root / run / f"training/class{i:02d}.png", (20, 20), value=10 * i, mode="L")
+            picture(root / run / f"test/item{i:02d}.png", (20, 20), value=10 * answer, mode="L")
+        lines = [f"{run}/test/item{i:02d}.png {run}/training/class{a:02d}.png" for i, a in ((1, 3), (2, 1), (3, 2))]
+        (root / run / "class_labels.txt").write_text("\n".join(lines) + "\n")
+    return f"omniglot_runs:{root}"
+
+
+def test_the_published_runs(tmp_path):
+    data = runs(tmp_path)
+    _, test = opened(data, by=embedding_data, image_size=20)
+    batches = test.batches(6)
+    assert len(batches) == 2 and test.class_names[3] == "run02/class01"
+    batch = batches.batch(1)
+    assert batch["label"].tolist() == [3, 4, 5, 5, 3, 4]
+    np.testing.assert_array_equal(255 - batch["image"][:, 0, 0, 0], [10, 20, 30, 30, 10, 20])
+    labels = tmp_path / "run02/class_labels.txt"
+    good = labels.read_text()
+    for text, message in {
+        good.replace("class03", "class09"): r"class_labels\.txt:1: there is no picture 'run02/training/class09\.png'",
+        good.replace("item01", "item09"): r"class_labels\.txt:1: there is no picture 'run02/test/item09\.png'",
+        good.replace(" ", ","): r"class_labels\.txt:1: 'run02/test.*expected `run02/test/itemNN\.png",
+        good.partition("\n")[2]: r"item01\.png: is not in class_labels\.txt",
+    }.items():
+        labels.write_text(text)
+        refused(message, data, by=embedding_data)
+    labels.write_text(good)
+    picture(tmp_path / "run02/training/class04.png", (20, 20), mode="L")
+    refused("runs of several sizes", data, by=embedding_data)
+    refused("no folder with class_labels.txt in it", f"omniglot_runs:{tmp_path}/run01", by=embedding_data)

@@ -1,0 +1,111 @@
+"""Faces as a classification: softmax over the identities of training, whose embedding serves for those never seen.
+
+Claim: not measured.
+
+Papers: Taigman et al., DeepFace, 2014 (an encoding, and softmax over people); Deng et al., ArcFace,
+https://arxiv.org/abs/1801.07698; Wang et al., CosFace, https://arxiv.org/abs/1801.09414 (margins, `head=cosine`).
+
+    python launch.py experiments/face_classifier.py
+"""
+
+from functools import partial
+from typing import Any, Literal
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import embedding_data
+from jaxcv.train import Experiment, optimizers
+from jaxcv.types import Batch, Embeddings
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    unseen: str = "",
+    image_size: int = 32,
+    on_error: str = "raise",
+    head: Literal["linear", "cosine"] = "cosine",
+    angle: float = 0.0,
+    cosine: float = 0.0,
+    sharpness: float = 16.0,
+    width: int = 16,
+    dimensions: int = 128,
+    dropout: float = 0.0,
+    lr: float = 2e-3,
+    weight_decay: float = 5e-2,
+    flip: float = 0.5,
+    shift: float = 0.1,
+    scale: float = 0.15,
+    rotate: float = 10.0,
+    color: float = 0.2,
+    batch_size: int = 64,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    steps: int = 600,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (embedded: seven to learn, three never seen), "faces:PATH" (a folder for each person) or
+            "omniglot:PATH".
+        unseen: identities for testing alone: a number, so many of the last ones, or the name of one or of an alphabet;
+            "" takes a fifth.
+        image_size: side of the square network input in pixels; from 64 on the network has a stage more.
+        on_error: "raise" or "skip" for faulty pictures; skipping says how many.
+        head: "cosine", of the embedding and each identity's direction, or a "linear" layer without margins.
+        angle: ArcFace's margin, in radians.
+        cosine: CosFace's margin.
+        sharpness: factor of the cosines before the softmax.
+        width: channels of the first stage.
+        dimensions: of the embedding.
+        dropout: fraction of the features before the embedding that is zeroed while training.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, decoupled.
+        flip: probability of mirroring while training, for sets whose mirror images are of the same identity.
+        shift: largest translation while training, as a fraction of the image side.
+        scale: largest relative zoom while training.
+        rotate: largest rotation while training, either way, in degrees.
+        color: largest relative change of brightness and contrast while training.
+        batch_size: examples a step.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error)
+    backbone = models.ResNet(
+        stage_sizes=(1, 1, 1, 1),
+        block=models.BasicBlock,
+        width=width,
+        small_images=image_size < 64,
+        mean=(0.4,),
+        std=(0.25,),
+    )
+    embedding = models.EmbeddingNet(backbone, dimensions=dimensions, dropout=dropout, normalize=head == "cosine")
+
+    def loss(outputs: Any, batch: Batch) -> dict[str, Any]:
+        """Of identities that were never seen it says nothing; it is there since all test values are computed alike."""
+        if head == "linear":
+            return losses.cross_entropy(outputs.logits, batch)
+        return losses.margin_cross_entropy(outputs.logits, batch, angle=angle, cosine=cosine, scale=sharpness)
+
+    def embed(outputs: Any) -> Embeddings:
+        return predict.embeddings(outputs.embedding)
+
+    return Experiment(
+        model=models.IdentityClassifier(embedding, num_classes=train.num_classes, cosine=head == "cosine"),
+        loss=loss,
+        optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=10.0),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(256),
+        augment=partial(
+            augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, rotate=rotate, color=color
+        ),
+        predict=embed,
+        metrics={
+            "EER": metrics.verification("EER"),
+            "AUC": metrics.verification("AUC"),
+            "rank1": metrics.identification("rank1"),
+            "refused": metrics.identification("refused"),
+        },
+        steps=steps,
+        seed=seed,
+    )

@@ -1,0 +1,96 @@
+"""A siamese network: whether two pictures show the same character, and so which of twenty one picture each tells of.
+
+Claim: not measured.
+
+Papers: Koch, Zemel, Salakhutdinov, Siamese neural networks for one-shot image recognition, 2015; Lake, Salakhutdinov,
+Tenenbaum, Human-level concept learning through probabilistic program induction, 2015 (the protocol).
+
+    python launch.py experiments/siamese.py
+"""
+
+from functools import partial
+from typing import Literal
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import embedding_data
+from jaxcv.train import Experiment, optimizers
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    unseen: str = "",
+    runs: str = "",
+    way: int = 3,
+    episodes: int = 20,
+    image_size: int = 28,
+    on_error: str = "raise",
+    similarity: Literal["weighted", "chi_square", "cosine"] = "weighted",
+    width: int = 16,
+    dimensions: int = 128,
+    lr: float = 2e-3,
+    weight_decay: float = 5e-2,
+    shift: float = 0.1,
+    scale: float = 0.2,
+    rotate: float = 12.0,
+    shear: float = 12.0,
+    elastic: float = 0.4,
+    batch_size: int = 64,
+    pictures: int = 4,
+    grouped: bool = False,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    steps: int = 300,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (embedded: seven to learn, three never seen), "omniglot:PATH" or "faces:PATH" (a folder for each
+            person).
+        unseen: identities for testing alone: a number, so many of the last ones, or the name of one or of an alphabet;
+            "" takes a fifth.
+        runs: folder with Omniglot's published runs, run01 and so on, to test on instead; they are 20-way.
+        way: characters of a test episode, all of one alphabet, each known by one drawing; of twenty, 20 x 20 pairs.
+        episodes: how many.
+        image_size: side of the square network input in pixels.
+        on_error: "raise" or "skip" for faulty pictures; skipping says how many.
+        similarity: of embeddings f and g, into a logistic unit: weighted |f - g|, (f - g)^2 / (f + g), or the cosine.
+        width: channels of the first stage.
+        dimensions: of the embedding.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, decoupled.
+        shift: largest translation while training, as a fraction of the image side.
+        scale: largest relative zoom while training.
+        rotate: largest rotation while training, either way, in degrees.
+        shear: largest shear while training, either way, in degrees.
+        elastic: how near to folding a drawing is bent while training, in [0, 1).
+        batch_size: examples a step, of which all pairs are compared.
+        pictures: of each identity in a batch.
+        grouped: whether the identities of a batch are of one alphabet, as in the episodes.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error)
+    if runs:
+        test_data = embedding_data(f"omniglot_runs:{runs}", image_size=image_size)[1].batches(2 * way)
+    else:
+        test_data = test.episode_batches(way=way, shot=1, count=episodes)
+    size = {"stage_sizes": (1, 1, 1), "width": width, "small_images": True}
+    backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.1,), std=(0.3,))
+    return Experiment(
+        model=models.Siamese(backbone, similarity=similarity, dimensions=dimensions),
+        loss=losses.pair_cross_entropy,
+        optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=10.0),
+        train_data=train.identity_batches(batch_size, pictures=pictures, grouped=grouped, seed=seed),
+        test_data=test_data,
+        augment=partial(augment.images, shift=shift, scale=scale, rotate=rotate, shear=shear, elastic=elastic),
+        predict=predict.similarities,
+        metrics={
+            "one_shot": metrics.few_shot("accuracy", way=way),
+            "one_shot_margin": metrics.few_shot("margin", way=way),
+            "EER": metrics.verification("EER"),
+        },
+        steps=steps,
+        seed=seed,
+    )

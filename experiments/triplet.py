@@ -1,0 +1,98 @@
+"""An embedding in which pictures of one identity lie close together, by the triplet loss on the hardest triplets.
+
+Claim: not measured.
+
+Papers: Schroff, Kalenichenko, Philbin, FaceNet, https://arxiv.org/abs/1503.03832; Hermans, Beyer, Leibe, In defense of
+the triplet loss, https://arxiv.org/abs/1703.07737 (P x K batches, batch-hard).
+
+    python launch.py experiments/triplet.py
+    python launch.py experiments/triplet.py data=faces:PATH unseen=6 image_size=64 steps=1200 seed=0,1,2
+    python launch.py experiments/triplet.py data=faces:PATH unseen=6 image_size=64 steps=1200 mining=hard,random
+"""
+
+from functools import partial
+from typing import Literal
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import embedding_data
+from jaxcv.train import Experiment, optimizers
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    unseen: str = "",
+    image_size: int = 32,
+    on_error: str = "raise",
+    mining: Literal["hard", "semihard", "all", "random"] = "hard",
+    distance: Literal["squared", "euclidean", "cosine"] = "squared",
+    margin: float | None = 0.2,
+    form: Literal["mean", "active", "sum"] = "mean",
+    width: int = 16,
+    dimensions: int = 128,
+    lr: float = 1e-3,
+    weight_decay: float = 5e-2,
+    ema: float = 0.99,
+    flip: float = 0.5,
+    shift: float = 0.1,
+    scale: float = 0.25,
+    rotate: float = 10.0,
+    elastic: float = 0.3,
+    color: float = 0.2,
+    batch_size: int = 64,
+    pictures: int = 4,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    steps: int = 300,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (embedded: seven to learn, three never seen), "faces:PATH" (a folder for each person),
+            "faces:PATH/pairs.txt" (tested on a list of pairs in LFW's format) or "omniglot:PATH".
+        unseen: identities for testing alone: a number, so many of the last ones, or the name of one or of an alphabet;
+            "" takes a fifth.
+        image_size: side of the square network input in pixels; from 64 on the network has a stage more.
+        on_error: "raise" or "skip" for faulty pictures; skipping says how many.
+        mining: the triplets that count: one of each anchor, the hardest or a random one; all semi-hard ones; all.
+        distance: of embeddings: squared Euclidean, Euclidean, or 1 - cosine.
+        margin: how much farther the negative must be; None for the soft margin.
+        form: mean over the triplets, over those with a loss, or their sum.
+        width: channels of the first stage.
+        dimensions: of the embedding.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, decoupled.
+        ema: decay of the moving average of the parameters that is evaluated.
+        flip: probability of mirroring while training, for sets whose mirror images are of the same identity.
+        shift: largest translation while training, as a fraction of the image side.
+        scale: largest relative zoom while training.
+        rotate: largest rotation while training, either way, in degrees.
+        elastic: how near to folding a picture is bent while training, in [0, 1).
+        color: largest relative change of brightness and contrast while training.
+        batch_size: examples a step: P identities times K pictures.
+        pictures: K, of each identity in a batch.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error)
+    size = {"stage_sizes": (1,) * (3 if image_size < 64 else 4), "width": width, "small_images": image_size < 64}
+    backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.5,), std=(0.25,))
+    moved = {"flip": flip if train.mirrors else 0.0, "shift": shift, "scale": scale, "rotate": rotate}
+    verification = partial(metrics.verification, pairs="listed" if data.endswith(".txt") else "all")
+    return Experiment(
+        model=models.EmbeddingNet(backbone, dimensions=dimensions),
+        loss=partial(losses.triplet, mining=mining, distance=distance, margin=margin, form=form),
+        optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=10.0),
+        train_data=train.identity_batches(batch_size, pictures=pictures, seed=seed),
+        test_data=test.batches(256),
+        augment=partial(augment.images, **moved, elastic=elastic, color=color),
+        predict=predict.embeddings,
+        metrics={
+            **{name: verification(name) for name in ("EER", "AUC", "accuracy", "TAR@FAR=0.01")},
+            **{name: metrics.identification(name) for name in ("rank1", "rank5", "refused", "recognized")},
+        },
+        ema=ema,
+        steps=steps,
+        seed=seed,
+    )
