@@ -148,7 +148,9 @@ def _toy(make: Callable[[Request, str], Source], *, mirrors: bool = False) -> Op
 _FOLDER = _files("label", lambda ask: scan_folder(ask.path, ask.skip))
 _ARRAY = _arrays(lambda ask: array_names(ask.path), lambda ask, split: load_array(ask.path, split), mirrors=True)
 _BOXES: dict[str, Opener] = {
-    "voc:PATH": _files("boxes", lambda ask: scan_voc(ask.path, ask.classes, ask.skip), ignored="difficult"),
+    "voc:PATH": _files(
+        "boxes", lambda ask: scan_voc(ask.path, ask.classes, ask.skip, ask.hold_out), ignored="difficult"
+    ),
     "coco:PATH": _files("boxes", lambda ask: scan_coco(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
     "yolo:PATH": _files("boxes", lambda ask: scan_yolo(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
 }

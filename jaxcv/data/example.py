@@ -23,45 +23,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from jaxcv.data.frames import turn_pixels, upright
 from jaxcv.data.io.crops import Region, Size, around, square
-from jaxcv.data.io.images import Progress, check_image
-from jaxcv.data.io.paths import held_out
+from jaxcv.data.io.images import Progress, check_image, read_orientation
+from jaxcv.data.io.paths import choose_splits, held_out
 from jaxcv.data.io.text import Where, check_names, list_names, shown
-from jaxcv.data.outlines import IGNORE, Outline, draw, extent, uncompress
+from jaxcv.data.outlines import IGNORE, Outline, compress, draw, extent, uncompress
+from jaxcv.data.raw import Edges, Points, Raw
 from jaxcv.errors import DataError
 
 Task = Literal["label", "boxes", "mask", "points"]
-Edges = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of an image file
-Points = Sequence[tuple[float, float] | None]  # x and y in pixels, continuous; None where a point is not annotated
 SPLITS = ("train", "test")
 MAX_SIDE = 10**6  # pixels that an annotation may say an image is wide or high
 MAX_BOXES = MAX_POINTS = 10_000  # of one image: every image of a batch is given room for as many as the fullest has
 _NO_AREA = 0.01
 _log = logging.getLogger(__name__)
-
-
-class Object(NamedTuple):
-    """One object as its annotation has it."""
-
-    where: Where
-    name: str = ""  # of its class
-    box: Edges | None = None
-    outline: Any = None  # as COCO's `segmentation` has it: polygons in pixels, or run lengths
-    points: Points = ()
-    ignored: bool = False  # neither a target nor a false alarm
-    written: str = "the extent of its outline"  # the box as its file has it, for a message
-    named: Where | None = None  # where its class stands, if not there
-
-
-class Raw(NamedTuple):
-    """One image as its annotation has it."""
-
-    image: Path
-    where: Where
-    size: Size  # as stated
-    objects: list[Object]
-    group: str = ""  # of images that belong to the same split, such as the frames of a film; empty: the image's own
-    whole: bool = False  # whether points are those of the whole image, not of an object in it
 
 
 class Example(NamedTuple):
@@ -196,15 +172,16 @@ def check_size(example: Example, size: Size) -> None:
     """Whether an image file is as large as its annotation says."""
     if example.size not in (None, size):
         width, height = example.size
-        rotated = "; boxes must count the pixels as stored, not as rotated by EXIF" if size == (height, width) else ""
         found = f"{example.image.name} is {size[0]}x{size[1]}"
-        raise example.where.refuse(f"the annotation says {width}x{height}, {found}{rotated}")
+        raise example.where.refuse(f"the annotation says {width}x{height}, {found}")
 
 
 def read_labels(example: Example, size: Size) -> UInt8[np.ndarray, "h w"]:
     """The mask of an image of `size`."""
     check_size(example, size)  # before a mask of the stated size is drawn
-    mask = np.zeros(0, np.uint8) if example.mask is None else example.mask()
+    mask = np.zeros((0, 0), np.uint8) if example.mask is None else example.mask()
+    if mask.shape != size[::-1] and (turn := read_orientation(example.image)) >= 5:
+        mask = turn_pixels(mask, turn)
     check_size(example._replace(size=mask.shape[::-1]), size)
     return mask
 
@@ -259,6 +236,15 @@ class Collector:
                 raise
             self.faults[split].append(error)
 
+    def splits(self, words: Iterable[str]) -> dict[str, str]:
+        """The split of each word that `paths.split_word` found, as far as it is used; all are `train` without two splits."""
+        every = [*words]
+        used = {word: split for split, word in choose_splits(every).items()} or dict.fromkeys(every, "train")
+        if "test" in used.values() and (others := sorted({*every} - used.keys() - {""})):
+            chosen = next(word for word, split in used.items() if split == "test")
+            self.say("test", f"the folders of {chosen}; those of {list_names(others)} are not used")
+        return used
+
     def count(self, split: str, what: str, where: str, number: int = 1) -> None:
         """Note that `number` times `what` happened in the file `where`."""
         if number:
@@ -284,7 +270,7 @@ class Collector:
             self.examples[split] = []
             for raw in raws:
                 with self.faults_of(split):
-                    self.examples[split] += make(split, raw, index)
+                    self.examples[split] += make(split, upright(raw), index)
         if task == "points":
             self._count_points()
         return ("background", *names) if task == "mask" else names
@@ -315,7 +301,7 @@ class Collector:
         outlines = []
         for each in raw.objects:
             label = 1 + check_class(each.name, index, each.named or each.where)
-            outline = check_outline(each.outline, size=raw.size, where=each.where)
+            outline = compress(check_outline(each.outline, size=raw.size, where=each.where), size=raw.size)
             outlines.append((outline, IGNORE if each.ignored else label))
         drawn = partial(draw, outlines, size=raw.size)
         return [Example(raw.image, Where(raw.where.file), raw.size, mask=drawn, group=raw.group)]

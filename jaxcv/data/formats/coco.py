@@ -26,10 +26,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxcv.data.example import MAX_SIDE, Collector, Object, Raw, Scan, Task, to_floats
+from jaxcv.data.example import MAX_SIDE, Collector, Scan, Task, to_floats
 from jaxcv.data.io.images import check_image
 from jaxcv.data.io.paths import choose_files, find_file, find_folder, holds, join, list_files, list_folders, split_word
 from jaxcv.data.io.text import Where, check_names, list_names, one_line, read_json, shown
+from jaxcv.data.raw import Object, Raw
 from jaxcv.errors import DataError
 
 _OTHERS = re.compile("(captions|panoptic|stuff|image_info|person_keypoints|instances)_")

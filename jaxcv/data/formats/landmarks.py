@@ -20,11 +20,12 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-from jaxcv.data.example import Collector, Object, Raw, Scan
+from jaxcv.data.example import Collector, Scan
 from jaxcv.data.io import paths
 from jaxcv.data.io.images import check_image
 from jaxcv.data.io.paths import find_file, find_folder, holds, list_files, list_folders, split_word
 from jaxcv.data.io.text import Where, check_once, list_names, read_lines, read_number, read_text, shown
+from jaxcv.data.raw import Object, Raw
 from jaxcv.errors import DataError
 
 _GROUPS = 5

@@ -21,11 +21,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxcv.data.example import Collector, Object, Raw, Scan, Task
+from jaxcv.data.example import Collector, Scan, Task
 from jaxcv.data.io import paths, text
 from jaxcv.data.io.images import check_image
 from jaxcv.data.io.paths import find_file, find_folder, holds, list_files, list_folders
 from jaxcv.data.io.text import Where, list_names, shown
+from jaxcv.data.raw import Object, Raw
 from jaxcv.errors import DataError
 
 
