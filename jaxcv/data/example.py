@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from jaxcv.data.frames import turn_pixels, upright
 from jaxcv.data.io.crops import Region, Size, around, square
 from jaxcv.data.io.images import Progress, check_image, read_orientation
-from jaxcv.data.io.paths import choose_splits, held_out
+from jaxcv.data.io.paths import choose_splits, held_out, look_anew
 from jaxcv.data.io.text import Where, check_names, list_names, shown
 from jaxcv.data.outlines import IGNORE, Outline, compress, draw, extent, uncompress
 from jaxcv.data.raw import Edges, Points, Raw
@@ -221,6 +221,7 @@ class Collector:
     """What a reader of annotations finds in both splits: raw images or examples, faults and notes."""
 
     def __init__(self, root: Path, *, skip: bool):
+        look_anew()
         self.root, self.skip = root, skip
         self.examples: dict[str, Any] = {split: [] for split in SPLITS}
         self.faults: dict[str, list[DataError]] = {split: [] for split in SPLITS}
@@ -237,7 +238,7 @@ class Collector:
             self.faults[split].append(error)
 
     def splits(self, words: Iterable[str]) -> dict[str, str]:
-        """The split of each word that `paths.split_word` found, as far as it is used; all are `train` without two splits."""
+        """The split of each word of `paths.split_word` that is used; `train` of all, where they are not two splits."""
         every = [*words]
         used = {word: split for split, word in choose_splits(every).items()} or dict.fromkeys(every, "train")
         if "test" in used.values() and (others := sorted({*every} - used.keys() - {""})):

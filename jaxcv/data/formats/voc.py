@@ -4,10 +4,10 @@
 folders below:
 
 - `ImageSets/Main/*.txt` list the images, as in VOC and from CVAT. Splits are `trainval` and `test`, else `train` and
-  `val`, else `train` and `test`; of one list alone, such as CVAT's `default`, a fifth is for testing. Of several folders
-  one of which has `trainval` and `test`, the others give their `trainval` to training.
-- No lists: every `.xml` counts, as labelImg, Roboflow and Kaggle's authors leave them. The split is the word train, val,
-  valid, validation or test in the name of a folder; where there is none, a fifth is for testing.
+  `val`, else `train` and `test`; of one list alone, such as CVAT's `default`, a fifth is for testing. Of several
+  folders one of which has `trainval` and `test`, the others give their `trainval` to training.
+- No lists: every `.xml` counts, as labelImg, Roboflow and Kaggle's authors leave them. The split is the word train,
+  val, valid, validation or test in the name of a folder; where there is none, a fifth is for testing.
 
 The image of `a.xml` is `a.jpg` (or another ending) beside it, or in a folder beside its own (`JPEGImages`, `images`).
 The size in `<size>` is checked; where it is missing or 0 it is the picture's.
@@ -119,7 +119,8 @@ def _read_lists(roots: list[Path], kind: str, collector: Collector) -> dict[Path
         if own_test and root not in own_test and "trainval" in lists:
             pair = ("trainval",)
         pair = pair or [name for name in ("trainval", "train", "default", *lists) if name in lists][:1]
-        if unused := sorted({"trainval", "train", "default", *paths.TEST_NAMES} & lists.keys() - {*pair}):
+        known = {"train", *paths.TEST_NAMES} - ({"train", "val"} if "trainval" in pair else {*pair})
+        if unused := sorted(known & lists.keys() - {*pair}):
             collector.say("train", f"lists of {root.name} not used: {list_names(unused)}; used: {list_names([*pair])}")
         found[root] = {split: _read_list(lists[name]) for split, name in zip(("train", "test"), pair, strict=False)}
         seen = found[root].get("train", {})

@@ -91,8 +91,9 @@ def read_region(
 ) -> tuple[UInt8[np.ndarray, "s s c"], Size]:
     """The region of one image file that `region` gives for its size, as `size` by `size` pixels, and the file's size.
 
-    Sizes and regions are those of the upright picture. `white`: see `io.images`. `gap`: what is decoded at less than its size still has so many times the pixels wanted along each axis. With less
-    than 2, files that are no JPEGs are first averaged down so far too: faster, and farther from the whole resized.
+    Sizes and regions are those of the upright picture; `white`: see `io.images`. `gap`: what is decoded at less than
+    its size still has so many times the pixels wanted along each axis. With less than 2, files that are no JPEGs are
+    first averaged down so far too: faster, and farther from the whole resized.
 
     Raises:
       DataError: missing, not an image, truncated or damaged.

@@ -1,9 +1,9 @@
 """Image files as `uint8` arrays: one way to open, convert and resize.
 
 Whatever the file holds (grey, palette, CMYK, transparency, 16 bit) becomes grey or RGB by the number of channels asked
-for; transparency is dropped, 16-bit grey is divided by 257 whatever its largest value, floats reach from 0 to 1. `white`
-is the value that becomes 255 where it is another one: 4095 in a 16-bit file of 12 bits. The EXIF orientation is applied
-everywhere: sizes, boxes and points are those of the upright picture.
+for; transparency is dropped, 16-bit grey is divided by 257 whatever its largest value, floats reach from 0 to 1.
+`white` is the value that becomes 255 where it is another one: 4095 in a 16-bit file of 12 bits. The EXIF orientation is
+applied everywhere: sizes, boxes and points are those of the upright picture.
 """
 
 import io

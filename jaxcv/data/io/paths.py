@@ -20,7 +20,7 @@ ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .
 TEST_NAMES = ("val", "valid", "validation", "test")
 """Names of the split to test on, the preferred first: a set's `test` is often meant for the last word."""
 FRACTION = 0.2  # of the examples, held out for testing where a set has no split of its own
-_IMAGES = re.compile("images?|imgs?|pictures|photos")
+_IMAGES = re.compile("(?:.*[_-])?(?:jpeg)?(?:image|img|picture|photo)s?")
 _NO_IMAGES = re.compile("segmentation|mask|panoptic")
 _DEPTH = 6  # no true set is deeper; links inside may lead in a circle
 _missing: dict[Path, Callable[[], None]] = {}
@@ -58,6 +58,7 @@ def fetch_when_missing(folder: Path, fetch: Callable[[], None]) -> None:
 
 def find_folder(folder: Path, needs: str) -> Path:
     """The folder. `needs` says what for, as in `data=voc:PATH needs ...`. Raises DataError: no such folder."""
+    look_anew()
     if folder in _missing:
         _missing[folder]()
     if not folder.is_dir():
@@ -184,9 +185,13 @@ def folders_beside(folder: Path, root: Path) -> tuple[Path, ...]:
     found, above = [folder], folder
     while above != root:
         beside = [each / folder.relative_to(above) for each in list_folders(above.parent, root) if each != above]
-        found += sorted(filter(Path.is_dir, beside), key=lambda path: not _IMAGES.search(str(path).lower()))
+        found += sorted(filter(Path.is_dir, beside), key=lambda path: not _of_images(path.relative_to(root)))
         above = above.parent
     return tuple(each for each in found if not _NO_IMAGES.search(each.name.lower()))
+
+
+def _of_images(path: Path) -> bool:
+    return any(_IMAGES.fullmatch(part.lower()) for part in path.parts)
 
 
 def picture_called(name: str, folder: Path, root: Path) -> Path | None:
@@ -213,8 +218,16 @@ def picture_of(file: Path, root: Path, said: str = "") -> Path:
     for folder in folders_beside(file.parent, root) if name else ():
         if (path := find_file(folder, name, root)) is not None and path.suffix.lower() in ENDINGS:
             return path
-    looked = list_names([str(folder.relative_to(root)) for folder in folders_beside(file.parent, root)])
-    raise DataError(f"its image {one_line(name) or f'{file.stem}.jpg'} is missing; looked for in {looked}", file=file)
+    beside = folders_beside(file.parent, root)
+    folder = next((f for f in beside if f != file.parent and _of_images(f.relative_to(root))), None)
+    missing = f"{'' if folder is None else f'{folder.relative_to(root)}/'}{one_line(said) or f'{file.stem}.jpg'}"
+    raise DataError(f"its image {missing} is missing", file=file)
+
+
+def look_anew() -> None:
+    """Forget what was listed: a scan that begins looks at the folders again."""
+    for listed in (files_in, pictures_by_stem, folders_beside):
+        listed.cache_clear()
 
 
 def holds(folder: Path) -> str:
