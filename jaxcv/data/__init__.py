@@ -170,6 +170,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "points:PATH": _files("points", lambda ask: scan_tables(ask.path, ask.skip)),
         "pts:PATH": _files("points", lambda ask: scan_pts(ask.path, ask.skip)),
         "coco:PATH": _files("points", lambda ask: scan_coco(ask.path, "points", (), ask.skip)),
+        "yolo:PATH": _files("points", lambda ask: scan_yolo(ask.path, "points", (), ask.skip)),
     },
     "classification": {
         "digits": _arrays(lambda ask: DIGITS, lambda ask, split: enlarged_digits(split, ask.image_size), mirrors=False),

@@ -78,6 +78,7 @@ class Scan(NamedTuple):
     class_names: tuple[str, ...]
     splits: Mapping[str, Sequence[Example]]
     notes: Mapping[str, list[str]]  # what was dropped, cut or skipped, by split
+    swap: tuple[int, ...] | None = None  # of each point the one that it becomes in a mirror image; None: nobody says
 
 
 def _misplaced(points: Points, size: Size) -> tuple[str, str]:
@@ -224,6 +225,7 @@ class Collector:
         look_anew()
         self.root, self.skip = root, skip
         self.examples: dict[str, Any] = {split: [] for split in SPLITS}
+        self.swap: tuple[int, ...] | None = None
         self.faults: dict[str, list[DataError]] = {split: [] for split in SPLITS}
         self._notes: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
 
@@ -365,7 +367,7 @@ class Collector:
                 _log.warning("%s: %s: %s", self.root, split, note)
                 self.say(split, note)
         lines = {split: [_line(*note) for note in notes.items()] for split, notes in self._notes.items()}
-        return Scan(tuple(class_names), self.examples, lines)
+        return Scan(tuple(class_names), self.examples, lines, self.swap)
 
 
 def _line(what: str, where: list[str]) -> str:

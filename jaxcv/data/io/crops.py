@@ -87,7 +87,7 @@ def read_region(
     size: int,
     channels: int = 3,
     gap: float = 2.0,
-    white: float | None = None,
+    white: int | float | None = None,
 ) -> tuple[UInt8[np.ndarray, "s s c"], Size]:
     """The region of one image file that `region` gives for its size, as `size` by `size` pixels, and the file's size.
 
@@ -111,7 +111,7 @@ def read_region(
 
 
 def fit_file(
-    path: str | Path, region: Callable[[Size], Region], *, size: int, channels: int, white: float | None = None
+    path: str | Path, region: Callable[[Size], Region], *, size: int, channels: int, white: int | float | None = None
 ) -> tuple[UInt8[np.ndarray, "s s c"], tuple[float, float]]:
     """A region of a person's own file, and the factors (x, y) from its pixels to the file's."""
     pixels, file_size = read_region(path, region, size=size, channels=channels, white=white)

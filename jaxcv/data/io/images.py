@@ -95,7 +95,7 @@ def upright(image: Any) -> Any:
     return image
 
 
-def convert_image(image: Any, channels: int, white: float | None = None) -> Any:
+def convert_image(image: Any, channels: int, white: int | float | None = None) -> Any:
     """A Pillow image of any mode as mode L or RGB, upright; `white` as of the module."""
     from PIL import Image
 
@@ -129,10 +129,10 @@ def to_image(pixels: UInt8[np.ndarray, "h w *c"]) -> Any:
     return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
 
 
-def read_image(path: str | Path, *, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:
+def read_image(path: str | Path, *, channels: int = 3, white: int | float | None = None) -> UInt8[np.ndarray, "h w c"]:
     """All of one image file. Raises DataError: missing, not an image, truncated or damaged."""
     with open_image(Path(path)) as file:
-        return to_array(convert_image(file, channels))
+        return to_array(convert_image(file, channels, white))
 
 
 def read_mask(path: Path, *, colors: Mapping[int, int] | None = None) -> UInt8[np.ndarray, "h w"]:

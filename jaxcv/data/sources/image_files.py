@@ -116,6 +116,11 @@ class ImageFiles:
         """Name of each class index."""
         return self.scan().class_names
 
+    @property
+    def swap(self) -> tuple[int, ...] | None:
+        """For each point the one that it becomes in the mirror image; None where the files do not say."""
+        return self.scan().swap
+
     def found(self) -> Any:
         """What the scan found, for a digest; see `jaxcv.data.digest`."""
         examples = self._examples

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from small_sets import CocoSet, examples, findings, opened, picture, refused
 
 from jaxcv.data import detection_data, segmentation_data
-from jaxcv.data.outlines import Outline, extent, fill
+from jaxcv.data.outlines import Outline, compress, extent, fill
 from jaxcv.errors import DataError
 
 
@@ -363,7 +363,7 @@ def test_the_extent_of_run_lengths(runs):
     size = (sum(runs) // 6, 6)
     if not size[0]:
         return
-    inside = fill(Outline([], runs), size=size)
+    inside = fill(compress(Outline([], runs), size=size), size=size)
     assert inside.shape == (6, size[0]) and inside.sum() == sum(runs[1::2])
     if not inside.any():
         assert extent(Outline([], runs), size=size) == (0, 0, 0, 0)
