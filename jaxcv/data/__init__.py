@@ -65,6 +65,7 @@ class Request(NamedTuple):
     classes: tuple[str, ...] = ()
     hold_out: bool = True
     void: int | None = None
+    values: tuple[int, ...] = ()
     photographs: tuple[Path, ...] = ()
     squares: int = 0
 
@@ -158,7 +159,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
     "detection": {"digits": _toy(lambda ask, split: Scenes(split, ask.image_size)), **_BOXES},
     "localization": {"digits": _toy(lambda ask, split: Scenes(split, ask.image_size, single=True)), **_BOXES},
     "segmentation": {
-        "masks:PATH": _files("mask", lambda ask: scan_masks(ask.path, ask.classes, ask.void, ask.skip)),
+        "masks:PATH": _files("mask", lambda ask: scan_masks(ask.path, ask.classes, ask.void, ask.skip, ask.values)),
         "camvid:PATH": _files("mask", lambda ask: scan_masks(ask.path, ask.classes or CAMVID, 11, ask.skip)),
         "pets:PATH": _files("mask", lambda ask: scan_pets(ask.path, True, ask.skip)),
         "voc:PATH": _files("mask", lambda ask: scan_voc_masks(ask.path, ask.skip)),
@@ -214,13 +215,15 @@ def _open(
         near = get_close_matches(kind.lower(), kinds, n=1)
         hint = f"did you mean {kinds[near[0]]}? " if near else ""
         raise UserError(f"data={data}: {hint}{task} sets: {', '.join(every)}")
-    void, classes, photographs = (how.get(name) for name in ("void", "classes", "photographs"))
+    void, classes, photographs, values = (how.get(name) for name in ("void", "classes", "photographs", "values"))
     faults = {
         f"on_error={on_error!r}: expected 'raise' or 'skip'": on_error not in ("raise", "skip"),
         f"channels={channels}: expected 1 or 3": channels not in (None, 1, 3),
         f"image_size={image_size}: expected at least 8 pixels": image_size < 8,
         f"void={void}: expected a number from 0 to 255, for masks:PATH alone": void is not None
         and (kind != "masks" or not 0 <= void <= 255),
+        f"values={values}: expected numbers from 0 to 255, each once, for masks:PATH alone": values
+        and (kind != "masks" or len({*values}) < len(values) or not {*values} <= {*range(256)}),
         f"classes={classes}: {data} has its own classes": classes
         and (key == "digits" or (task, kind) == ("segmentation", "voc")),
         f"photographs={photographs}: data=digits has its own": photographs and key == "digits",
@@ -265,15 +268,16 @@ def localization_data(
 @cache
 def segmentation_data(
     data: str, *, image_size: int = 256, channels: int | None = None, classes: tuple[str, ...] = (),
-    void: int | None = None, on_error: str = "raise",
+    void: int | None = None, values: tuple[int, ...] = (), on_error: str = "raise",
 ) -> Splits:  # fmt: skip
     """Open a set for semantic segmentation: `image` uint8 [b s s c], `mask` uint8 [b s s], 255 where void.
 
     `data`: `masks:PATH` (folders of images and of masks), `camvid:PATH` (the same in SegNet's layout, with its eleven
     classes), `pets:PATH`, `voc:PATH` (palette masks), `coco:PATH` (outlines) or `yolo:PATH` (polygons); of the last
-    three class 0 is `background`. `void`: the number in `masks` that stands for void, besides 255.
+    three class 0 is `background`. `void`: the number in `masks` that stands for void, besides 255. `values`:
+    the number of each class in `masks`, where greys are no class numbers: (0, 128, 255).
     """
-    return _open("segmentation", data, image_size, channels, on_error, classes=classes, void=void)
+    return _open("segmentation", data, image_size, channels, on_error, classes=classes, void=void, values=values)
 
 
 @cache

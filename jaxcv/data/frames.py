@@ -5,11 +5,13 @@ not, because the picture is square, only rotated by half a turn or mirrored, or 
 boxes or points could be somewhere else: such a picture is refused.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxcv.data.io.images import check_image, read_orientation
+from jaxcv.data.io.text import Where
 from jaxcv.data.outlines import Outline, compress, fill, run_lengths, uncompress
 from jaxcv.data.raw import Object, Raw
 
@@ -27,6 +29,14 @@ def upright(raw: Raw) -> Raw:
     if raw.size == size or raw.size != size[::-1]:  # the latter is refused as of another size
         return raw
     return raw._replace(size=size, objects=[_turn(each, turn, raw.size) for each in raw.objects])
+
+
+def check_frame(image: Path, mask: Path) -> None:
+    """Whether it can be told in which frame the mask of a picture is. Raises DataError."""
+    if (turn := read_orientation(image)) > 1 and turn != read_orientation(mask):
+        if not can_be_told(turn, check_image(image)):
+            found = f"{image.name} has EXIF orientation {turn}, and the size of its mask does not tell"
+            raise Where(mask).refuse(f"{found} {REMEDY}")
 
 
 def can_be_told(turn: int, size: tuple[int, int]) -> bool:
