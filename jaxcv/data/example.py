@@ -36,7 +36,7 @@ Task = Literal["label", "boxes", "mask", "points"]
 SPLITS = ("train", "test")
 MAX_SIDE = 10**6  # pixels that an annotation may say an image is wide or high
 MAX_BOXES = MAX_POINTS = 10_000  # of one image: every image of a batch is given room for as many as the fullest has
-_NO_AREA = 0.01
+NO_AREA = 0.01  # pixels of a side
 _log = logging.getLogger(__name__)
 
 
@@ -102,11 +102,11 @@ def check_box(edges: Edges, *, size: Size, written: str, where: Where) -> tuple[
     if not fault and (x1 < x0 or y1 < y0):
         fault = "negative width or height"
     cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-    if not fault and min(x1 - x0, y1 - y0) >= _NO_AREA and (cut[0] >= cut[2] or cut[1] >= cut[3]):
+    if not fault and min(x1 - x0, y1 - y0) >= NO_AREA and (cut[0] >= cut[2] or cut[1] >= cut[3]):
         fault = f"outside the {width}x{height} image"
     if fault:
         raise where.refuse(f"{written}: {fault}")
-    if min(x1 - x0, y1 - y0, cut[2] - cut[0], cut[3] - cut[1]) < _NO_AREA:
+    if min(x1 - x0, y1 - y0, cut[2] - cut[0], cut[3] - cut[1]) < NO_AREA:
         return None
     return cut, x0 < -1 or y0 < -1 or x1 > width + 1 or y1 > height + 1
 
@@ -272,6 +272,9 @@ class Collector:
         for split, raws in self.examples.items():
             self.examples[split] = []
             for raw in raws:
+                if isinstance(raw, Example):  # checked by its reader
+                    self.examples[split].append(raw)
+                    continue
                 with self.faults_of(split):
                     self.examples[split] += make(split, upright(raw), index)
         if task == "points":

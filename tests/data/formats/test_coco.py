@@ -338,7 +338,8 @@ def test_too_many_classes_for_a_mask(folder):
 
 
 def test_too_many_boxes(folder, monkeypatch):
-    monkeypatch.setattr("jaxcv.data.example.MAX_BOXES", 1)
+    for module in ("example", "formats.coco"):
+        monkeypatch.setattr(f"jaxcv.data.{module}.MAX_BOXES", 1)
     refused("2 boxes for a0.png, expected at most 1", folder.data)
     assert len(opened(folder.data, on_error="skip")[0]) == 2
 
