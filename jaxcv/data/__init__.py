@@ -23,10 +23,13 @@ import numpy as np
 from jaxcv.data.dataset import Dataset, DatasetBatches
 from jaxcv.data.example import Scan, Task
 from jaxcv.data.formats.coco import scan_coco
+from jaxcv.data.formats.cvat import scan_cvat
 from jaxcv.data.formats.image_folder import scan_folder
+from jaxcv.data.formats.labelme import scan_labelme
 from jaxcv.data.formats.landmarks import scan_pts, scan_tables
 from jaxcv.data.formats.mask_folders import CAMVID, scan_masks
 from jaxcv.data.formats.numpy_arrays import array_names, load_array
+from jaxcv.data.formats.panoptic import scan_panoptic
 from jaxcv.data.formats.voc import scan_voc, scan_voc_masks
 from jaxcv.data.formats.yolo import scan_yolo
 from jaxcv.data.sets import cifar
@@ -154,6 +157,8 @@ _BOXES: dict[str, Opener] = {
     ),
     "coco:PATH": _files("boxes", lambda ask: scan_coco(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
     "yolo:PATH": _files("boxes", lambda ask: scan_yolo(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
+    "labelme:PATH": _files("boxes", lambda ask: scan_labelme(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
+    "cvat:PATH": _files("boxes", lambda ask: scan_cvat(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
 }
 OPENERS: dict[str, dict[str, Opener]] = {
     "detection": {"digits": _toy(lambda ask, split: Scenes(split, ask.image_size)), **_BOXES},
@@ -164,7 +169,10 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "pets:PATH": _files("mask", lambda ask: scan_pets(ask.path, True, ask.skip)),
         "voc:PATH": _files("mask", lambda ask: scan_voc_masks(ask.path, ask.skip)),
         "coco:PATH": _files("mask", lambda ask: scan_coco(ask.path, "mask", ask.classes, ask.skip)),
+        "panoptic:PATH": _files("mask", lambda ask: scan_panoptic(ask.path, ask.skip)),
         "yolo:PATH": _files("mask", lambda ask: scan_yolo(ask.path, "mask", ask.classes, ask.skip)),
+        "labelme:PATH": _files("mask", lambda ask: scan_labelme(ask.path, "mask", ask.classes, ask.skip)),
+        "cvat:PATH": _files("mask", lambda ask: scan_cvat(ask.path, "mask", ask.classes, ask.skip)),
     },
     "landmark": {
         "drawn": _toy(lambda ask, split: DrawnFaces(split, ask.image_size, ask.channels), mirrors=True),
@@ -172,6 +180,8 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "pts:PATH": _files("points", lambda ask: scan_pts(ask.path, ask.skip)),
         "coco:PATH": _files("points", lambda ask: scan_coco(ask.path, "points", (), ask.skip)),
         "yolo:PATH": _files("points", lambda ask: scan_yolo(ask.path, "points", (), ask.skip)),
+        "labelme:PATH": _files("points", lambda ask: scan_labelme(ask.path, "points", (), ask.skip)),
+        "cvat:PATH": _files("points", lambda ask: scan_cvat(ask.path, "points", (), ask.skip)),
     },
     "classification": {
         "digits": _arrays(lambda ask: DIGITS, lambda ask, split: enlarged_digits(split, ask.image_size), mirrors=False),

@@ -58,7 +58,9 @@ def _turn(each: Object, turn: int, stored: tuple[int, int]) -> Object:
     if isinstance(outline, dict):  # run lengths, perhaps compressed
         outline = _turn_runs(outline, turn, stored)
     elif isinstance(outline, list) and all(map(_is_polygon, outline)):
-        outline = [[v for p in zip(o[0::2], o[1::2], strict=True) for v in move(p)] for o in outline]
+        outline = [
+            [v for p in zip(o[0::2], o[1::2], strict=True) for v in move((float(p[0]), float(p[1])))] for o in outline
+        ]
     points = [None if point is None else move(point) for point in each.points]
     return each._replace(box=box, outline=outline, points=points)
 
@@ -69,7 +71,11 @@ def turn_pixels(pixels: np.ndarray, turn: int) -> np.ndarray:
 
 
 def _is_polygon(values: Any) -> bool:
-    return isinstance(values, list) and len(values) % 2 == 0 and all(type(value) in (int, float) for value in values)
+    return (
+        isinstance(values, list)
+        and len(values) % 2 == 0
+        and all(type(value) in (int, float) and abs(value) < 1e9 for value in values)
+    )
 
 
 def _turn_runs(outline: dict[str, Any], turn: int, stored: tuple[int, int]) -> dict[str, Any]:

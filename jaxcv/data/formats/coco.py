@@ -67,11 +67,11 @@ def scan_coco(path: Path, task: Task, classes: tuple[str, ...], skip: bool, hold
         for stray in file.strays:
             with collector.faults_of(split):
                 raise stray
-        bases = _image_folders(file, root)
+        bases = image_folders(file, root)
         plain = PlainBoxes(file, {name: i for i, name in enumerate(names)}) if task == "boxes" else None
         for row, listed in enumerate(file.images):
             with collector.faults_of(split):
-                image = _find_image(listed, bases, root)
+                image = find_image(listed, bases, root)
                 if plain is not None and (example := plain.example(row, image)) is not None:
                     collector.examples[split].append(example)
                     continue
@@ -297,7 +297,7 @@ def _class_names(files: dict[str, CocoFile], collector: Collector) -> tuple[str,
     return tuple(listed[0])
 
 
-def _image_folders(file: CocoFile, root: Path) -> list[Path]:
+def image_folders(file: CocoFile, root: Path) -> list[Path]:
     """Where the images of a file may lie, the likeliest first."""
     word = file.file.stem.rpartition("_")[2]
     split = split_word(file.file.relative_to(root).with_suffix(""))
@@ -307,7 +307,7 @@ def _image_folders(file: CocoFile, root: Path) -> list[Path]:
     return sorted(bases, key=lambda base: not any(find_file(base, name, root) for name in first))
 
 
-def _find_image(entry: Entry, bases: list[Path], root: Path) -> Path:
+def find_image(entry: Entry, bases: list[Path], root: Path) -> Path:
     """The image file of a picture. Raises DataError where it would lie outside the set, or is not there."""
     name = entry.file_name()
     for base in bases:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt32
 
 from jaxcv.data.io.text import one_line
 from jaxcv.errors import DataError
@@ -167,6 +167,11 @@ def read_mask(path: Path, *, colors: Mapping[int, int] | None = None) -> UInt8[n
         expected = "expected class numbers, or a label_colors.txt that lists it"
         raise DataError(f"colour #{unknown:06x} at x={x} y={y} is no label; {expected}", file=path)
     return np.array([colors[code] for code in found.tolist()], np.uint8)[inverse].reshape(codes.shape)
+
+
+def read_colors(path: Path) -> UInt32[np.ndarray, "h w"]:
+    """The colours of a picture as `red + green * 256 + blue * 65536`. Raises DataError: see `read_image`."""
+    return read_image(path).astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)
 
 
 def resize_images(images: UInt8[np.ndarray, "b h w *c"], *, size: int) -> UInt8[np.ndarray, "b s s *c"]:
