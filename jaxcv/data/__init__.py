@@ -11,7 +11,9 @@ first faulty file or `skip` faulty examples, counted and reported. All raise Use
 set, or an option it does not have.
 """
 
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache, partial
@@ -355,6 +357,7 @@ def window_data(
 def from_records(
     train: Any, test: Any = None, *, image_size: int, channels: int = 3, class_names: tuple[str, ...] = (),
     convert: Callable[[Any], Mapping[str, Any]] | None = None, max_boxes: int = 100, mirrors: bool = True,
+    thread_safe: bool | None = None,
 ) -> Splits:  # fmt: skip
     """Two indexable objects as the train and the test split. Nothing is read before it is needed.
 
@@ -368,6 +371,8 @@ def from_records(
       convert: makes a mapping of a record; see `Records.read_record`.
       max_boxes: how many boxes of one image there is room for.
       mirrors: whether the mirror image of an example is still a valid example of its class.
+      thread_safe: whether several threads may read records, and `convert` them, at the same time; None: what `train`
+        and `test` say of themselves as `thread_safe`, and lists, tuples and arrays.
 
     Raises:
       UserError: an object that cannot be indexed.
@@ -378,6 +383,10 @@ def from_records(
     parts = {"train": (train, None), "test": (test, None)}
     if test is None:
         parts = {"train": (train, lambda n: np.arange(n) % 5 != 4), "test": (train, lambda n: np.arange(n) % 5 == 4)}
-    how = (image_size, channels, class_names, convert or by_usual_names, max_boxes)
+    if thread_safe is None:
+        known = (list, tuple, np.ndarray, type(None))
+        thread_safe = all(getattr(each, "thread_safe", isinstance(each, known)) for each in (train, test))
+    alone = nullcontext() if thread_safe else threading.Lock()
+    how = (image_size, channels, class_names, convert or by_usual_names, max_boxes, alone)
     opened = (Dataset(Records(split, *part, *how), image_size, mirrors) for split, part in parts.items())
     return next(opened), next(opened)

@@ -226,6 +226,7 @@ class Collector:
         self.root, self.skip = root, skip
         self.examples: dict[str, Any] = {split: [] for split in SPLITS}
         self.swap: tuple[int, ...] | None = None
+        self._task: Task | None = None
         self.faults: dict[str, list[DataError]] = {split: [] for split in SPLITS}
         self._notes: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
 
@@ -264,6 +265,7 @@ class Collector:
 
     def validate(self, task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
         """Make examples of the raw images collected, every number checked; the class names, `background` with masks."""
+        self._task = task
         check_names((Where(self.root, entry="classes"), name) for name in names)
         if task == "mask" and len(names) >= IGNORE:
             raise DataError(f"{len(names)} classes, masks hold at most {IGNORE - 1}", file=self.root)
@@ -365,6 +367,12 @@ class Collector:
             if not self.examples[split]:
                 why = f"{len(faults)} faulty, the first: {faults[0]}" if faults else "none faulty"
                 raise DataError(f"no example is left for {split} ({why})", file=self.root)
+            if split == "train" and self._task and not any(map(_has_truth, self.examples[split])):
+                why = "; ".join([_line(*note) for note in self._notes[split].items()]) or "no annotation has any"
+                what = {"boxes": "box", "mask": "object", "points": "visible point"}[self._task]
+                raise DataError(
+                    f"{len(self.examples[split]):,} images to train on and not one {what}: {why}", file=self.root
+                )
             if faults:
                 note = f"{len(faults):,} faulty examples skipped, the first: {faults[0]}"
                 _log.warning("%s: %s: %s", self.root, split, note)
@@ -375,3 +383,10 @@ class Collector:
 
 def _line(what: str, where: list[str]) -> str:
     return f"{len(where):,} {what} ({list_names(list(dict.fromkeys(where)))})" if where else what
+
+
+def _has_truth(example: Example) -> bool:
+    """Whether there is anything to learn from an example that is not of a class alone."""
+    if isinstance(example.mask, partial):  # the outlines to draw
+        return bool(example.mask.args[0])
+    return bool(example.visible.any() or not example.ignored.all())

@@ -211,6 +211,8 @@ def _occurring(masks: list[Path], void: int | None, collector: Collector) -> Lab
         numbers = [number for number in numbers if number not in (IGNORE, void)]
     if not numbers:
         raise DataError("no class in any mask, every pixel is void", file=collector.root)
+    if len(every) == 1:
+        raise DataError(f"every pixel of every mask is {every[0]}, expected two classes at least", file=collector.root)
     if len(every) > 2 and void is None and _are_greys(numbers) and not _has_palette(masks[0]):
         listed = ",".join(map(str, every[:8])) + (" ..." if len(every) > 8 else "")
         expected = f"say what they are with values={listed}, or void={every[-1]}"
@@ -233,6 +235,8 @@ def _has_palette(mask: Path) -> bool:
 def _is_lossy(mask: Path) -> bool:
     """Whether a picture is a JPEG, or a WebP that is stored like one, whatever its name."""
     try:
+        if not mask.is_file():  # a pipe would wait for ever
+            return False
         with open(mask, "rb", buffering=0) as stream:
             head = stream.read(16)
     except OSError:  # reading it will say so

@@ -1,8 +1,8 @@
 """COCO's panoptic JSON and PNG: each pixel the number of a segment, each segment a category.
 
 `data=panoptic:PATH`, a folder with `annotations/panoptic_train2017.json`, `panoptic_val2017.json`, for each a folder of
-PNGs that is called so (`annotations/panoptic_train2017`), and the images in `train2017` (or `images/train2017`). A pixel
-of colour red, green, blue belongs to the segment `red + 256 green + 65536 blue`; 0 is void, 255 in the mask.
+PNGs that is called so (`annotations/panoptic_train2017`), and the images in `train2017` (or `images/train2017`). A
+pixel of red, green and blue belongs to the segment `red + 256 green + 65536 blue`; 0 is void, 255 in the mask.
 
 Classes are all categories, things and stuff, in the order of their ids; there is no background.
 

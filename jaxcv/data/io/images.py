@@ -214,6 +214,8 @@ _MARKS = re.compile(rb"Exif|eXIf|EXIF|ns\.adobe\.com|^II\*\0|^MM\0\*")
 def read_orientation(path: Path) -> int:
     """The EXIF orientation of a file, 1 to 8; 1 where it cannot be read, for reading the picture will say why."""
     try:
+        if not path.is_file():  # a pipe would wait for ever
+            return 1
         with open(path, "rb", buffering=0) as stream:  # a tenth of the time that Pillow takes to open one
             if not _MARKS.search(stream.read(4096)):
                 return 1
