@@ -7,7 +7,7 @@ error 0.099 with heat maps (sd 0.007; 0.0915, 0.1046, 0.1004) and 0.131 by regre
 
 Errors are distances over that of the outer corners of the eyes (points 36 and 45, counted from 0).
 
-    python launch.py experiments/landmarks.py data=points:PATH head=heatmaps,regression seed=0,1,2
+    python launch.py experiments/landmarks.py data=points:PATH swap=face_68 head=heatmaps,regression seed=0,1,2
     python launch.py experiments/landmarks.py                                       # drawn faces, embedded
 """
 
@@ -18,7 +18,7 @@ from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import landmark_data
 from jaxcv.train import Experiment, kernels, optimizers
 
-SWAPS = {68: augment.FACE_68, 17: augment.COCO_17}
+SWAPS = {"face_68": augment.FACE_68, "coco_17": augment.COCO_17}
 
 
 def experiment(
@@ -26,6 +26,7 @@ def experiment(
     data: str = "drawn",
     on_error: str = "raise",
     image_size: int = 96,
+    swap: Literal["names", "face_68", "coco_17"] = "names",
     head: Literal["heatmaps", "regression"] = "heatmaps",
     form: Literal["wing", "mse"] = "wing",
     wing_width: float = 5.0,
@@ -53,6 +54,8 @@ def experiment(
         data: "drawn" (embedded cartoons), "points:PATH" (tables), "pts:PATH" (300-W's files) or "coco:PATH".
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         image_size: side of the square network input in pixels, a multiple of 16.
+        swap: which points change places in mirror images: "names" by what the set calls them (of "drawn" and of 68
+            points of "pts" as "face_68"), or a face's 68 or COCO's 17; where nobody says, nothing is mirrored.
         head: "heatmaps" (soft-argmax of one map a point) or "regression" (2n numbers).
         form: of the points' loss, "wing" or "mse".
         wing_width: where the wing loss becomes linear, in pixels of the network's input.
@@ -62,7 +65,7 @@ def experiment(
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, decoupled, of kernels alone.
         width: channels of the trunk's first stage.
-        flip: probability of mirroring while training; for sets of 68 or 17 points, whose sides are known.
+        flip: probability of mirroring while training, where it is known which points change places.
         shift: largest translation while training, as a fraction of the side.
         scale: largest change of size while training.
         rotate: largest rotation while training, either way, in degrees.
@@ -76,7 +79,8 @@ def experiment(
     """
     train, test = landmark_data(data, image_size=image_size, on_error=on_error)
     num_points = train.source.spec()["points"].shape[0]
-    swap = SWAPS.get(num_points)
+    is_face = data == "drawn" or (data.startswith("pts:") and num_points == 68)
+    swaps = SWAPS["face_68"] if is_face and swap == "names" else SWAPS.get(swap, train.swap)
     backbone = models.ResNet(stage_sizes=(1, 1, 1), width=width)
     loss = {"form": form, "width": wing_width, "curvature": wing_curvature}
     sides = (image_size, image_size)
@@ -99,14 +103,14 @@ def experiment(
         test_data=test.batches(batch_size),
         augment=partial(
             augment.landmarks,
-            flip=flip if swap else 0.0,
+            flip=flip if swaps else 0.0,
             shift=shift,
             scale=scale,
             rotate=rotate,
             shear=shear,
             elastic=elastic,
             color=color,
-            swap=swap,
+            swap=swaps,
         ),
         metrics={name: metrics.landmark_error(name) for name in ("AUC", "NME", "failures", "mean_shape_NME")},
         ema=ema,

@@ -11,7 +11,9 @@ first faulty file or `skip` faulty examples, counted and reported. All raise Use
 set, or an option it does not have.
 """
 
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache, partial, wraps
@@ -23,10 +25,13 @@ import numpy as np
 from jaxcv.data.dataset import Dataset, DatasetBatches
 from jaxcv.data.example import Scan, Task
 from jaxcv.data.formats.coco import scan_coco
+from jaxcv.data.formats.cvat import scan_cvat
 from jaxcv.data.formats.image_folder import scan_folder
+from jaxcv.data.formats.labelme import scan_labelme
 from jaxcv.data.formats.landmarks import scan_pts, scan_tables
 from jaxcv.data.formats.mask_folders import CAMVID, scan_masks
 from jaxcv.data.formats.numpy_arrays import array_names, load_array
+from jaxcv.data.formats.panoptic import scan_panoptic
 from jaxcv.data.formats.voc import scan_voc, scan_voc_masks
 from jaxcv.data.formats.yolo import scan_yolo
 from jaxcv.data.known import Absent, answers, question
@@ -69,6 +74,7 @@ class Request(NamedTuple):
     classes: tuple[str, ...] = ()
     hold_out: bool = True
     void: int | None = None
+    values: tuple[int, ...] = ()
     photographs: tuple[Path, ...] = ()
     squares: int = 0
     unseen: str = ""
@@ -170,26 +176,36 @@ def _toy(make: Callable[[Request, str], Source], *, mirrors: bool = False) -> Op
 _FOLDER = _files("label", lambda ask: scan_folder(ask.path, ask.skip))
 _ARRAY = _arrays(lambda ask: array_names(ask.path), lambda ask, split: load_array(ask.path, split), mirrors=True)
 _BOXES: dict[str, Opener] = {
-    "voc:PATH": _files("boxes", lambda ask: scan_voc(ask.path, ask.classes, ask.skip), ignored="difficult"),
+    "voc:PATH": _files(
+        "boxes", lambda ask: scan_voc(ask.path, ask.classes, ask.skip, ask.hold_out), ignored="difficult"
+    ),
     "coco:PATH": _files("boxes", lambda ask: scan_coco(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
     "yolo:PATH": _files("boxes", lambda ask: scan_yolo(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
+    "labelme:PATH": _files("boxes", lambda ask: scan_labelme(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
+    "cvat:PATH": _files("boxes", lambda ask: scan_cvat(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
 }
 OPENERS: dict[str, dict[str, Opener]] = {
     "detection": {"digits": _toy(lambda ask, split: Scenes(split, ask.image_size)), **_BOXES},
     "localization": {"digits": _toy(lambda ask, split: Scenes(split, ask.image_size, single=True)), **_BOXES},
     "segmentation": {
-        "masks:PATH": _files("mask", lambda ask: scan_masks(ask.path, ask.classes, ask.void, ask.skip)),
+        "masks:PATH": _files("mask", lambda ask: scan_masks(ask.path, ask.classes, ask.void, ask.skip, ask.values)),
         "camvid:PATH": _files("mask", lambda ask: scan_masks(ask.path, ask.classes or CAMVID, 11, ask.skip)),
         "pets:PATH": _files("mask", lambda ask: scan_pets(ask.path, True, ask.skip)),
         "voc:PATH": _files("mask", lambda ask: scan_voc_masks(ask.path, ask.skip)),
         "coco:PATH": _files("mask", lambda ask: scan_coco(ask.path, "mask", ask.classes, ask.skip)),
+        "panoptic:PATH": _files("mask", lambda ask: scan_panoptic(ask.path, ask.skip)),
         "yolo:PATH": _files("mask", lambda ask: scan_yolo(ask.path, "mask", ask.classes, ask.skip)),
+        "labelme:PATH": _files("mask", lambda ask: scan_labelme(ask.path, "mask", ask.classes, ask.skip)),
+        "cvat:PATH": _files("mask", lambda ask: scan_cvat(ask.path, "mask", ask.classes, ask.skip)),
     },
     "landmark": {
         "drawn": _toy(lambda ask, split: DrawnFaces(split, ask.image_size, ask.channels), mirrors=True),
         "points:PATH": _files("points", lambda ask: scan_tables(ask.path, ask.skip)),
         "pts:PATH": _files("points", lambda ask: scan_pts(ask.path, ask.skip)),
         "coco:PATH": _files("points", lambda ask: scan_coco(ask.path, "points", (), ask.skip)),
+        "yolo:PATH": _files("points", lambda ask: scan_yolo(ask.path, "points", (), ask.skip)),
+        "labelme:PATH": _files("points", lambda ask: scan_labelme(ask.path, "points", (), ask.skip)),
+        "cvat:PATH": _files("points", lambda ask: scan_cvat(ask.path, "points", (), ask.skip)),
     },
     "classification": {
         "digits": _arrays(lambda ask: DIGITS, lambda ask, split: enlarged_digits(split, ask.image_size), mirrors=False),
@@ -234,13 +250,15 @@ def _open(
         near = get_close_matches(kind.lower(), kinds, n=1)
         hint = f"did you mean {kinds[near[0]]}? " if near else ""
         raise UserError(f"data={data}: {hint}{task} sets: {', '.join(every)}")
-    void, classes, photographs = (how.get(name) for name in ("void", "classes", "photographs"))
+    void, classes, photographs, values = (how.get(name) for name in ("void", "classes", "photographs", "values"))
     faults = {
         f"on_error={on_error!r}: expected 'raise' or 'skip'": on_error not in ("raise", "skip"),
         f"channels={channels}: expected 1 or 3": channels not in (None, 1, 3),
         f"image_size={image_size}: expected at least 8 pixels": image_size < 8,
         f"void={void}: expected a number from 0 to 255, for masks:PATH alone": void is not None
         and (kind != "masks" or not 0 <= void <= 255),
+        f"values={values}: expected numbers from 0 to 255, each once, for masks:PATH alone": values
+        and (kind != "masks" or len({*values}) < len(values) or not {*values} <= {*range(256)}),
         f"classes={classes}: {data} has its own classes": classes
         and (key == "digits" or (task, kind) == ("segmentation", "voc")),
         f"photographs={photographs}: data=digits has its own": photographs and key == "digits",
@@ -315,15 +333,16 @@ def localization_data(
 @_shared
 def segmentation_data(
     data: str, *, image_size: int = 256, channels: int | None = None, classes: tuple[str, ...] = (),
-    void: int | None = None, on_error: str = "raise",
+    void: int | None = None, values: tuple[int, ...] = (), on_error: str = "raise",
 ) -> Splits:  # fmt: skip
     """Open a set for semantic segmentation: `image` uint8 [b s s c], `mask` uint8 [b s s], 255 where void.
 
     `data`: `masks:PATH` (folders of images and of masks), `camvid:PATH` (the same in SegNet's layout, with its eleven
     classes), `pets:PATH`, `voc:PATH` (palette masks), `coco:PATH` (outlines) or `yolo:PATH` (polygons); of the last
-    three class 0 is `background`. `void`: the number in `masks` that stands for void, besides 255.
+    three class 0 is `background`. `void`: the number in `masks` that stands for void, besides 255. `values`:
+    the number of each class in `masks`, where greys are no class numbers: (0, 128, 255).
     """
-    return _open("segmentation", data, image_size, channels, on_error, classes=classes, void=void)
+    return _open("segmentation", data, image_size, channels, on_error, classes=classes, void=void, values=values)
 
 
 @_shared
@@ -427,6 +446,7 @@ def photograph_data(data: str, *, image_size: int = 256, longest: int = 1024) ->
 def from_records(
     train: Any, test: Any = None, *, image_size: int, channels: int = 3, class_names: tuple[str, ...] = (),
     convert: Callable[[Any], Mapping[str, Any]] | None = None, max_boxes: int = 100, mirrors: bool = True,
+    thread_safe: bool | None = None,
 ) -> Splits:  # fmt: skip
     """Two indexable objects as the train and the test split. Nothing is read before it is needed.
 
@@ -440,6 +460,8 @@ def from_records(
       convert: makes a mapping of a record; see `Records.read_record`.
       max_boxes: how many boxes of one image there is room for.
       mirrors: whether the mirror image of an example is still a valid example of its class.
+      thread_safe: whether several threads may read records, and `convert` them, at the same time; None: what `train`
+        and `test` say of themselves as `thread_safe`, and lists, tuples and arrays.
 
     Raises:
       UserError: an object that cannot be indexed.
@@ -450,6 +472,10 @@ def from_records(
     parts = {"train": (train, None), "test": (test, None)}
     if test is None:
         parts = {"train": (train, lambda n: np.arange(n) % 5 != 4), "test": (train, lambda n: np.arange(n) % 5 == 4)}
-    how = (image_size, channels, class_names, convert or by_usual_names, max_boxes)
+    if thread_safe is None:
+        known = (list, tuple, np.ndarray, type(None))
+        thread_safe = all(getattr(each, "thread_safe", isinstance(each, known)) for each in (train, test))
+    alone = nullcontext() if thread_safe else threading.Lock()
+    how = (image_size, channels, class_names, convert or by_usual_names, max_boxes, alone)
     opened = (Dataset(Records(split, *part, *how), image_size, mirrors) for split, part in parts.items())
     return next(opened), next(opened)

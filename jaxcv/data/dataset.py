@@ -70,6 +70,11 @@ class Dataset:
         """Number of classes."""
         return len(self.source.class_names())
 
+    @property
+    def swap(self) -> tuple[int, ...] | None:
+        """For each point the one that it becomes in the mirror image; None where the set does not say."""
+        return getattr(self.source, "swap", None)
+
     def batches(
         self,
         batch_size: int,

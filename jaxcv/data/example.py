@@ -23,45 +23,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from jaxcv.data.frames import turn_pixels, upright
 from jaxcv.data.io.crops import Region, Size, around, square
-from jaxcv.data.io.images import Progress, check_image
-from jaxcv.data.io.paths import held_out
+from jaxcv.data.io.images import Progress, check_image, read_orientation
+from jaxcv.data.io.paths import choose_splits, held_out, look_anew
 from jaxcv.data.io.text import Where, check_names, list_names, shown
-from jaxcv.data.outlines import IGNORE, Outline, draw, extent, uncompress
+from jaxcv.data.outlines import IGNORE, Outline, compress, draw, extent, uncompress
+from jaxcv.data.raw import Edges, Points, Raw
 from jaxcv.errors import DataError
 
 Task = Literal["label", "boxes", "mask", "points"]
-Edges = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of an image file
-Points = Sequence[tuple[float, float] | None]  # x and y in pixels, continuous; None where a point is not annotated
 SPLITS = ("train", "test")
 MAX_SIDE = 10**6  # pixels that an annotation may say an image is wide or high
 MAX_BOXES = MAX_POINTS = 10_000  # of one image: every image of a batch is given room for as many as the fullest has
-_NO_AREA = 0.01
+NO_AREA = 0.01  # pixels of a side
 _log = logging.getLogger(__name__)
-
-
-class Object(NamedTuple):
-    """One object as its annotation has it."""
-
-    where: Where
-    name: str = ""  # of its class
-    box: Edges | None = None
-    outline: Any = None  # as COCO's `segmentation` has it: polygons in pixels, or run lengths
-    points: Points = ()
-    ignored: bool = False  # neither a target nor a false alarm
-    written: str = "the extent of its outline"  # the box as its file has it, for a message
-    named: Where | None = None  # where its class stands, if not there
-
-
-class Raw(NamedTuple):
-    """One image as its annotation has it."""
-
-    image: Path
-    where: Where
-    size: Size  # as stated
-    objects: list[Object]
-    group: str = ""  # of images that belong to the same split, such as the frames of a film; empty: the image's own
-    whole: bool = False  # whether points are those of the whole image, not of an object in it
 
 
 class Example(NamedTuple):
@@ -102,6 +78,7 @@ class Scan(NamedTuple):
     class_names: tuple[str, ...]
     splits: Mapping[str, Sequence[Example]]
     notes: Mapping[str, list[str]]  # what was dropped, cut or skipped, by split
+    swap: tuple[int, ...] | None = None  # of each point the one that it becomes in a mirror image; None: nobody says
 
 
 def _misplaced(points: Points, size: Size) -> tuple[str, str]:
@@ -125,11 +102,11 @@ def check_box(edges: Edges, *, size: Size, written: str, where: Where) -> tuple[
     if not fault and (x1 < x0 or y1 < y0):
         fault = "negative width or height"
     cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-    if not fault and min(x1 - x0, y1 - y0) >= _NO_AREA and (cut[0] >= cut[2] or cut[1] >= cut[3]):
+    if not fault and min(x1 - x0, y1 - y0) >= NO_AREA and (cut[0] >= cut[2] or cut[1] >= cut[3]):
         fault = f"outside the {width}x{height} image"
     if fault:
         raise where.refuse(f"{written}: {fault}")
-    if min(x1 - x0, y1 - y0, cut[2] - cut[0], cut[3] - cut[1]) < _NO_AREA:
+    if min(x1 - x0, y1 - y0, cut[2] - cut[0], cut[3] - cut[1]) < NO_AREA:
         return None
     return cut, x0 < -1 or y0 < -1 or x1 > width + 1 or y1 > height + 1
 
@@ -196,15 +173,16 @@ def check_size(example: Example, size: Size) -> None:
     """Whether an image file is as large as its annotation says."""
     if example.size not in (None, size):
         width, height = example.size
-        rotated = "; boxes must count the pixels as stored, not as rotated by EXIF" if size == (height, width) else ""
         found = f"{example.image.name} is {size[0]}x{size[1]}"
-        raise example.where.refuse(f"the annotation says {width}x{height}, {found}{rotated}")
+        raise example.where.refuse(f"the annotation says {width}x{height}, {found}")
 
 
 def read_labels(example: Example, size: Size) -> UInt8[np.ndarray, "h w"]:
     """The mask of an image of `size`."""
     check_size(example, size)  # before a mask of the stated size is drawn
-    mask = np.zeros(0, np.uint8) if example.mask is None else example.mask()
+    mask = np.zeros((0, 0), np.uint8) if example.mask is None else example.mask()
+    if mask.shape != size[::-1] and (turn := read_orientation(example.image)) >= 5:
+        mask = turn_pixels(mask, turn)
     check_size(example._replace(size=mask.shape[::-1]), size)
     return mask
 
@@ -244,8 +222,11 @@ class Collector:
     """What a reader of annotations finds in both splits: raw images or examples, faults and notes."""
 
     def __init__(self, root: Path, *, skip: bool):
+        look_anew()
         self.root, self.skip = root, skip
         self.examples: dict[str, Any] = {split: [] for split in SPLITS}
+        self.swap: tuple[int, ...] | None = None
+        self._task: Task | None = None
         self.faults: dict[str, list[DataError]] = {split: [] for split in SPLITS}
         self._notes: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
 
@@ -258,6 +239,15 @@ class Collector:
             if not self.skip:
                 raise
             self.faults[split].append(error)
+
+    def splits(self, words: Iterable[str]) -> dict[str, str]:
+        """The split of each word of `paths.split_word` that is used; `train` of all, where they are not two splits."""
+        every = [*words]
+        used = {word: split for split, word in choose_splits(every).items()} or dict.fromkeys(every, "train")
+        if "test" in used.values() and (others := sorted({*every} - used.keys() - {""})):
+            chosen = next(word for word, split in used.items() if split == "test")
+            self.say("test", f"the folders of {chosen}; those of {list_names(others)} are not used")
+        return used
 
     def count(self, split: str, what: str, where: str, number: int = 1) -> None:
         """Note that `number` times `what` happened in the file `where`."""
@@ -275,6 +265,7 @@ class Collector:
 
     def validate(self, task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
         """Make examples of the raw images collected, every number checked; the class names, `background` with masks."""
+        self._task = task
         check_names((Where(self.root, entry="classes"), name) for name in names)
         if task == "mask" and len(names) >= IGNORE:
             raise DataError(f"{len(names)} classes, masks hold at most {IGNORE - 1}", file=self.root)
@@ -283,8 +274,11 @@ class Collector:
         for split, raws in self.examples.items():
             self.examples[split] = []
             for raw in raws:
+                if isinstance(raw, Example):  # checked by its reader
+                    self.examples[split].append(raw)
+                    continue
                 with self.faults_of(split):
-                    self.examples[split] += make(split, raw, index)
+                    self.examples[split] += make(split, upright(raw), index)
         if task == "points":
             self._count_points()
         return ("background", *names) if task == "mask" else names
@@ -315,7 +309,7 @@ class Collector:
         outlines = []
         for each in raw.objects:
             label = 1 + check_class(each.name, index, each.named or each.where)
-            outline = check_outline(each.outline, size=raw.size, where=each.where)
+            outline = compress(check_outline(each.outline, size=raw.size, where=each.where), size=raw.size)
             outlines.append((outline, IGNORE if each.ignored else label))
         drawn = partial(draw, outlines, size=raw.size)
         return [Example(raw.image, Where(raw.where.file), raw.size, mask=drawn, group=raw.group)]
@@ -373,13 +367,26 @@ class Collector:
             if not self.examples[split]:
                 why = f"{len(faults)} faulty, the first: {faults[0]}" if faults else "none faulty"
                 raise DataError(f"no example is left for {split} ({why})", file=self.root)
+            if split == "train" and self._task and not any(map(_has_truth, self.examples[split])):
+                why = "; ".join([_line(*note) for note in self._notes[split].items()]) or "no annotation has any"
+                what = {"boxes": "box", "mask": "object", "points": "visible point"}[self._task]
+                raise DataError(
+                    f"{len(self.examples[split]):,} images to train on and not one {what}: {why}", file=self.root
+                )
             if faults:
                 note = f"{len(faults):,} faulty examples skipped, the first: {faults[0]}"
                 _log.warning("%s: %s: %s", self.root, split, note)
                 self.say(split, note)
         lines = {split: [_line(*note) for note in notes.items()] for split, notes in self._notes.items()}
-        return Scan(tuple(class_names), self.examples, lines)
+        return Scan(tuple(class_names), self.examples, lines, self.swap)
 
 
 def _line(what: str, where: list[str]) -> str:
     return f"{len(where):,} {what} ({list_names(list(dict.fromkeys(where)))})" if where else what
+
+
+def _has_truth(example: Example) -> bool:
+    """Whether there is anything to learn from an example that is not of a class alone."""
+    if isinstance(example.mask, partial):  # the outlines to draw
+        return bool(example.mask.args[0])
+    return bool(example.visible.any() or not example.ignored.all())

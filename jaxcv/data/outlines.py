@@ -44,31 +44,44 @@ def extent(outline: Outline, *, size: tuple[int, int]) -> tuple[float, float, fl
     if outline.polygons:
         xs, ys = (np.concatenate([polygon[i::2] for polygon in outline.polygons]) for i in (0, 1))
         return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
-    inside = fill(outline, size=size)
+    inside = fill(compress(outline, size=size), size=size)
     if not inside.any():
         return 0.0, 0.0, 0.0, 0.0
     rows, columns = (np.flatnonzero(inside.any(axis)).tolist() for axis in (1, 0))
     return float(columns[0]), float(rows[0]), columns[-1] + 1.0, rows[-1] + 1.0
 
 
-def fill(outline: Outline, *, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """The pixels inside an outline, in an image of width and height `size`."""
+def compress(outline: Outline, *, size: tuple[int, int]) -> bytes:
+    """The area of an outline as COCO's compressed run lengths, in an image of width and height `size`."""
     from pycocotools import mask
 
-    runs = outline.runs
-    if outline.polygons:
-        packed: Any = mask.merge(mask.frPyObjects(outline.polygons, size[1], size[0]))  # pyright: ignore
-        runs = uncompress(packed["counts"].decode("ascii")) or []
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size).T
+    what: Any = outline.polygons or {"counts": outline.runs, "size": size[::-1]}
+    packed: Any = mask.frPyObjects(what, size[1], size[0])  # pyright: ignore
+    return (mask.merge(packed) if outline.polygons else packed)["counts"]
 
 
-def draw(outlines: Sequence[tuple[Outline, int]], *, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
+def fill(runs: bytes, *, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """The pixels inside compressed run lengths, in an image of width and height `size`."""
+    found = uncompress(runs.decode("ascii")) or []
+    return np.repeat(np.arange(len(found)) % 2 == 1, found).reshape(size).T
+
+
+def run_lengths(inside: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
+    """An area as COCO's `segmentation` has it, run lengths that are not compressed."""
+    flat = inside.T.ravel()
+    ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs = np.diff([0, *ends, len(flat)]).tolist()
+    return {"size": [*inside.shape], "counts": [0, *runs] if flat[:1].any() else runs}
+
+
+def draw(outlines: Sequence[tuple[bytes, int]], *, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
     """A mask of classes, 0 where nothing is, for an image of width and height `size`.
 
-    Each outline is filled with its class, from 1, the large first, so that small show; `IGNORE` below all others.
+    Each area, as `compress` gives it, is filled with its class, from 1, the large first, so that small show; `IGNORE`
+    below all others.
     """
     canvas = np.zeros((size[1], size[0]), np.uint8)
-    filled = [(fill(outline, size=size), value) for outline, value in outlines]
+    filled = [(fill(runs, size=size), value) for runs, value in outlines]
     for inside, value in sorted(filled, key=lambda each: (each[1] != IGNORE, -int(each[0].sum()))):
         canvas[inside] = value
     return canvas

@@ -24,6 +24,7 @@ from jaxcv.predict.detection import yolo, yolo_v1
 from jaxcv.predict.embedding import embeddings, recognize, search, similarities, threshold_at, verify
 from jaxcv.predict.landmarks import heatmaps, landmarks
 from jaxcv.predict.localization import localization
+from jaxcv.predict.regions import rcnn
 from jaxcv.predict.style import stylised
 from jaxcv.predict.windows import sliding_windows
 

@@ -152,10 +152,10 @@ def fit_many(
         Exception: what is not the fault of one run, such as too little memory for all of them.
     """
     with contextlib.ExitStack() as stack:
-        opened = []
+        opened, said = [], set()
         for trial in trials:
             try:
-                run, setup, values = _open(experiment, trial, options, going_on_from, stack)
+                run, setup, values = _open(experiment, trial, options, going_on_from, stack, said)
                 if run.finished:
                     replay(run, setup.steps, trial.watch)
                     trial.reporter.say(f"{run.folder}: finished before, nothing to do (--fresh trains it again)")
@@ -186,21 +186,31 @@ def _open(
     options: Options,
     going_on_from: str | Path | None,
     stack: contextlib.ExitStack,
+    said: set[str],
 ) -> tuple[Run, Experiment, dict[str, Any]]:
-    """The run of a trial, held until `stack` is left; its experiment and all of its values."""
+    """The run of a trial, held until `stack` is left; its experiment and all of its values.
+
+    What the scan of its data found is said, unless it was of another trial, as `said` knows, and kept in run.json.
+    """
     values = resolve(experiment, trial.values)
     setup = experiment(**values)
-    over = is_finished(trial.workdir, values) and not trial.fresh
+    over, found = is_finished(trial.workdir, values) and not trial.fresh, None
     if not over:
         if (line := accumulation.check(setup.optimizer, setup.steps)) is not None:
             trial.reporter.say(line)
-        for data in (setup.train_data, setup.test_data):
-            data.check()
+        found = {"train": setup.train_data.check(), "test": setup.test_data.check()}
+        lines = [line for split in found.values() for line in split if line not in said]
+        for line in lines:
+            trial.reporter.say(line)
+        said.update(lines)
     identity = identify(experiment, values, setup, over=over)
     if going_on_from is not None:
         copy_run(Path(going_on_from), trial.workdir, identity, accept=options.accept)
     how = {"fresh": trial.fresh, "accept": options.accept, "patience": options.patience}
-    return stack.enter_context(open_run(trial.workdir, identity, **how)), setup, values
+    run = stack.enter_context(open_run(trial.workdir, identity, **how))
+    if found is not None:
+        run.update(found=found)
+    return run, setup, values
 
 
 def _fail(run: Run, trial: Trial, error: Exception) -> None:

@@ -1,9 +1,9 @@
 """Key points in tables and in `.pts` files.
 
 `data=points:PATH`: a table (`.csv`), or a folder with one for each split. Each line is an image's file name and x, y of
-each point in pixels, the middle of the first pixel being (0, 0); the first line may be a heading. An empty pair of
-cells is a point that is not annotated. The images lie beside the table or one folder below; an example is a whole
-image. The split is the word train, val, valid, validation or test in the table's name.
+each point in pixels, the middle of the first pixel being (0, 0); the first line may be a heading, whose `left_eye_x`
+names a point. An empty pair of cells is a point that is not annotated. The images lie beside the table or one folder
+below; an example is a whole image. The split is the word train, val, valid, validation or test in the table's name.
 
 `data=pts:PATH`: a folder with `.pts` files at any depth, the format of 300-W and 300-VW: `n_points: 68`, then x and y
 of each point in braces, the middle of the first pixel being (1, 1). The image has the same name, beside it or in a
@@ -20,11 +20,13 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-from jaxcv.data.example import Collector, Object, Raw, Scan
+from jaxcv.data.example import Collector, Scan
+from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io import paths
 from jaxcv.data.io.images import check_image
 from jaxcv.data.io.paths import find_file, find_folder, holds, list_files, list_folders, split_word
 from jaxcv.data.io.text import Where, check_once, list_names, read_lines, read_number, read_text, shown
+from jaxcv.data.raw import Object, Raw
 from jaxcv.errors import DataError
 
 _GROUPS = 5
@@ -45,7 +47,8 @@ def scan_tables(path: Path, skip: bool) -> Scan:
         collector.say("train", f"tables not used: {list_names(unused)}")
     first: dict[str, Where] = {}
     for split, table in tables.items():
-        rows = _rows(table)
+        rows, heading = _rows(table)
+        collector.swap = swap_by_names(heading) if split == "train" else collector.swap
         folder = _image_folder(table, rows[0][1], root)
         for line, name, cells in rows:
             with collector.faults_of(split):
@@ -86,10 +89,10 @@ def _finish(collector: Collector, has_test: bool) -> Scan:
     return collector.finish(())
 
 
-def _rows(table: Path) -> list[tuple[int, str, list[str]]]:
-    """Line, image name and cells of each row that is not empty, the heading left out."""
+def _rows(table: Path) -> tuple[list[tuple[int, str, list[str]]], list[str]]:
+    """Line, image name and cells of each row that is not empty but the heading, and what that calls the points."""
     reader = csv.reader(read_text(table).split("\n"))
-    rows = []
+    rows, names = [], []
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
@@ -97,14 +100,15 @@ def _rows(table: Path) -> list[tuple[int, str, list[str]]]:
     except csv.Error as error:
         raise DataError(f"cannot be read as a table: {error}", file=table, line=reader.line_num) from None
     if rows and Path(rows[0][1]).suffix.lower() not in paths.ENDINGS:
-        rows = rows[1:]
+        cells = [re.sub("[ _.-]*[xy]$", "", cell.strip(), flags=re.IGNORECASE) for cell in rows.pop(0)[2]]
+        names = cells[0::2] if cells[0::2] == cells[1::2] else []
     if not rows:
         raise DataError("holds no line with an image's name and points", file=table)
     width = Counter(len(cells) for _, _, cells in rows).most_common(1)[0][0]
     if width < 2 or width % 2:
         found = f"{width} cells after the image's name"
         raise DataError(f"{found}, expected x and y of each point", file=table, line=rows[0][0])
-    return rows
+    return rows, names if len(names) == width // 2 else []
 
 
 def _image_folder(table: Path, name: str, root: Path) -> Path:
@@ -127,7 +131,7 @@ def _row(where: Where, name: str, cells: list[str], folder: Path, root: Path) ->
             raise where.refuse(f"{found}, expected two numbers or nothing")
         points.append(None if x is None or y is None else (x + 0.5, y + 0.5))
     group = _without_number(image, root)
-    return Raw(image, where, check_image(image), [Object(where, points=points)], group, whole=True)
+    return Raw(image, where, check_image(image), [Object(where, points=points)], group, whole=True, stated=False)
 
 
 def _without_number(image: Path, root: Path) -> str:
@@ -148,19 +152,7 @@ def _read_pts(file: Path, root: Path) -> Raw:
     stated = next((text for text in texts[:start] if text.startswith("n_points:")), "")
     if stated.removeprefix("n_points:").strip() != str(len(points)):
         raise where.refuse(f"{shown(stated)}, but {len(points)} points in braces")
-    image = _image_of(file, root)
+    image = paths.picture_of(file, root)
     beside = image.parent == file.parent
     group = _without_number(image, root) if beside else f"/{file.parent.parent.relative_to(root).as_posix()}"
-    return Raw(image, where, check_image(image), [Object(where, points=points)], group)
-
-
-def _image_of(file: Path, root: Path) -> Path:
-    """The image of a `.pts` file."""
-    for folder in (file.parent, *(list_folders(file.parent.parent, root) if file.parent != root else [])):
-        found = [path for path in paths.list_pictures(folder, root).values() if path.stem == file.stem]
-        if len(found) > 1:
-            names = list_names([path.name for path in found])
-            raise DataError(f"several images have its name, {names}, expected one", file=file)
-        if found:
-            return found[0]
-    raise DataError(f"no image {file.stem} beside it or in a folder beside its own", file=file)
+    return Raw(image, where, check_image(image), [Object(where, points=points)], group, stated=False)

@@ -9,23 +9,28 @@ without an ending such as `_mask`. Images without a mask and masks without an im
 
 Classes come from the first there is of: the `classes` argument; `label_colors.txt`, red, green, blue and name on each
 line, for masks in colours; `classes.txt`, a name on each line, from 0; a YAML file with `names` or `classes`, a mapping
-of numbers to names; the numbers that occur in any mask, in order, which are then their names. 255 is void, unless it
-is one of two numbers, as in masks of 0 and 255; so are the number given as `void` and a class called void, unlabelled
-or ignore. Void becomes 255, classes are counted from 0 without gaps. A number that is neither is refused.
+of numbers to names; `values`, the number of each class; the numbers that occur in any mask, in order, which are then
+their names. Greys far apart, such as 0, 128 and 255, are no class numbers: `values` or `void` must say what they are.
+255 is void, unless it is one of two numbers, as in masks of 0 and 255, or one of `values`; so are the number given as
+`void` and a class called void, unlabelled or ignore. Void becomes 255, classes are counted from 0 without gaps. A
+number that is neither is refused.
+
+JPEG does not keep numbers: masks of black and white are two classes, divided at 128, all others are refused.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from jaxcv.data.example import Collector, Example, Scan, find_faults
-from jaxcv.data.io.images import read_mask
-from jaxcv.data.io.paths import choose_splits, find_folder, list_files, list_pictures, split_word, walk
+from jaxcv.data.frames import check_frame
+from jaxcv.data.io.images import open_image, read_image, read_mask
+from jaxcv.data.io.paths import choose_splits, find_folder, list_files, list_pictures, split_word, stem, walk
 from jaxcv.data.io.text import Where, check_names, list_names, numbered_names, read_lines, read_names, read_yaml, shown
 from jaxcv.data.outlines import IGNORE
 from jaxcv.errors import DataError
@@ -48,9 +53,12 @@ class Labels(NamedTuple):
     names: tuple[str, ...]
     table: Mapping[int, int]  # class index of each number, 255 for void
     colors: Mapping[int, int] | None = None  # number of each colour, where masks are coloured
+    lossy: bool = False  # whether masks are JPEGs, in black and white
 
     def read(self, mask: Path) -> UInt8[np.ndarray, "h w"]:
         """Class index of each pixel of a mask file. Raises DataError."""
+        if self.lossy:
+            return (read_image(mask, channels=1)[..., 0] >= 128).astype(np.uint8)
         values = read_mask(mask, colors=self.colors)
         table = np.full(256, -1, np.int16)
         table[list(self.table)] = list(self.table.values())
@@ -72,17 +80,29 @@ def number_labels(names: tuple[str, ...], numbers: list[int] | None = None, *, v
 
 
 @cache
-def scan_masks(folder: Path, classes: tuple[str, ...], void: int | None, skip: bool) -> Scan:
-    """List the pairs of both splits; `void` is a number that stands for void, besides 255."""
+def scan_masks(
+    folder: Path, classes: tuple[str, ...], void: int | None, skip: bool, values: tuple[int, ...] = ()
+) -> Scan:
+    """List the pairs of both splits; `void` and `values`: see the module."""
     find_folder(folder, "data=masks:PATH needs a folder with folders of images and of masks")
     collector = Collector(folder, skip=skip)
     pairs = _pairs(folder, collector)
     masks = [mask for found in pairs.values() for _, mask in found]
-    labels = number_labels(classes, void=void) if classes else _listed(masks[0].parent, folder, void)
-    labels = labels or _occurring(masks, void, collector)
+    listed = None if classes or values else _listed(masks[0].parent, folder, void)
+    lossy = [mask for mask in masks if _is_lossy(mask)]
+    if values and classes and len(values) != len(classes):
+        raise DataError(f"{len(values)} values for {len(classes)} classes, expected one for each", file=folder)
+    if lossy and (listed is None or listed.colors is None):
+        labels = _black_and_white(masks, lossy, collector, listed.names if listed else classes)
+    elif classes or values:
+        labels = number_labels(classes or tuple(map(str, values)), [*values], void=void)
+    else:
+        labels = listed or _occurring(masks, void, collector)
     for split, found in pairs.items():
         for image, mask in found:
-            collector.examples[split].append(Example(image, Where(mask), mask=partial(labels.read, mask)))
+            with collector.faults_of(split):
+                check_frame(image, mask)
+                collector.examples[split].append(Example(image, Where(mask), mask=partial(labels.read, mask)))
     if "test" not in pairs:
         collector.hold_out()
     return collector.finish(labels.names)
@@ -96,9 +116,9 @@ class _Pictures(NamedTuple):
 
     def match(self) -> list[tuple[Path, Path]]:
         """Images and their masks."""
-        masks = {match[1]: path for stem, path in self.masks.items() if (match := _ENDING.fullmatch(stem))}
+        masks = {match[1]: path for name, path in self.masks.items() if (match := _ENDING.fullmatch(name))}
         masks |= self.masks
-        return [(image, masks[stem]) for stem, image in self.images.items() if stem in masks]
+        return [(image, masks[name]) for name, image in self.images.items() if name in masks]
 
 
 def _pairs(folder: Path, collector: Collector) -> dict[str, list[tuple[Path, Path]]]:
@@ -109,14 +129,14 @@ def _pairs(folder: Path, collector: Collector) -> dict[str, list[tuple[Path, Pat
         pictures = found.setdefault(split_word(inside.relative_to(folder)), _Pictures({}, {}))
         is_mask = any(_MASK_FOLDER.fullmatch(part) for part in parts)
         here = list_pictures(inside, folder)
-        stems = {path.stem for path in here.values()}
+        stems = {stem(path) for path in here.values()}
         for path in here.values():
-            kind, stem = (pictures.masks if is_mask else pictures.images), path.stem
-            if (ending := _ENDING.fullmatch(stem)) and ending[1] in stems:
-                kind, stem = pictures.masks, ending[1]  # a mask among the images
-            if stem in kind:
-                raise DataError(f"{kind[stem]} has the same name; keep one, or move one out of {folder}", file=path)
-            kind[stem] = path
+            kind, name = (pictures.masks if is_mask else pictures.images), stem(path)
+            if (ending := _ENDING.fullmatch(name)) and ending[1] in stems:
+                kind, name = pictures.masks, ending[1]  # a mask among the images
+            if name in kind:
+                raise DataError(f"{kind[name]} has the same name; keep one, or move one out of {folder}", file=path)
+            kind[name] = path
     matched = {word: pictures.match() for word, pictures in found.items()}
     there = [word for word, pairs in matched.items() if pairs]
     used = choose_splits(there) or dict(zip(["train"], ["train"] if "train" in there else there, strict=False))
@@ -169,19 +189,74 @@ def _colored(file: Path) -> Labels:
     return number_labels(check_names(names, repeated=_VOID))._replace(colors=colors)
 
 
-def _occurring(masks: list[Path], void: int | None, collector: Collector) -> Labels:
-    """Labels of the numbers that are found in the masks."""
-    seen = np.zeros(256, np.bool_)
+def _histogram(masks: list[Path], read: Callable[[Path], np.ndarray], collector: Collector) -> Int[np.ndarray, "256"]:
+    """How many masks have each number, of those that can be read."""
+    counts = [0] * 256
 
     def look(mask: Path) -> None:
-        seen[np.bincount(read_mask(mask).ravel(), minlength=256) > 0] = True
+        for number in np.flatnonzero(np.bincount(read(mask).ravel(), minlength=256)).tolist():
+            counts[number] += 1
 
     for fault in find_faults(masks, look):
         if fault is not None and not collector.skip:
             raise fault
-    numbers = np.flatnonzero(seen).tolist()
+    return np.array(counts)
+
+
+def _occurring(masks: list[Path], void: int | None, collector: Collector) -> Labels:
+    """Labels of the numbers that are found in the masks."""
+    counts = _histogram(masks, read_mask, collector)
+    numbers = every = np.flatnonzero(counts).tolist()
     if len(numbers) > 2 or void is not None:
         numbers = [number for number in numbers if number not in (IGNORE, void)]
     if not numbers:
         raise DataError("no class in any mask, every pixel is void", file=collector.root)
+    if len(every) == 1:
+        raise DataError(f"every pixel of every mask is {every[0]}, expected two classes at least", file=collector.root)
+    if len(every) > 2 and void is None and _are_greys(numbers) and not _has_palette(masks[0]):
+        listed = ",".join(map(str, every[:8])) + (" ..." if len(every) > 8 else "")
+        expected = f"say what they are with values={listed}, or void={every[-1]}"
+        raise DataError(f"masks hold the greys {listed}, which are no class numbers; {expected}", file=collector.root)
+    if IGNORE in every and IGNORE not in numbers:
+        collector.say("train", f"255 in {counts[IGNORE]:,} of {len(masks):,} masks is void")
     return number_labels(tuple(map(str, numbers)), numbers, void=void)
+
+
+def _are_greys(numbers: list[int]) -> bool:
+    """Whether numbers are spread like shades: class numbers are small, or most of them occur."""
+    return max(numbers) >= 32 and 4 * len(numbers) < max(numbers) + 1
+
+
+def _has_palette(mask: Path) -> bool:
+    with open_image(mask) as image:
+        return image.mode in ("P", "PA")
+
+
+def _is_lossy(mask: Path) -> bool:
+    """Whether a picture is a JPEG, or a WebP that is stored like one, whatever its name."""
+    try:
+        if not mask.is_file():  # a pipe would wait for ever
+            return False
+        with open(mask, "rb", buffering=0) as stream:
+            head = stream.read(16)
+    except OSError:  # reading it will say so
+        return False
+    return head[:3] == b"\xff\xd8\xff" or (head[:4] == b"RIFF" and head[12:] == b"VP8 ")
+
+
+def _black_and_white(masks: list[Path], lossy: list[Path], collector: Collector, names: tuple[str, ...]) -> Labels:
+    """Two classes of masks that are all JPEGs, almost all of whose pixels are dark or bright."""
+    counts, total = np.zeros(256, np.int64), 0
+
+    def look(mask: Path) -> UInt8[np.ndarray, "h w"]:
+        values = read_image(mask, channels=1)[..., 0]
+        counts[:] += np.bincount(values.ravel(), minlength=256)
+        return values
+
+    _histogram(masks, look, collector)
+    total, dark, bright = counts.sum(), counts[:64].sum(), counts[192:].sum()
+    if len(lossy) < len(masks) or not bright or not dark or dark + bright < 0.9 * total or len(names) not in (0, 2):
+        expected = "expected black and white in all masks, for two classes, or masks saved as PNG"
+        raise DataError(f"a JPEG does not keep class numbers; {expected}", file=lossy[0])
+    collector.say("train", "masks are JPEGs: divided at 128 into black and white")
+    return Labels(names or ("0", "255"), {}, lossy=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxcv.data.io.images import convert_image, open_any, to_array
+from jaxcv.data.io.images import convert_image, open_any, to_array, upright_size
 from jaxcv.types import ImageFile
 
 Size = tuple[int, int]  # width and height
@@ -81,32 +81,39 @@ def resize_region(image: Any, region: Region, *, size: int, scale: int = 1, gap:
 
 
 def read_region(
-    path: ImageFile, region: Callable[[Size], Region], *, size: int, channels: int = 3, gap: float = 2.0
+    path: ImageFile,
+    region: Callable[[Size], Region],
+    *,
+    size: int,
+    channels: int = 3,
+    gap: float = 2.0,
+    white: int | float | None = None,
 ) -> tuple[UInt8[np.ndarray, "s s c"], Size]:
     """The region of one image file that `region` gives for its size, as `size` by `size` pixels, and the file's size.
 
-    `gap`: what is decoded at less than its size still has so many times the pixels wanted along each axis. With less
-    than 2, files that are no JPEGs are first averaged down so far too: faster, and farther from the whole resized.
+    Sizes and regions are those of the upright picture; `white`: see `io.images`. `gap`: what is decoded at less than
+    its size still has so many times the pixels wanted along each axis. With less than 2, files that are no JPEGs are
+    first averaged down so far too: faster, and farther from the whole resized.
 
     Raises:
       DataError: missing, not an image, truncated or damaged.
     """
     with open_any(path) as file:
-        file_size, scale = file.size, 1
+        stored, file_size, scale = file.size, upright_size(file), 1
         left, top, width, height = found = region(file_size)
         if min(left, top) >= 0 and left + width <= file_size[0] and top + height <= file_size[1]:
             scale = next(k for k in (8, 4, 2, 1) if k == 1 or min(width, height) // k >= gap * size)
         if scale > 1:
-            file.draft(file.mode, (file_size[0] // scale, file_size[1] // scale))  # does nothing but to a JPEG
-            scale = scale if file.size != file_size else 1
-        image = resize_region(convert_image(file, channels), found, size=size, scale=scale, gap=gap)
+            file.draft(file.mode, (stored[0] // scale, stored[1] // scale))  # does nothing but to a JPEG
+            scale = scale if file.size != stored else 1
+        image = resize_region(convert_image(file, channels, white), found, size=size, scale=scale, gap=gap)
         return to_array(image), file_size
 
 
 def fit_file(
-    path: ImageFile, region: Callable[[Size], Region], *, size: int, channels: int
+    path: ImageFile, region: Callable[[Size], Region], *, size: int, channels: int, white: int | float | None = None
 ) -> tuple[UInt8[np.ndarray, "s s c"], tuple[float, float]]:
     """A region of a person's own file, and the factors (x, y) from its pixels to the file's."""
-    pixels, file_size = read_region(path, region, size=size, channels=channels)
+    pixels, file_size = read_region(path, region, size=size, channels=channels, white=white)
     _, _, width, height = region(file_size)
     return pixels, (width / size, height / size)

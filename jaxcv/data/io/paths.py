@@ -6,19 +6,22 @@ A file named by another must lie within the set: no absolute path, no `..`, no s
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from jaxcv.data.io.text import list_names
+from jaxcv.data.io.text import list_names, one_line
 from jaxcv.errors import DataError, UserError
 
 ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .pgm .ppm .pbm .pnm .tif .tiff".split())  # of images
 TEST_NAMES = ("val", "valid", "validation", "test")
 """Names of the split to test on, the preferred first: a set's `test` is often meant for the last word."""
 FRACTION = 0.2  # of the examples, held out for testing where a set has no split of its own
+_IMAGES = re.compile("(?:.*[_-])?(?:jpeg)?(?:image|img|picture|photo)s?")
+_NO_IMAGES = re.compile("segmentation|mask|panoptic")
 _DEPTH = 6  # no true set is deeper; links inside may lead in a circle
 _missing: dict[Path, Callable[[], None]] = {}
 
@@ -55,6 +58,7 @@ def fetch_when_missing(folder: Path, fetch: Callable[[], None]) -> None:
 
 def find_folder(folder: Path, needs: str) -> Path:
     """The folder. `needs` says what for, as in `data=voc:PATH needs ...`. Raises DataError: no such folder."""
+    look_anew()
     if folder in _missing:
         _missing[folder]()
     if not folder.is_dir():
@@ -128,19 +132,102 @@ def check_inside(path: Path, root: Path) -> None:
 
 def join(folder: Path, name: str, root: Path) -> Path | None:
     """The file `name`, as an annotation spells it, seen from `folder`; None where it would lie outside `root`."""
-    if not name or "\0" in name or len(name) > 1000:
+    if not name or "\0" in name or len(name) > 1000 or re.match("[A-Za-z]:", name):
         return None
-    name = name.replace("\\", "/")
-    path = folder / name
-    if name.startswith("/") or re.match("[A-Za-z]:", name) or not leads_inside(path, root):
-        return None
-    return path
+    path = folder / name.replace("\\", "/")
+    return path if leads_inside(path, root) else None
+
+
+def same_name(name: str) -> str:
+    """What two spellings of a file's name have in common: composed letters, and the ending in small ones."""
+    stem, dot, ending = unicodedata.normalize("NFC", name).rpartition(".")
+    return f"{stem}{dot}{ending.lower()}"
+
+
+def stem(path: Path) -> str:
+    """The name of a file without its ending, in composed letters."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
+@cache
+def files_in(folder: Path, root: Path) -> dict[str, Path]:
+    """The files of a folder by `same_name`, and by their own names; none where there is no such folder in `root`."""
+    if not leads_inside(folder, root) or not folder.is_dir():
+        return {}
+    own = {entry.name: Path(entry.path) for entry in list_folder(folder, root) if entry.is_file()}
+    return {same_name(name): path for name, path in own.items()} | own
 
 
 def find_file(folder: Path, name: str, root: Path) -> Path | None:
-    """The file `name`, see `join`; None also where there is no such file."""
-    path = join(folder, name, root)
-    return path if path is not None and path.is_file() else None
+    """The file `name`, as an annotation spells it, seen from `folder`; None where there is none within `root`."""
+    if not name or "\0" in name or len(name) > 1000 or re.match("[A-Za-z]:", name):
+        return None
+    above, _, last = name.replace("\\", "/").rpartition("/")
+    files = files_in(folder / above if above or name[0] != "/" else Path("/"), root)
+    return files.get(last) or files.get(same_name(last))
+
+
+@cache
+def pictures_by_stem(folder: Path, root: Path) -> dict[str, list[Path]]:
+    """The image files of a folder by their `stem`."""
+    found: dict[str, list[Path]] = {}
+    for path in list_pictures(folder, root).values():
+        found.setdefault(stem(path), []).append(path)
+    return found
+
+
+@cache
+def folders_beside(folder: Path, root: Path) -> tuple[Path, ...]:
+    """Where pictures of annotations in `folder` may lie: there, and likewise in folders beside it or those above it.
+
+    Beside `annotations/a` that is `annotations/b`, and `images/a`; folders called after pictures come first.
+    """
+    found, above = [folder], folder
+    while above != root:
+        beside = [each / folder.relative_to(above) for each in list_folders(above.parent, root) if each != above]
+        found += sorted(filter(Path.is_dir, beside), key=lambda path: not _of_images(path.relative_to(root)))
+        above = above.parent
+    return tuple(each for each in found if not _NO_IMAGES.search(each.name.lower()))
+
+
+def _of_images(path: Path) -> bool:
+    return any(_IMAGES.fullmatch(part.lower()) for part in path.parts)
+
+
+def picture_called(name: str, folder: Path, root: Path) -> Path | None:
+    """The only image in a folder that is called so, without its ending; None where there is none, or several."""
+    found = pictures_by_stem(folder, root).get(unicodedata.normalize("NFC", name), [])
+    return found[0] if len(found) == 1 else None
+
+
+def picture_of(file: Path, root: Path, said: str = "") -> Path:
+    """The image of an annotation file: called as it, or as it `said`, in a folder of `folders_beside`.
+
+    Raises:
+      DataError: there is none, or several have its name and it did not say which.
+    """
+    name = said.replace("\\", "/").rpartition("/")[2]
+    for folder in folders_beside(file.parent, root):
+        found = pictures_by_stem(folder, root).get(stem(file), [])
+        exact = [path for path in found if same_name(path.name) == same_name(name)]
+        if len(exact or found) == 1:
+            return (exact or found)[0]
+        if found:
+            names = list_names([path.name for path in found])
+            raise DataError(f"several images have its name, {names}, expected one", file=file)
+    for folder in folders_beside(file.parent, root) if name else ():
+        if (path := find_file(folder, name, root)) is not None and path.suffix.lower() in ENDINGS:
+            return path
+    beside = folders_beside(file.parent, root)
+    folder = next((f for f in beside if f != file.parent and _of_images(f.relative_to(root))), None)
+    missing = f"{'' if folder is None else f'{folder.relative_to(root)}/'}{one_line(said) or f'{file.stem}.jpg'}"
+    raise DataError(f"its image {missing} is missing", file=file)
+
+
+def look_anew() -> None:
+    """Forget what was listed: a scan that begins looks at the folders again."""
+    for listed in (files_in, pictures_by_stem, folders_beside):
+        listed.cache_clear()
 
 
 def holds(folder: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from jaxcv.errors import UNPRINTABLE, DataError
 
 MAX_BYTES = 2**31  # of an annotation file; the largest of COCO has 2**29
+_LARGE = 2**24  # characters from which on keys that stand twice are not looked for
 MAX_NAME = 200  # characters of the name of a class
 
 
@@ -101,6 +102,10 @@ def numbered_names(names: Any, file: Path, *, most: int, repeated: str = "$^") -
     found = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(found, dict) or not found:
         raise DataError(f"names is {shown(names)}, expected a list of class names", file=file)
+    whole = {int(key) if isinstance(key, str) and re.fullmatch("[0-9]{1,9}", key) else key: key for key in found}
+    if len(whole) < len(found):
+        raise DataError("names gives one number twice, such as 0 and '0'; expected each once", file=file)
+    found = {number: found[key] for number, key in whole.items()}
     for key, name in found.items():
         if type(key) is not int or not 0 <= key <= most or type(name) not in (int, str):
             expected = f"a number from 0 to {most:,} and a class name"
@@ -160,8 +165,8 @@ def read_json(file: Path) -> Any:
         return found
 
     text = read_text(file)
-    try:
-        return json.loads(text, object_pairs_hook=once)
+    try:  # the look at every pair would take most of the time that a large file takes
+        return json.loads(text, object_pairs_hook=once if len(text) < _LARGE else None)
     except DataError:
         raise
     except json.JSONDecodeError as error:
@@ -171,10 +176,22 @@ def read_json(file: Path) -> Any:
 
 
 def read_yaml(file: Path) -> dict[Any, Any]:
-    """The mapping that a YAML file holds. Raises DataError: see `read_text`; broken YAML, aliases, a key twice."""
+    """The mapping that a YAML file holds; all but whole numbers and null are texts, `no` and `1.5` too.
+
+    Raises:
+      DataError: see `read_text`; broken YAML, aliases, a key twice.
+    """
     import yaml
 
     class Loader(yaml.SafeLoader):
+        def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+            tag = super().resolve(kind, value, implicit)
+            if tag.rpartition(":")[2] in ("bool", "float", "timestamp") or (
+                tag.endswith(":int") and not re.fullmatch("-?(0|[1-9][0-9]*)", value)
+            ):  # a class may be called no, 1e3 or 010
+                return "tag:yaml.org,2002:str"
+            return tag
+
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):  # a few lines of them may stand for a billion values
                 raise yaml.MarkedYAMLError(None, None, "aliases are refused", self.peek_event().start_mark)

@@ -129,6 +129,11 @@ class ImageFiles:
             return None
         return np.array([int(Path(str(e.image)).stem.rpartition("_")[2]) for e in self._examples])
 
+    @property
+    def swap(self) -> tuple[int, ...] | None:
+        """For each point the one that it becomes in the mirror image; None where the files do not say."""
+        return self.scan().swap
+
     def found(self) -> Any:
         """What the scan found, for a digest; see `jaxcv.data.digest`."""
         examples = self._examples

@@ -5,11 +5,17 @@ are looked for: `image` (or `img`), `label` (or `labels`, `fine_label`), `mask` 
 Everything else has no common form: `convert` makes of a record a mapping with the keys that stand in `read_record`.
 
 An image is an array [h w], [h w 1] or [h w 3] of uint8, a Pillow image, the bytes of an image file, or its path.
+
+Records are read by one thread at a time, until their pixels are there: many stand behind one file, one archive or one
+connection, and two threads would read each other's bytes. Lists, tuples and arrays, and what says `thread_safe = True`
+of itself or is given so, is read by all.
 """
 
 import io
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +26,7 @@ from jaxtyping import Float, Int
 
 from jaxcv.data.example import Example, check_box, check_points
 from jaxcv.data.io.crops import fit_file, middle, resize_region, square, whole
-from jaxcv.data.io.images import Progress, convert_image, open_image, to_array, to_image
+from jaxcv.data.io.images import Progress, convert_image, open_image, to_array, to_image, upright
 from jaxcv.data.io.text import Where, one_line
 from jaxcv.data.outlines import IGNORE
 from jaxcv.data.source import LABEL, box_fields
@@ -60,6 +66,8 @@ class Records:
     names: tuple[str, ...]
     convert: Callable[[Any], Mapping[str, Any]]
     max_boxes: int
+    alone: AbstractContextManager[Any] = field(default_factory=threading.Lock)
+    """Held while a record is read; shared by both splits, which may stand behind the same file."""
 
     @cached_property
     def _positions(self) -> np.ndarray:
@@ -93,10 +101,14 @@ class Records:
         position = int(self._positions[index])
         where = Where(Path(f"{self.split}[{position}]"))
         try:
-            record = self.convert(self.records[position])
-            if not isinstance(record, Mapping) or "image" not in record:
-                raise ValueError("`convert` gave no mapping with an image")
-            return self._fit(record, where)
+            with self.alone:
+                record = self.convert(self.records[position])
+                if not isinstance(record, Mapping) or "image" not in record:
+                    raise ValueError("`convert` gave no mapping with an image")
+                pictures = {"image": _opened(record["image"])}
+                if "mask" in record and not isinstance(record["mask"], np.ndarray):
+                    pictures["mask"] = _opened(record["mask"])
+            return self._fit({**record, **pictures}, where)
         except DataError as error:
             raise error if error.file == where.file else where.refuse(one_line(error)) from None
         except Exception as error:  # other people's code and data
@@ -104,7 +116,9 @@ class Records:
             raise where.refuse(f"{kind}{one_line(error)}; mend the record") from None
 
     def _fit(self, record: Mapping[str, Any], where: Where) -> Batch:
-        image, side = convert_image(_opened(record["image"]), self.channels), self.image_size
+        from PIL import Image
+
+        image, side = convert_image(record["image"], self.channels), self.image_size
         size, names = image.size, self.class_names()
         example, fields, region = Example(where.file, where, size), {}, whole
         if "label" in record:
@@ -128,8 +142,7 @@ class Records:
         found: Batch = {"image": to_array(resize_region(image, region(size), size=side))}
         found |= {key: value[0] for key, value in batch.items()}
         if "mask" in record:
-            mask = record["mask"]
-            mask = mask if isinstance(mask, np.ndarray) else np.asarray(_opened(mask))
+            mask = np.asarray(upright(record["mask"]) if isinstance(record["mask"], Image.Image) else record["mask"])
             if mask.shape != size[::-1] or mask.dtype.kind not in "bui" or mask.min() < 0 or mask.max() > IGNORE:
                 what = f"mask {mask.dtype} of shape {mask.shape}"
                 raise ValueError(f"{what}, expected class indices [{size[1]} {size[0]}] up to {IGNORE}")
@@ -212,6 +225,7 @@ def _opened(value: Any) -> Any:
             image.load()
             return image.copy()
     if isinstance(value, Image.Image):
+        value.load()  # Pillow reads the pixels of an open file when they are first asked for
         return value
     array = np.asarray(value)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools import mask as coco_mask
 from small_sets import CocoSet, examples, findings, opened, picture, refused
 
 from jaxcv.data import detection_data, segmentation_data
-from jaxcv.data.outlines import Outline, extent, fill
+from jaxcv.data.outlines import Outline, compress, extent, fill, run_lengths
 from jaxcv.errors import DataError
 
 
@@ -155,6 +156,50 @@ def test_sizes_may_be_missing(folder):
     for key in ("width", "height"):
         folder.change(f"images.0.{key}")
     assert opened(folder.data, image_size=80)[0].batches(1).batch(0)["boxes"][0, 1].tolist() == [20, 20, 40, 40]
+
+
+def test_names_with_folders_and_none(folder):
+    """As other tools and LVIS have them."""
+    for split in folder.json:
+        for listed in folder.json[split]["images"]:
+            listed["coco_url"] = f"http://images.cocodataset.org/{split}/{listed.pop('file_name')}"
+    folder.write()
+    assert [len(split) for split in opened(folder.data)] == [3, 1]
+    folder.change("images.0.file_name", "deeper/a0.PNG")
+    (folder.root / "train2017/deeper").mkdir()
+    (folder.root / "train2017/a0.png").rename(folder.root / "train2017/deeper/a0.png")
+    assert opened(folder.data, image_size=80)[0].batches(1).batch(0)["boxes"][0, 1].tolist() == [20, 20, 40, 40]
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("task", ["boxes", "polygons", "run lengths"])
+def test_boxes_in_the_frame_that_the_size_says(folder, turn, task):
+    """A bright rectangle and its box, stored with each EXIF orientation; both as shown and as stored."""
+    exif, shown = Image.Exif(), np.zeros((20, 40, 3), np.uint8)
+    exif[0x0112] = turn
+    shown[3:11, 5:25] = 255
+    stored = Image.fromarray(shown)
+    stored = stored.transpose({2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[turn]) if turn > 1 else stored
+    stored.save(folder.root / "train2017/a0.png", exif=exif)
+    for pixels in (shown, np.asarray(stored)):
+        height, width = pixels.shape[:2]
+        (top, *_, bottom), (left, *_, right) = (np.flatnonzero(pixels[..., 0].any(axis)).tolist() for axis in (1, 0))
+        folder.change("images.0.width", width)
+        folder.change("images.0.height", height)
+        folder.json["train2017"]["annotations"] = folder.json["train2017"]["annotations"][:1]
+        folder.change("annotations.0.bbox", [left, top, right + 1 - left, bottom + 1 - top])
+        edges = [left, top, right + 1, top, right + 1, bottom + 1, left, bottom + 1]
+        outline = [edges] if task == "polygons" else run_lengths(pixels[..., 0] > 0)
+        folder.change("annotations.0.segmentation", outline)
+        by = detection_data if task == "boxes" else segmentation_data
+        if turn in (2, 3, 4):
+            refused(rf"a0\.png has EXIF orientation {turn}, and the stated size does not tell", folder.data, by=by)
+            continue
+        batch = opened(folder.data, by=by, image_size=40)[0].batches(1).batch(0)
+        if task == "boxes":
+            assert batch["boxes"][0, 0].tolist() == [5, 6, 25, 22]
+        else:
+            np.testing.assert_array_equal(batch["mask"][0] > 0, batch["image"][0, :, :, 0] > 127)
 
 
 FAULTS = {
@@ -338,7 +383,8 @@ def test_too_many_classes_for_a_mask(folder):
 
 
 def test_too_many_boxes(folder, monkeypatch):
-    monkeypatch.setattr("jaxcv.data.example.MAX_BOXES", 1)
+    for module in ("example", "formats.coco"):
+        monkeypatch.setattr(f"jaxcv.data.{module}.MAX_BOXES", 1)
     refused("2 boxes for a0.png, expected at most 1", folder.data)
     assert len(opened(folder.data, on_error="skip")[0]) == 2
 
@@ -363,7 +409,7 @@ def test_the_extent_of_run_lengths(runs):
     size = (sum(runs) // 6, 6)
     if not size[0]:
         return
-    inside = fill(Outline([], runs), size=size)
+    inside = fill(compress(Outline([], runs), size=size), size=size)
     assert inside.shape == (6, size[0]) and inside.sum() == sum(runs[1::2])
     if not inside.any():
         assert extent(Outline([], runs), size=size) == (0, 0, 0, 0)

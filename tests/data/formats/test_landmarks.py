@@ -125,6 +125,42 @@ def test_points_that_are_missing_or_outside(table):
     assert not visible.any() and not points.any()
 
 
+@pytest.mark.parametrize(
+    ("heading", "swap"),
+    [
+        ("name,left_eye_x,left_eye_y,right_eye_x,right_eye_y", (1, 0)),
+        ("name,RightEyeX,RightEyeY,LeftEyeX,LeftEyeY", (1, 0)),
+        ("name,l.ear x,l.ear y,r.ear x,r.ear y", (1, 0)),
+        ("name,nose_x,nose_y,chin_x,chin_y", (0, 1)),
+        ("name,left_eye_x,left_eye_y,nose_x,nose_y", None),
+        (",0,1,2,3", None),
+        ("name,p1_x,p1_y,p2_x,p2_y", None),
+        ("", None),
+    ],
+)
+def test_points_swap_by_their_names(table, heading, swap):
+    table.rows[0] = heading
+    table.write()
+    assert [split.swap for split in open_set(table.data)] == [swap, swap]
+
+
+def test_seventeen_points_of_something_else_have_no_swap_of_people(coco, load):
+    """Only what the file calls left and right is swapped, and without names nothing is mirrored."""
+    dog = [f"{side}_{part}" for part in "abcdefgh" for side in ("right", "left")] + ["tail"]
+    for names, swap in ((dog, (1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14, 16)), (None, None)):
+        for split in coco.json:
+            coco.json[split]["categories"][0].pop("keypoints", None)
+            if names:
+                coco.json[split]["categories"][0]["keypoints"] = names
+            for each in coco.json[split]["annotations"]:
+                each["keypoints"] = [3, 3, 2] * 17
+        coco.write()
+        train, _ = open_set(coco.data)
+        assert train.swap == swap
+        augment = load("landmarks")(data=coco.data).augment.keywords
+        assert augment["swap"] == swap and (augment["flip"] > 0) == bool(names)
+
+
 ROWS = {
     "letters": ("ann_2.png,x,1,2,3", r":3: point 0 is 'x', '1', expected two numbers or nothing"),
     "half": ("ann_2.png,,1,2,3", r":3: point 0 is '', '1', expected two numbers or nothing"),
@@ -219,7 +255,7 @@ def test_a_faulty_pts_file_is_refused_or_skipped(tmp_path, fault):
 def test_folders_of_pts(tmp_path):
     refuses(r"no \.pts file in it or below; the folder holds nothing", f"pts:{tmp_path}")
     pts(tmp_path / "a/annot/1.pts", [(4, 4)])
-    refuses(r"1\.pts: no image 1 beside it or in a folder beside its own", f"pts:{tmp_path}")
+    refuses(r"1\.pts: its image 1\.jpg is missing", f"pts:{tmp_path}")
     picture(tmp_path / "a/annot/1.png")
     pts(tmp_path / "a/annot/1.pts", [(-4, -4)])
     refuses(r"1\.pts: no point lies inside its image", f"pts:{tmp_path}")

@@ -110,7 +110,10 @@ def test_palette_bilevel_grey_in_colours_and_transparency(tmp_path):
         ([0, 255, 255, 0], {}, "0 255", [0, 1, 1, 0]),
         ([0, 1, 2, 255], {}, "0 1 2", [0, 1, 2, 255]),
         ([0, 1, 255, 255], {}, "0 1", [0, 1, 255, 255]),
-        ([0, 128, 255, 0], {}, "0 128", [0, 1, 255, 0]),
+        ([0, 128, 255, 0], {"values": (0, 128, 255)}, "0 128 255", [0, 1, 2, 0]),
+        ([0, 128, 255, 0], {"values": (128, 0)}, "128 0", [1, 0, 255, 1]),
+        ([0, 128, 255, 0], {"void": 255}, "0 128", [0, 1, 255, 0]),
+        ([0, 128, 255, 0], {"values": (255, 0, 128), "classes": ("a", "b", "c")}, "a b c", [1, 2, 0, 1]),
         ([1, 2, 3, 3], {"void": 3}, "1 2", [0, 1, 255, 255]),
         ([0, 255, 0, 0], {"void": 0}, "", None),
         ([0, 1, 2, 11], {"void": 11}, "0 1 2", [0, 1, 2, 255]),
@@ -129,6 +132,55 @@ def test_what_numbers_mean(tmp_path, values, options, names, expected):
     assert train.class_names == tuple(names.split())
     assert train.batches(1).batch(0)["mask"][0, 0, ::10].tolist() == expected
     assert train.describe()[0].endswith(f"{len(train.class_names)} classes ({', '.join(train.class_names)})")
+
+
+@pytest.mark.parametrize("values", [[0, 128, 255, 0], [0, 38, 75, 113], [0, 60, 120, 240]])
+def test_greys_that_are_no_class_numbers_are_refused(tmp_path, values):
+    write(tmp_path, mask=np.array(values, np.uint8).repeat(10)[None].repeat(20, 0))
+    listed = ",".join(str(v) for v in sorted({*values}))
+    refuses(f"masks hold the greys {listed}, which are no class numbers; say what they are with values=", tmp_path)
+
+
+def test_void_is_not_taken_without_a_word(tmp_path):
+    write(tmp_path, mask=np.array([0, 1, 255, 0], np.uint8).repeat(10)[None].repeat(20, 0))
+    assert "train: 255 in 3 of 3 masks is void" in found(tmp_path)
+
+
+def test_masks_saved_as_jpeg(tmp_path):
+    """Two classes where they are black and white, as drawn; else refused."""
+    disc = 255 * ((np.mgrid[:40, :40] - 20.5) ** 2).sum(0).__lt__(150)
+    for i in range(3):
+        split = "train" if i < 2 else "val"
+        picture(tmp_path / f"{split}/image/{i}.png", (40, 40))
+        labels(tmp_path / f"{split}/label/{i}.jpg", disc)
+    train, _ = open_set(tmp_path)
+    assert train.class_names == ("0", "255") and "train: masks are JPEGs: divided at 128" in train.describe()[1]
+    assert (train.batches(1).batch(0)["mask"][0] == (disc > 0)).mean() > 0.99
+    assert open_set(tmp_path, classes=("a", "b"))[0].class_names == ("a", "b")
+    message = r"label/0\.jpg: a JPEG does not keep class numbers; expected black and white"
+    refuses(message, tmp_path, classes=("a", "b", "c"))
+    labels(tmp_path / "train/label/1.png", disc)
+    (tmp_path / "train/label/1.jpg").unlink()
+    refuses(message, tmp_path)
+    for i, split in enumerate(("train", "train", "val")):
+        labels(tmp_path / f"{split}/label/{i}.jpg", disc // 25)
+        (tmp_path / "train/label/1.png").unlink(missing_ok=True)
+    refuses(message, tmp_path)
+
+
+def test_pictures_with_an_exif_orientation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write(tmp_path)
+    picture(tmp_path / "train/image/a.png", exif=exif)
+    as_stored = open_set(tmp_path)[0].batches(1).batch(0)["mask"][0]
+    assert (as_stored[:20] == 0).all() and (as_stored[20:] == 1).all(), "the mask is of the size as stored"
+    labels(tmp_path / "train/label/a.png", HALVES.T)
+    as_shown = open_set(tmp_path)[0].batches(1).batch(0)["mask"][0]
+    np.testing.assert_array_equal(as_shown, as_stored)
+    exif[0x0112] = 3
+    picture(tmp_path / "train/image/a.png", exif=exif)
+    refuses(r"label/a\.png: a\.png has EXIF orientation 3, and the size of its mask does not tell", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from small_sets import YoloSet, box_sizes, edit, examples, findings, noise, opened, picture, refused
 
-from jaxcv.data import detection_data, segmentation_data
+from jaxcv.data import detection_data, landmark_data, segmentation_data
 
 
 @pytest.fixture
@@ -200,6 +200,95 @@ def test_masks_from_polygons(folder):
     assert (mask[0, :20, :20] == 2).all() and (mask[0] == 2).sum() == 400 and not mask[2].any()
     folder.put("a2", "0 .5 .5 .5 .5\n")
     refused(r"a2\.txt:1: a box where a mask needs a polygon: class x0 y0", folder.data, by=segmentation_data)
+
+
+DESCRIPTIONS = {
+    "absolute": "path: {root}\ntrain: {root}/images/train\nval: {root}/images/val\nnames: [cell, plate]",
+    "of another machine": "train: /content/yolo/images/train\nval: C:\\\\sets\\\\images\\\\val\nnames: [cell, plate]",
+    "keys as texts": "names: {{'0': cell, '1': plate}}\ntrain: images/train\nval: images/val",
+    "val that is not there": "names: [cell, plate]\ntrain: images/train\nval: ../valid/images\ntest: images/val",
+    "no val": "names: [cell, plate]\ntrain: images/train\ntest: images/val",
+    "lists of folders": "names: [cell, plate]\ntrain: [images/train]\nval: [images/val]",
+    "lists of files": "names: [cell, plate]\ntrain: train.txt\nval: [val.txt]",
+}
+
+
+@pytest.mark.parametrize("how", DESCRIPTIONS)
+def test_descriptions_as_tools_write_them(folder, how):
+    folder.describe(DESCRIPTIONS[how].format(root=folder.root))
+    (folder.root / "train.txt").write_text("".join(f"{folder.root}/images/train/a{i}.png\n" for i in range(3)))
+    (folder.root / "val.txt").write_text("./images/val/b0.png\n")
+    train, test = opened(folder.data)
+    assert (len(train), len(test), train.class_names) == (3, 1, ("cell", "plate"))
+    if how == "val that is not there":
+        assert "test: val: '../valid/images' of data.yaml is not there" in test.describe()
+
+
+def test_two_folders_that_lead_to_one_are_refused(folder):
+    folder.describe("train: /a/images/train\nval: /b/images/train\nnames: [cell, plate]")
+    refused("train and val both lead to .*images/train, expected one folder each", folder.data)
+
+
+def test_classes_called_no_and_1e3(folder):
+    folder.describe("names: [no, 010]\ntrain: images/train\nval: images/val")
+    assert opened(folder.data)[0].class_names == ("no", "010")
+
+
+def test_spellings_of_one_name(folder):
+    """A picture in decomposed letters with an ending in capitals, its labels in composed ones."""
+    picture(folder.root / "images/train/cafe\u0301.PNG")
+    folder.put("caf\u00e9", "0 .5 .5 .5 .5\n").rename(folder.root / "labels/train/caf\u00e9.TXT")
+    train, _ = opened(folder.data)
+    assert len(train) == 4 and train.batches(4).batch(0)["valid"].sum() == 4
+    assert not any("without" in line for line in train.describe()[2:])
+
+
+def pose(tmp_path, line, more=""):
+    for split in ("train", "val"):
+        picture(tmp_path / f"images/{split}/a.png", (100, 100))
+        file = tmp_path / f"labels/{split}/a.txt"
+        file.parent.mkdir(parents=True)
+        file.write_text(line)
+    (tmp_path / "data.yaml").write_text(f"names: [cat]\ntrain: images/train\nval: images/val\n{more}")
+    return f"yolo:{tmp_path}"
+
+
+def test_poses(tmp_path):
+    data = pose(tmp_path, "0 .5 .5 .2 .3 .5 .45 .55 .6", "kpt_shape: [2, 2]\nkpt_names: {0: [left_eye, right_eye]}\n")
+    batch = opened(data, image_size=100)[0].batches(1).batch(0)
+    np.testing.assert_allclose(batch["boxes"][0], [[40, 35, 60, 65]], rtol=1e-5)
+    train, _ = opened(data, by=landmark_data, image_size=100)
+    (example,) = examples(train)
+    np.testing.assert_allclose(example.points, [[50, 45], [55, 60]], rtol=1e-5)
+    assert example.visible.all() and train.swap == (1, 0)
+    refused("a box where a mask needs a polygon", data, by=segmentation_data)
+
+
+def test_poses_with_flags_and_faults(tmp_path):
+    data = pose(tmp_path, "0 .5 .5 .2 .3 .5 .45 2 0 0 0", "kpt_shape: [2, 3]\nflip_idx: [1, 0]\n")
+    train, _ = opened(data, by=landmark_data)
+    assert examples(train)[0].visible.tolist() == [True, False] and train.swap == (1, 0)
+    edit(tmp_path / "data.yaml", "[1, 0]", "[1, 1]")
+    refused(r"flip_idx is \[1, 1\], expected each of 0 to 1 once", data, by=landmark_data)
+    edit(tmp_path / "data.yaml", "[2, 3]\nflip_idx: [1, 1]", "[3, 2]")
+    assert opened(data, by=landmark_data)[0].swap is None, "no names, no swap"
+    edit(tmp_path / "data.yaml", "[3, 2]", "[3, 3]")
+    refused(r"a\.txt:1: 11 numbers, expected 14: class x y width height and kpt_shape's 3 points of 3", data)
+
+
+def test_rotated_boxes(tmp_path):
+    data = pose(tmp_path, "0 .5 .2 .8 .5 .5 .8 .2 .5")
+    batch = opened(data, image_size=100)[0].batches(1).batch(0)
+    np.testing.assert_allclose(batch["boxes"][0], [[20, 20, 80, 80]], rtol=1e-5)
+    train, _ = opened(data, by=segmentation_data, image_size=100)
+    assert train.batches(1).batch(0)["mask"].sum() == pytest.approx(1800, rel=0.03)
+
+
+def test_a_picture_with_an_exif_orientation_is_refused(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(folder.root / "images/train/a0.png", exif=exif)
+    refused(r"a0\.txt: a0\.png has EXIF orientation 6, and no size is stated that would tell", folder.data)
 
 
 def test_of_two_descriptions_the_one_that_fits_the_task(folder):

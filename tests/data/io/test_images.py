@@ -73,9 +73,25 @@ def test_palette_with_transparency(tmp_path):
     assert read_image(tmp_path / "a.png")[0].tolist() == [[[10, 20, 30], [40, 50, 60]]]
 
 
-def test_sixteen_bit_grey_keeps_its_upper_eight(tmp_path):
-    Image.fromarray(np.array([[0, 256 * 100 + 255, 256 * 255, 65535]], np.uint16)).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png", channels=1)[0].ravel().tolist() == [0, 100, 255, 255]
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("most", [250, 260, 65535])
+def test_sixteen_bit_grey_is_scaled_by_its_type(tmp_path, ending, most):
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(np.array([[0, most]], np.uint16)).save(path)
+    assert read_image(path, channels=1)[0].ravel().tolist() == [0, round(most / 257)]
+    read, _ = crops.read_region(path, crops.whole, size=1, channels=1, white=4095)  # 12 bits
+    assert images.read_image(path, channels=1, white=most)[..., 0].tolist() == [[0, 255]] and read.shape == (1, 1, 1)
+
+
+def test_what_is_deeper_needs_a_word(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)).save(path)
+    assert read_image(path, channels=1)[0].ravel().tolist() == [0, 128, 255]
+    for values, kind in (([[0.0, 300.0]], np.float32), ([[0, 300]], np.int32)):
+        Image.fromarray(np.array(values, kind)).save(path)
+        with pytest.raises(DataError, match=r"a\.tif: .*scale= says which value is white"):
+            read_image(path, channels=1)
+        assert images.read_image(path, channels=1, white=600)[..., 0].tolist() == [[0, 128]]
 
 
 def test_bilevel(tmp_path):
@@ -89,12 +105,22 @@ def test_cmyk(tmp_path):
     assert read.shape == (8, 8, 3) and abs(read.astype(int) - [255, 0, 0]).max() <= 4
 
 
-def test_an_exif_rotation_is_not_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    save(tmp_path / "a.jpg", noise(8, 24), exif=exif)
-    read, size = read_image(tmp_path / "a.jpg")
-    assert size == (24, 8) == check_image(tmp_path / "a.jpg") and read.shape == (8, 24, 3)
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_the_exif_orientation_is_applied(tmp_path, ending, turn):
+    exif, shown = Image.Exif(), np.zeros((64, 192, 3), np.uint8)
+    exif[0x0112] = turn
+    shown[:32, :64] = 250  # a bright corner at the top left of what is shown
+    to_stored = {1: 0, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[turn]
+    stored = Image.fromarray(shown).transpose(to_stored) if turn > 1 else Image.fromarray(shown)
+    path = tmp_path / f"a.{ending}"
+    stored.save(path, exif=exif, **({} if ending in ("png", "tif") else {"quality": 95}))
+    read, size = read_image(path)
+    assert size == (192, 64) == check_image(path)
+    assert np.abs(read.astype(int) - shown)[8:-8, 8:-8].mean() < 3
+    small, whole = read_image(path, size=8)
+    assert whole == (192, 64) and small[1, 1, 0] > 240 and small[6].max() < 9 and small[1, 5:].max() < 9
+    assert images.read_orientation(path) == (turn if ending != "tif" else 1)
 
 
 def test_resizing_squashes(tmp_path):

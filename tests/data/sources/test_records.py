@@ -1,7 +1,9 @@
 """Python objects as data sets: lists, grain, what looks like Hugging Face's and torchvision's."""
 
+import contextlib
 import dataclasses
 import io
+import time
 from types import SimpleNamespace
 
 import grain
@@ -218,3 +220,73 @@ def test_bytes_are_a_file_too():
     stream = io.BytesIO()
     Image.new("RGB", (8, 8), (1, 2, 3)).save(stream, "PNG")
     assert read([(stream.getvalue(), 0)], image_size=8)["image"][0, 0].tolist() == [1, 2, 3]
+
+
+class BehindOneFile:
+    """160 records behind one handle, whose position two threads would move under each other."""
+
+    def __init__(self, path, lazily):
+        self.file, self.lazily, self.length = open(path, "rb"), lazily, 64 * 1024  # noqa: SIM115
+
+    def __len__(self):
+        return 160
+
+    def __getitem__(self, i):
+        self.file.seek(i * self.length)
+        time.sleep(0.0005)
+        if self.lazily:
+            return {"image": Image.open(Whole(self.file, self.length)), "label": i}
+        return {"image": self.file.read(self.length), "label": i}
+
+
+class Whole(io.RawIOBase):
+    """A part of an open file as a file, which shares its position."""
+
+    def __init__(self, file, length):
+        self.file, self.start, self.length = file, file.tell(), length
+
+    def seekable(self):
+        return True
+
+    def readable(self):
+        return True
+
+    def tell(self):
+        return self.file.tell() - self.start
+
+    def seek(self, to, whence=0):
+        return self.file.seek(to + (self.start if whence == 0 else 0), whence) - self.start
+
+    def read(self, size=-1):
+        time.sleep(0.0002)
+        return self.file.read(self.length if size < 0 else size)
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_records_behind_one_handle_come_out_under_their_own_labels(tmp_path, lazily):
+    with open(tmp_path / "all", "wb") as file:
+        for i in range(160):
+            stream = io.BytesIO()
+            Image.new("RGB", (64, 64), (i, i, i)).save(stream, "PNG", compress_level=0)
+            file.write(stream.getvalue().ljust(64 * 1024, b"\0"))
+    records = BehindOneFile(tmp_path / "all", lazily)
+    train, test = from_records(records, records, image_size=8)
+    for split in (train, test):
+        arrays = split.batches(16).resident()
+        np.testing.assert_array_equal(arrays["image"][:, 0, 0, 0], arrays["label"])
+    train, _ = from_records(records, records, image_size=8)
+    for batch, _ in zip(train.batches(40, seed=0, num_threads=8), range(5), strict=False):
+        np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["label"])
+    records.file.close()
+
+
+def test_what_may_be_read_by_many():
+    class Says(list):
+        thread_safe = False
+
+    listed = [{"image": np.zeros((8, 8), np.uint8), "label": 0}] * 10
+    assert isinstance(from_records(listed, image_size=8)[0].source.alone, contextlib.nullcontext)
+    assert not isinstance(from_records(Says(listed), image_size=8)[0].source.alone, contextlib.nullcontext)
+    safe = from_records(Says(listed), image_size=8, thread_safe=True)[0]
+    assert isinstance(safe.source.alone, contextlib.nullcontext)
+    assert from_records(Says(listed), image_size=8)[0].source.alone is not None
