@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
 
 if TYPE_CHECKING:  # every room imports this module, and few have pictures
     from PIL import Image
@@ -134,6 +134,15 @@ class Similarities(NamedTuple):
 
     scores: Float[Array, "*b n"] | Float[np.ndarray, "*b n"]
     """Probability of showing the same."""
+
+
+class Masks(NamedTuple):
+    """A class for each pixel."""
+
+    label: Integer[Array, "*b h w"] | Integer[np.ndarray, "*b h w"]
+    """Index of the most probable class; 255 where a target is void."""
+    score: Float[Array, "*b h w"] | Float[np.ndarray, "*b h w"]
+    """Its probability."""
 
 
 Cell = str | int | float | None

@@ -31,7 +31,7 @@ def test_it_is_a_composition_of_few_lines_that_runs_without_arguments(path):
     assert f"python launch.py experiments/{path.name}" in [line.split("  # ")[0].strip() for line in doc.splitlines()]
 
 
-NAMED = {name: "network" for name in ("alexnet", "vgg", "resnet", "inception", "mobilenet", "transfer")}
+NAMED = {name: "network" for name in ("alexnet", "vgg", "resnet", "inception", "mobilenet", "transfer", "fcn")}
 NAMED |= {name: "backbone" for name in ("yolo_v1", "yolo_v2", "yolo_v3")}
 
 

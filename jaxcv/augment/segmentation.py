@@ -1,14 +1,16 @@
 """Augmentation of pictures with a class for every pixel."""
 
+import functools
+
 import jax
 
 from jaxcv.augment.colors import recolored
-from jaxcv.augment.geometry import draw, warped
+from jaxcv.augment.geometry import crop, draw, warped
 from jaxcv.augment.randomness import PRNGKey
 from jaxcv.types import Batch, Scalar
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames=("size",))
 def segmentation(
     key: PRNGKey,
     batch: Batch,
@@ -24,6 +26,7 @@ def segmentation(
     shear: Scalar | None = None,
     elastic: Scalar | None = None,
     hue: Scalar | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Batch:
     """Recolour, mirror, crop, shift, scale, rotate, shear and bend pictures; masks move with the pixels.
 
@@ -45,16 +48,17 @@ def segmentation(
         shear: Along x by up to this many degrees, either way; below 90.
         elastic: How near to folding the picture is bent, in [0, 1); see `warp`.
         hue: Up to this fraction of the colour circle, either way, in [0, 0.5].
+        size: (height, width) in pixels of the part that is cut out of the result at a random position; None: all of it.
 
     Returns:
-        The batch with the same shapes. At strength 0 the same pixels and classes.
+        The batch with the same shapes, but for `size`. At strength 0 the same pixels and classes.
 
     References:
         Ronneberger et al., U-Net, https://arxiv.org/abs/1505.04597, section 3.1.
     """
     uniform = draw(key, batch, elastic=elastic)
     image = recolored(uniform[:, 5:9], batch["image"], brightness=color, contrast=color, saturation=color, hue=hue)
-    return warped(
+    batch = warped(
         uniform,
         {**batch, "image": image},
         flip=flip,
@@ -67,3 +71,4 @@ def segmentation(
         shear=shear,
         elastic=elastic,
     )
+    return batch if size is None else crop(jax.random.fold_in(key, 1), batch, size=size)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from jaxcv import show
-from jaxcv.cli.picture_files import expand, write_json, write_yolo
+from jaxcv.cli.picture_files import expand, write_json, write_mask, write_yolo
 from jaxcv.errors import UserError
 from jaxcv.runs import predictions, without_data
 from jaxcv.train import program, reports, resolve
@@ -18,7 +18,7 @@ from jaxcv.train.console import Reporter
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.train.feed import open_feed
-from jaxcv.types import Picture, Table
+from jaxcv.types import Masks, Picture, Table
 from jaxcv.weights import save
 
 _PRINTED = 20
@@ -122,7 +122,8 @@ def predict_run(
     What the best checkpoint predicts has a folder of its own, `predictions_best/`.
 
     `predictions/NAME.png` is the drawing, `predictions/predictions.json` holds the predictions, and of detectors
-    `predictions/labels/NAME.txt` the boxes in YOLO's format. Pictures go through the network in batches.
+    `predictions/labels/NAME.txt` the boxes in YOLO's format, of pixel classifiers `predictions/masks/NAME.png` the
+    class numbers with a palette, at the picture's own size. Pictures go through the network in batches.
 
     Args:
         experiment: its function.
@@ -161,6 +162,8 @@ def predict_run(
             entries.append({"image": str(path), "width": width, "height": height, **fields})
             if "detections" in fields:
                 write_yolo(target, drawing.stem, entries[-1])
+            if isinstance(prediction, Masks):
+                write_mask(target, drawing.stem, show.palette_mask(prediction, (width, height)))
             if len(files) <= _PRINTED:
                 reporter.show(show.table(prediction, f"{path} -> {drawing}", names, **options))
             count(len(written), len(files))

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from jaxcv.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -40,6 +42,14 @@ def write_json(folder: Path, entries: Sequence[dict[str, Any]]) -> Path:
     """All pictures' predictions in `predictions.json`."""
     path = folder / "predictions.json"
     path.write_text(json.dumps(list(entries), indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def write_mask(folder: Path, stem: str, mask: Image.Image) -> Path:
+    """A picture's classes in `masks/STEM.png`."""
+    path = folder / "masks" / f"{stem}.png"
+    path.parent.mkdir(exist_ok=True)
+    mask.save(path)
     return path
 
 

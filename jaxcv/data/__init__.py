@@ -50,6 +50,7 @@ from jaxcv.data.sources.image_files import ImageFiles
 from jaxcv.data.sources.in_memory import InMemory, Labelled
 from jaxcv.data.sources.records import Records, by_usual_names
 from jaxcv.data.toy.cartoon_faces import DrawnFaces
+from jaxcv.data.toy.digit_masks import SceneMasks
 from jaxcv.data.toy.digit_scenes import Scenes
 from jaxcv.data.toy.digit_windows import SceneWindows
 from jaxcv.data.toy.digits import digits_apart, enlarged_digits
@@ -78,6 +79,7 @@ class Request(NamedTuple):
     photographs: tuple[Path, ...] = ()
     squares: int = 0
     unseen: str = ""
+    hold_last: int = 0
 
 
 Opener = Callable[[Request], Splits]
@@ -188,7 +190,11 @@ OPENERS: dict[str, dict[str, Opener]] = {
     "detection": {"digits": _toy(lambda ask, split: Scenes(split, ask.image_size)), **_BOXES},
     "localization": {"digits": _toy(lambda ask, split: Scenes(split, ask.image_size, single=True)), **_BOXES},
     "segmentation": {
-        "masks:PATH": _files("mask", lambda ask: scan_masks(ask.path, ask.classes, ask.void, ask.skip, ask.values)),
+        "digits": _toy(lambda ask, split: SceneMasks(split, ask.image_size)),
+        "masks:PATH": _files(
+            "mask",
+            lambda ask: scan_masks(ask.path, ask.classes, ask.void, ask.skip, ask.values, hold_last=ask.hold_last),
+        ),
         "camvid:PATH": _files("mask", lambda ask: scan_masks(ask.path, ask.classes or CAMVID, 11, ask.skip)),
         "pets:PATH": _files("mask", lambda ask: scan_pets(ask.path, True, ask.skip)),
         "voc:PATH": _files("mask", lambda ask: scan_voc_masks(ask.path, ask.skip)),
@@ -251,6 +257,7 @@ def _open(
         hint = f"did you mean {kinds[near[0]]}? " if near else ""
         raise UserError(f"data={data}: {hint}{task} sets: {', '.join(every)}")
     void, classes, photographs, values = (how.get(name) for name in ("void", "classes", "photographs", "values"))
+    hold_last = how.get("hold_last", 0)
     faults = {
         f"on_error={on_error!r}: expected 'raise' or 'skip'": on_error not in ("raise", "skip"),
         f"channels={channels}: expected 1 or 3": channels not in (None, 1, 3),
@@ -259,6 +266,8 @@ def _open(
         and (kind != "masks" or not 0 <= void <= 255),
         f"values={values}: expected numbers from 0 to 255, each once, for masks:PATH alone": values
         and (kind != "masks" or len({*values}) < len(values) or not {*values} <= {*range(256)}),
+        f"hold_last={hold_last}: expected a number of examples, for masks:PATH alone": hold_last < 0
+        or (hold_last > 0 and kind != "masks"),
         f"classes={classes}: {data} has its own classes": classes
         and (key == "digits" or (task, kind) == ("segmentation", "voc")),
         f"photographs={photographs}: data=digits has its own": photographs and key == "digits",
@@ -333,16 +342,22 @@ def localization_data(
 @_shared
 def segmentation_data(
     data: str, *, image_size: int = 256, channels: int | None = None, classes: tuple[str, ...] = (),
-    void: int | None = None, values: tuple[int, ...] = (), on_error: str = "raise",
+    void: int | None = None, values: tuple[int, ...] = (), hold_last: int = 0, own_size: bool = False,
+    on_error: str = "raise",
 ) -> Splits:  # fmt: skip
     """Open a set for semantic segmentation: `image` uint8 [b s s c], `mask` uint8 [b s s], 255 where void.
 
-    `data`: `masks:PATH` (folders of images and of masks), `camvid:PATH` (the same in SegNet's layout, with its eleven
-    classes), `pets:PATH`, `voc:PATH` (palette masks), `coco:PATH` (outlines) or `yolo:PATH` (polygons); of the last
-    three class 0 is `background`. `void`: the number in `masks` that stands for void, besides 255. `values`:
-    the number of each class in `masks`, where greys are no class numbers: (0, 128, 255).
+    `data`: `digits` (embedded: handwritten digits over photographs), `masks:PATH` (folders of images and of masks),
+    `camvid:PATH` (the same in SegNet's layout, with its eleven classes), `pets:PATH`, `voc:PATH` (palette masks),
+    `coco:PATH` (outlines) or `yolo:PATH` (polygons); of the last three class 0 is `background`. `void`: the number in
+    `masks` that stands for void, besides 255. `values`: the number of each class in `masks`, where greys are no class
+    numbers: (0, 128, 255). `hold_last`: of masks without a split of their own, how many pairs are
+    for testing, the last by name, numbers in names by value; 0: a fifth. `own_size`: pictures of --predict are not
+    squashed to the network's input.
     """
-    return _open("segmentation", data, image_size, channels, on_error, classes=classes, void=void, values=values)
+    how = {"classes": classes, "void": void, "values": values, "hold_last": hold_last}
+    train, test = _open("segmentation", data, image_size, channels, on_error, **how)
+    return replace(train, own_size=own_size), replace(test, own_size=own_size)
 
 
 @_shared

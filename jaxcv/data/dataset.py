@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxcv.data.digest import digest
-from jaxcv.data.io.images import Progress
+from jaxcv.data.io.images import Progress, read_image
 from jaxcv.data.known import describe
 from jaxcv.data.source import BoxedSource, LabelledSource, Source, WindowedSource
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
@@ -54,6 +54,8 @@ class Dataset:
     """How the set was opened, as `known.question` writes it; empty: a run cannot be used without its data."""
     split: str = ""
     """Its name, where `opened` is given."""
+    own_size: bool = False
+    """Whether a person's own pictures are given to the network at their own height and width."""
     _anchor_boxes: dict[int, np.ndarray] = field(default_factory=dict, repr=False, init=False)
     _featured: dict[Any, "Dataset"] = field(default_factory=dict, repr=False, init=False)
 
@@ -106,7 +108,9 @@ class Dataset:
         if min_area is not None and seed is None:
             raise UserError(f"min_area={min_area}: windows are for training, and need a seed")
         threads = cores() if num_threads is None else num_threads
-        return DatasetBatches(self.source, batch_size, seed, threads, min_area, max_ratio, self.path, self.known)
+        return DatasetBatches(
+            self.source, batch_size, seed, threads, min_area, max_ratio, self.path, self.own_size, self.known
+        )
 
     def identity_batches(
         self, batch_size: int, *, pictures: int = 4, grouped: bool = False, seed: Scalar
@@ -230,6 +234,7 @@ class DatasetBatches:
     min_area: Scalar | None = None
     max_ratio: Scalar = 4 / 3
     path: str = ""
+    own_size: bool = False
     known: Callable[[], dict[str, Any]] | None = None
     """What a run keeps of the split; see `Dataset.known`."""
     order: Order | None = None
@@ -300,6 +305,8 @@ class DatasetBatches:
 
     def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file as the model is fed it, and the factors (x, y) from its pixels to the file's."""
+        if self.own_size:
+            return read_image(path, channels=self.spec["image"].shape[-1]), (1.0, 1.0)
         return self.source.read_image(path)
 
     @property

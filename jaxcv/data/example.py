@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from jaxcv.data.frames import turn_pixels, upright
 from jaxcv.data.io.crops import Region, Size, around, square
 from jaxcv.data.io.images import Progress, check_image, read_orientation
-from jaxcv.data.io.paths import choose_splits, held_out, look_anew
+from jaxcv.data.io.paths import choose_splits, held_out, look_anew, natural
 from jaxcv.data.io.text import Where, check_names, list_names, shown
 from jaxcv.data.outlines import IGNORE, Outline, compress, draw, extent, uncompress
 from jaxcv.data.raw import Edges, Points, Raw
@@ -341,11 +341,21 @@ class Collector:
                         raise example.where.refuse(f"{count} points, expected {usual} as elsewhere")
             examples[:] = [example for example in examples if len(example.points) == usual]
 
-    def hold_out(self, *, really: bool = True, by: str = "of the name") -> None:
-        """Split what was collected for training, when the set has no split of its own; see `paths.held_out`."""
+    def hold_out(self, *, really: bool = True, by: str = "of the name", last: int = 0) -> None:
+        """Split what was collected for training, when the set has no split of its own; see `paths.held_out`.
+
+        `last`: so many examples are for testing, the last by name, numbers in names compared by their value.
+        """
         if not really:
             self.examples["test"] = list(self.examples["train"])
             self.say("test", "the training split itself, as asked for")
+            return
+        if last:
+            every = sorted(self.examples["train"], key=lambda each: natural(each.image.as_posix()))
+            if last >= len(every):
+                raise DataError(f"hold_last={last}: there are {len(every)} examples", file=self.root)
+            self.examples |= {"train": every[:-last], "test": every[-last:]}
+            self.say("test", f"no split of its own: the last {last} by name, numbers by their value")
             return
         names = [each.group or each.image.relative_to(self.root).as_posix() for each in self.examples["train"]]
         chosen, every = held_out(names), list(zip(names, self.examples["train"], strict=True))

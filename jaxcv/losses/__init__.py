@@ -14,6 +14,7 @@ float options may be tracers. Every loss is finite, gradient included, for an ex
     localization     one object or none, log-loss or squared errors: `boxes`, `classes`, `valid`
     margin_cross_entropy  softmax over identities, ArcFace's and CosFace's margins: `label`
     pair_cross_entropy    whether two pictures are of one class: `label`, or `same`
+    pixels           a class for each pixel: pixel_cross_entropy (the focal loss too) with dice or lovasz: `mask`
     style            style transfer: Gram matrices of the style pictures
     style_transfer   both, and total variation
     total_variation  differences of neighbouring pixels
@@ -29,6 +30,7 @@ from jaxcv.losses.landmarks import heatmaps, landmarks
 from jaxcv.losses.localization import localization
 from jaxcv.losses.margins import margin_cross_entropy
 from jaxcv.losses.regions import fast_rcnn, faster_rcnn
+from jaxcv.losses.segmentation import dice, lovasz, pixel_cross_entropy, pixels
 from jaxcv.losses.style import content, style, style_transfer, total_variation
 from jaxcv.losses.yolo_v1 import yolo_v1
 
@@ -36,14 +38,18 @@ __all__ = [
     "content",
     "contrastive",
     "cross_entropy",
+    "dice",
     "fast_rcnn",
     "faster_rcnn",
     "hard_negative_cross_entropy",
     "heatmaps",
     "landmarks",
     "localization",
+    "lovasz",
     "margin_cross_entropy",
     "pair_cross_entropy",
+    "pixel_cross_entropy",
+    "pixels",
     "style",
     "style_transfer",
     "total_variation",

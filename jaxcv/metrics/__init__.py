@@ -10,6 +10,8 @@ A `Metric` says what to keep of each batch, how to turn all of it into named val
     landmark_error            normalised mean error, failures, area under the curve: `Landmarks`, `points`, `visible`
     recall_at                 is one of the k most similar of the same identity: `Embeddings`, `label`
     verification              the same or not, ROC, EER, LFW's accuracy: `Embeddings` or `Similarities`, `label`
+    segmentation              mean IoU, Dice, accuracy over pixels: `Masks`, `mask`
+    rand                      V_rand of connected regions: `Masks`, `mask`
     coco_average_precision    COCO's AP, AP50, AP75, by size: `Detections`, `boxes`, `classes`, `valid`
     voc_average_precision     PASCAL VOC's, all-point and 11-point: the same
 """
@@ -20,6 +22,7 @@ from jaxcv.metrics.identification import few_shot, identification, recall_at
 from jaxcv.metrics.landmarks import landmark_error
 from jaxcv.metrics.localization import localization
 from jaxcv.metrics.metric import Metric
+from jaxcv.metrics.segmentation import rand, segmentation
 from jaxcv.metrics.verification import verification
 from jaxcv.metrics.voc import voc_average_precision
 
@@ -31,7 +34,9 @@ __all__ = [
     "identification",
     "landmark_error",
     "localization",
+    "rand",
     "recall_at",
+    "segmentation",
     "top_k_accuracy",
     "verification",
     "voc_average_precision",

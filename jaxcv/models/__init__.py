@@ -13,8 +13,10 @@ from jaxcv.models.alexnet import AlexNet, alexnet, alexnet_2012
 from jaxcv.models.canvas import Canvas
 from jaxcv.models.classifier import Classifier
 from jaxcv.models.darknet import Darknet53, PlainDarknet, darknet19, darknet53, darknet_tiny, extraction
+from jaxcv.models.deconvnet import DeconvNet
 from jaxcv.models.embedding import EmbeddingNet, Identified, IdentityClassifier, Siamese
 from jaxcv.models.faster_rcnn import FasterRCNN, fasterrcnn_resnet50_fpn
+from jaxcv.models.fcn import FCN
 from jaxcv.models.fpn import FPN
 from jaxcv.models.inception import AuxiliaryLogits, GoogLeNet, InceptionModule, googlenet
 from jaxcv.models.inception_v3 import InceptionV3, inception_v3
@@ -63,6 +65,7 @@ from jaxcv.models.resnet import (
 from jaxcv.models.rpn import RPN
 from jaxcv.models.sliding import WindowNetwork, WindowScanner, convolutionalize
 from jaxcv.models.summaries import Summary, summary
+from jaxcv.models.tiles import Tiled
 from jaxcv.models.transformer_net import FastStyle, InstanceNorm, TransformerNet
 from jaxcv.models.unet import UNet
 from jaxcv.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
@@ -83,10 +86,12 @@ __all__ = [
     "ConvTranspose",
     "DETECTORS",
     "Darknet53",
+    "DeconvNet",
     "Dense",
     "DepthwiseSeparable",
     "Dropout",
     "EmbeddingNet",
+    "FCN",
     "FPN",
     "FastStyle",
     "FasterRCNN",
@@ -116,6 +121,7 @@ __all__ = [
     "Siamese",
     "Summary",
     "TRUNKS",
+    "Tiled",
     "TransformerNet",
     "UNet",
     "VGG",

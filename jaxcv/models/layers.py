@@ -140,6 +140,7 @@ class ConvTranspose(nn.Module):
     kernel_size: int | tuple[int, int] = 2
     strides: int | tuple[int, int] = 2
     padding: ops.Padding = "valid"
+    output_padding: int | tuple[int, int] = 0
     use_bias: bool = True
     kernel_init: Initializer = he_normal
     bias_init: Initializer = nn.initializers.zeros_init()
@@ -149,7 +150,9 @@ class ConvTranspose(nn.Module):
         """Output height and width are those of `ops.conv_transpose2d`."""
         window = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
         kernel = parameter(self, "kernel", self.kernel_init, (*window, x.shape[-1], self.features)).astype(x.dtype)
-        x = ops.conv_transpose2d(x, kernel, strides=self.strides, padding=self.padding)
+        x = ops.conv_transpose2d(
+            x, kernel, strides=self.strides, padding=self.padding, output_padding=self.output_padding
+        )
         if not self.use_bias:
             return x
         bias = parameter(self, "bias", self.bias_init, (self.features,))

@@ -21,6 +21,7 @@ inputs' precision, except that whatever is computed from boxes is at least float
                pairwise_cosine_similarity pairwise_distances pairwise_squared_distances
     heatmaps   soft_argmax gaussian_heatmaps
     images     to_float resized_crop affine boxes_in_window adjust_colors upsample2x
+               upsample_bilinear
     colors     adjust_hue
     warps      warp affine_matrix affine_points affine_positions invert_affine
                elastic_points elastic_positions invert_elastic; on ints: elastic_limit
@@ -28,6 +29,7 @@ inputs' precision, except that whatever is computed from boxes is at least float
     normalization  batch_norm instance_norm local_response_norm
     sliding    sliding_windows image_pyramid; on ints: window_boxes pyramid_scales
     pool       max_pool2d avg_pool2d adaptive_avg_pool2d
+    unpool     max_pool2d_positions max_unpool2d
 """
 
 from jaxcv.ops.anchor_grids import anchor_grid, anchor_sizes
@@ -72,7 +74,15 @@ from jaxcv.ops.distances import (
 from jaxcv.ops.features import gram_matrix
 from jaxcv.ops.grids import GridTargets, YoloOutputs, decode_yolo, decode_yolo_v1, encode_yolo
 from jaxcv.ops.heatmaps import gaussian_heatmaps, soft_argmax
-from jaxcv.ops.images import adjust_colors, affine, boxes_in_window, resized_crop, to_float, upsample2x
+from jaxcv.ops.images import (
+    adjust_colors,
+    affine,
+    boxes_in_window,
+    resized_crop,
+    to_float,
+    upsample2x,
+    upsample_bilinear,
+)
 from jaxcv.ops.matching import Matches, balanced_sample, match_boxes
 from jaxcv.ops.nms import batched_nms, nms
 from jaxcv.ops.normalization import batch_norm, instance_norm, local_response_norm
@@ -81,6 +91,7 @@ from jaxcv.ops.proposals import region_proposals
 from jaxcv.ops.roi import multiscale_roi_align, roi_align
 from jaxcv.ops.sliding import Scales, image_pyramid, pyramid_scales, sliding_windows, window_boxes
 from jaxcv.ops.soft_nms import matrix_nms, soft_nms
+from jaxcv.ops.unpool import max_pool2d_positions, max_unpool2d
 from jaxcv.ops.warps import (
     Interpolation,
     affine_matrix,
@@ -152,6 +163,8 @@ __all__ = [
     "match_boxes",
     "matrix_nms",
     "max_pool2d",
+    "max_pool2d_positions",
+    "max_unpool2d",
     "multiscale_roi_align",
     "nms",
     "paired_box_iou",
@@ -173,6 +186,7 @@ __all__ = [
     "soft_nms",
     "to_float",
     "upsample2x",
+    "upsample_bilinear",
     "warp",
     "window_boxes",
 ]

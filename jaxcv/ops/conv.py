@@ -121,13 +121,14 @@ def depthwise_conv2d(
     return conv2d(images, kernel, feature_group_count=in_channels, **options)
 
 
-@functools.partial(jax.jit, static_argnames=("strides", "padding"))
+@functools.partial(jax.jit, static_argnames=("strides", "padding", "output_padding"))
 def conv_transpose2d(
     images: Float[Array, "b h w c"],
     kernel: Float[Array, "fh fw d o"],
     *,
     strides: int | tuple[int, int] = 1,
     padding: Padding = "valid",
+    output_padding: int | tuple[int, int] = 0,
 ) -> Float[Array, "b oh ow o"]:
     """Transposed convolution: every pixel times the filter, summed in the output.
 
@@ -138,11 +139,13 @@ def conv_transpose2d(
         images: `[b, h, w, c]`.
         kernel: `[fh, fw, c, o]`. torch's [c, o, fh, fw] in another order; Flax's is flipped.
         strides: Distance in the output between neighbouring pixels of the input, or (vertical, horizontal).
-        padding: Pixels taken away around the output; negative ones are added as zeros (torch's `output_padding` on the
-            bottom and the right); `same` gives input size x stride.
+        padding: Pixels taken away around the output; negative ones are added as zeros; `same` gives input size x
+            stride.
+        output_padding: So many pixels fewer are taken away at the bottom and the right, or (bottom, right): of the
+            sizes that the convolution maps to one, which is meant.
 
     Returns:
-        `[b, oh, ow, o]`, height and width (n - 1) s + f less the padding; no bias is added.
+        `[b, oh, ow, o]`, height and width (n - 1) s + f less the padding plus the output padding; no bias is added.
 
     Raises:
         ValueError: If the channels do not fit, or padding leaves nothing.
@@ -158,6 +161,8 @@ def conv_transpose2d(
         around = ((extra[0] // 2, extra[0] - extra[0] // 2), (extra[1] // 2, extra[1] - extra[1] // 2))
     else:
         around = pads(full, kernel.shape[:2], pair(strides), padding)
+    bottom, right = pair(output_padding)
+    around = (around[0][0], around[0][1] - bottom), (around[1][0], around[1][1] - right)
     out = full[0] - sum(around[0]), full[1] - sum(around[1])
     if min(out) < 1:
         raise ValueError(f"padding {padding!r} leaves nothing of {full[0]} x {full[1]} pixels")

@@ -185,6 +185,30 @@ def upsample2x(images: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     return spread.reshape(b, 2 * h, 2 * w, c)
 
 
+@functools.partial(jax.jit, static_argnames=("size",))
+def upsample_bilinear(images: Float[Array, "b h w c"], *, size: tuple[int, int]) -> Float[Array, "b oh ow c"]:
+    """Bilinear resampling to another height and width, by one matrix product an axis.
+
+    Args:
+        images: `[b, h, w, c]`.
+        size: (height, width) of the outputs in pixels; meant for larger ones, there is no antialiasing.
+
+    Returns:
+        `[b, oh, ow, c]`: torch's `interpolate(mode="bilinear", align_corners=False)`. Beyond the middles of the
+        outermost pixels their values are repeated.
+    """
+    rows, columns = (_weights(n, out, images.dtype) for n, out in zip(images.shape[1:3], size, strict=True))
+    return jnp.einsum("bhwc,yh,xw->byxc", images, rows, columns)
+
+
+def _weights(size: int, out: int, dtype: jnp.dtype) -> Array:
+    """[out, size]: each row averages two pixels."""
+    near, far, fraction, _ = _taps(jnp.zeros(()), jnp.asarray(size, jnp.float32), out, size)
+    pixel = jnp.arange(size)[None]
+    first, second = (jnp.where(pixel == one[:, None], 1.0, 0.0) for one in (near, far))
+    return (first * (1 - fraction)[:, None] + second * fraction[:, None]).astype(dtype)
+
+
 def _over_pixels(values: Array) -> Array:
     return values[:, None, None, None]
 

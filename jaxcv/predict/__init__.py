@@ -7,6 +7,7 @@ The same function serves evaluation, previews, prediction and export. Jitted; op
     heatmaps         heat maps -> points
     landmarks        2n numbers -> points
     localization     p_c, box and logits -> one box or none
+    masks            logits of pixels -> a class for each
     rcnn             regions, their class logits and box deltas -> boxes, scores, classes
     recognize        an embedding and a gallery -> who it is, or nobody
     search           the most similar vectors of a large gallery
@@ -25,6 +26,7 @@ from jaxcv.predict.embedding import embeddings, recognize, search, similarities,
 from jaxcv.predict.landmarks import heatmaps, landmarks
 from jaxcv.predict.localization import localization
 from jaxcv.predict.regions import rcnn
+from jaxcv.predict.segmentation import masks
 from jaxcv.predict.style import stylised
 from jaxcv.predict.windows import sliding_windows
 
@@ -34,6 +36,7 @@ __all__ = [
     "heatmaps",
     "landmarks",
     "localization",
+    "masks",
     "rcnn",
     "recognize",
     "search",

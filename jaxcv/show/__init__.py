@@ -8,9 +8,9 @@ type of its first argument, the prediction for one image:
     table(prediction, title, class_names, ...)        its rows for a terminal
     record(prediction, class_names, ...) -> dict      its fields for JSON
     in_pixels(prediction, scale, size) -> prediction  the same in the pixels of the image; only where pixels are meant
+    draw_error(prediction, target, canvas) -> bool    optional: where it is wrong
 
-    classes  detections  landmarks  localization  stylised
-    classes  detections  embeddings  landmarks  localization
+    classes  detections  embeddings  landmarks  localization  masks  stylised
 
 A new type is a new file and its line among the imports below. An experiment of somebody else's may register its own.
 A type without `target_of` gets no previews; one without `draw` or `table` is refused by `render` or `table`; without
@@ -40,6 +40,7 @@ from jaxcv.show import (  # noqa: F401 (each registers its type)
     embeddings,  # noqa: F401 (each registers its type)
     landmarks,
     localization,
+    masks,
     stylised,
 )
 from jaxcv.show.canvas import Canvas, color_of, name_of
@@ -47,9 +48,10 @@ from jaxcv.show.class_tables import class_tables
 from jaxcv.show.confusion import draw_confusion
 from jaxcv.show.error_curves import draw_error_curves
 from jaxcv.show.example import draw_example
+from jaxcv.show.masks import palette_mask
 from jaxcv.show.points_map import draw_map
 from jaxcv.show.precision_recall import draw_precision_recall
-from jaxcv.show.prediction import draw, in_pixels, record, render, table, target_of
+from jaxcv.show.prediction import draw, draw_error, in_pixels, record, render, table, target_of
 from jaxcv.show.roc import draw_roc
 from jaxcv.show.sheets import animation, example_sheet, paired_page, sheet
 
@@ -60,6 +62,7 @@ __all__ = [
     "color_of",
     "draw",
     "draw_confusion",
+    "draw_error",
     "draw_error_curves",
     "draw_example",
     "draw_map",
@@ -69,6 +72,7 @@ __all__ = [
     "in_pixels",
     "name_of",
     "paired_page",
+    "palette_mask",
     "record",
     "render",
     "sheet",

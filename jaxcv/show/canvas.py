@@ -61,10 +61,14 @@ class Canvas:
     def mask(self, mask: np.ndarray, class_names: Sequence[str]) -> None:
         """Classes [h w] as a tint over the whole image, black where they are 255 (ignored), with a legend."""
         colors = np.array([ImageColor.getrgb(color_of(i)) for i in range(255)] + [(0, 0, 0)], np.uint8)
-        tint = Image.fromarray(colors[mask]).resize(self.image.size, Image.Resampling.NEAREST)
-        self.image.paste(Image.blend(self.image, tint, 0.5))
+        self.tint(colors[mask])
         for row, label in enumerate(np.setdiff1d(mask, 255).tolist()):
             self.text(name_of(label, class_names), color_of(label), row=row)
+
+    def tint(self, colors: np.ndarray) -> None:
+        """Colours [h w 3] laid over the whole image, half transparent."""
+        tint = Image.fromarray(colors).resize(self.image.size, Image.Resampling.NEAREST)
+        self.image.paste(Image.blend(self.image, tint, 0.5))
 
     def text(self, text: str, color: str, *, row: int = 0) -> None:
         """A label at the left, rows counted from the top."""

@@ -1,4 +1,4 @@
-"""The four functions that a type of prediction registers, and an image with a prediction drawn onto it."""
+"""The functions that a type of prediction registers, and an image with a prediction drawn onto it."""
 
 from collections.abc import Sequence
 from functools import singledispatch
@@ -39,6 +39,18 @@ def draw(
         TypeError: nothing is registered for the type.
     """
     raise TypeError(f"no drawing is known for {type(prediction).__name__}")
+
+
+@singledispatch
+def draw_error(prediction: Any, target: Any, canvas: Canvas) -> bool:
+    """Draw where the prediction for one image is wrong; False for types that have no such drawing, the others True.
+
+    Args:
+        prediction: for one image.
+        target: what `target_of` gave.
+        canvas: holds the image.
+    """
+    return False
 
 
 @singledispatch

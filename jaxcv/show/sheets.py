@@ -9,13 +9,16 @@ from typing import Any
 import jax
 from PIL import Image
 
+from jaxcv.show.canvas import Canvas
 from jaxcv.show.example import draw_example
-from jaxcv.show.prediction import render, target_of
+from jaxcv.show.prediction import draw_error, render, target_of
 from jaxcv.types import Batch
 
 
 def sheet(shown: Sequence[tuple[Batch, Any]], class_names: Sequence[str], *, count: int) -> Image.Image | None:
     """A page of up to `count` examples, each the target on the left and the prediction on the right.
+
+    Types with a `draw_error` have the image alone before these, and the error after them.
 
     Args:
         shown: batches and their predictions, numpy, padding rows removed.
@@ -33,7 +36,14 @@ def sheet(shown: Sequence[tuple[Batch, Any]], class_names: Sequence[str], *, cou
             if (target := target_of(prediction, example)) is None:
                 return None
             left = render(target, example["image"], class_names, title="target", minimum=0.0, scores=False)
-            pairs.append((left, render(prediction, example["image"], class_names, title="prediction")))
+            right = render(prediction, example["image"], class_names, title="prediction")
+            plain, error = (Canvas(example["image"]) for _ in range(2))
+            if draw_error(prediction, target, error):
+                plain.title("image")
+                error.title("error")
+                pairs.append((_beside(plain.image, left), _beside(right, error.image)))
+            else:
+                pairs.append((left, right))
     return paired_page(pairs)
 
 
@@ -41,13 +51,8 @@ def paired_page(pairs: Sequence[tuple[Image.Image, Image.Image]]) -> Image.Image
     """A page of pairs of images, all of one size, two pairs in a row; None without a pair."""
     if not pairs:
         return None
-    (width, height), gap = pairs[0][0].size, 6
-    cells = []
-    for left, right in pairs:
-        cell = Image.new("RGB", (2 * width + gap, height), "white")
-        cell.paste(left, (0, 0))
-        cell.paste(right, (width + gap, 0))
-        cells.append(cell)
+    gap = 6
+    cells = [_beside(*pair) for pair in pairs]
     return _page(cells, columns=min(2, len(cells)), gap=gap, between=gap)
 
 
@@ -60,6 +65,13 @@ def animation(pages: Sequence[Path], *, seconds: float = 0.4) -> bytes:
     file, duration = io.BytesIO(), [round(1000 * seconds)] * (len(frames) - 1) + [round(3000 * seconds)]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)
     return file.getvalue()
+
+
+def _beside(left: Image.Image, right: Image.Image, gap: int = 6) -> Image.Image:
+    both = Image.new("RGB", (left.width + gap + right.width, left.height), "white")
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + gap, 0))
+    return both
 
 
 def example_sheet(examples: Sequence[Batch], class_names: Sequence[str]) -> Image.Image:

@@ -16,6 +16,25 @@ def test_size_of_the_usual_network():
     assert features["up4"] == (2, 8, 12, 512) and features["up1"] == (2, 64, 96, 64)
 
 
+def test_the_papers_network():
+    """Figure 1: 572 x 572 grey pixels, 388 x 388 x 2 logits, maps of 28 x 28 x 1024 at the bottom."""
+    model = UNet(padding="valid", norm=False)
+    variables, outputs, features = networks.abstract(model, 572, 572, 1)
+    assert sum(networks.sizes(variables["params"]).values()) == 31_030_658
+    assert outputs == (2, 388, 388, 2) and features["bottom"] == (2, 28, 28, 1024)
+    assert features["down1"] == (2, 568, 568, 64) and features["up4"] == (2, 52, 52, 512)
+    assert model.margin == 92 and networks.abstract(model, model.fitting(0), 188, 1)[1] == (2, 4, 4, 2)
+    with pytest.raises(ValueError, match=r"images of \(570, 572\): expected 188 \+ a multiple of 16, such as 572"):
+        networks.abstract(model, 570, 572, 1)
+
+
+@pytest.mark.parametrize("model", [UNet(depth=1), UNet(depth=3), UNet(depth=1, padding="valid"), UNet(padding="valid")])
+def test_documented_sizes_are_taken(model):
+    for size in (1, 17, 200):
+        n = model.fitting(size)
+        assert n >= size and networks.abstract(model, n, n, 3)[1] == (2, n - 2 * model.margin, n - 2 * model.margin, 2)
+
+
 def test_sizes_that_cannot_be_halved_are_refused():
     with pytest.raises(ValueError, match=r"images of \(20, 16\): expected multiples of 2\^depth = 8"):
         networks.abstract(UNet(depth=3), 20, 16, 3)

@@ -24,6 +24,7 @@ IMAGES = _random(2, 3, 4, 6, 3)
 WINDOWS = np.asarray([[[0.5, 0.2, 5, 4], [6, 0, 0, 4], [-1, -1, 7, 5]]] * 2, np.float32)
 FACTORS = [_random(2, 3, low=0.5, high=1.5) for _ in range(3)]
 CONTROL = _random(2, 5, 5, 2, low=-0.6, high=0.6)
+POSITIONS = np.asarray([[[[[0, 1], [9, 2], [4, 11]], [[12, 13], [14, 21], [16, 22]]]]] * 2, np.int32)
 
 # Positional arrays with a leading axis of two to vmap over, and options.
 CALLS = {
@@ -81,6 +82,8 @@ CALLS = {
         [(_random(2, 8, 8, 3), _random(2, 4, 4, 3)), 8 * _boxes(2)],
         {"output_size": (2, 3), "image_size": (32, 32)},
     ),
+    "max_pool2d_positions": ([IMAGES], {"window": 3, "strides": 2, "padding": 1}),
+    "max_unpool2d": ([_random(2, 1, 2, 3, 2), POSITIONS], {"size": (4, 6), "window": 2}),
     "nms": ([_boxes(2), _random(2, 5)], {"iou_threshold": 0.3, "score_threshold": 0.1, "max_outputs": 3}),
     "paired_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
     "paired_complete_box_iou": ([_boxes(2), _boxes(2) + 1], {}),
@@ -103,6 +106,7 @@ CALLS = {
     "soft_nms": ([_boxes(2), _random(2, 5)], {"max_outputs": 3}),
     "to_float": ([(255 * IMAGES).astype(np.uint8)], {}),
     "upsample2x": ([IMAGES], {}),
+    "upsample_bilinear": ([IMAGES], {"size": (7, 12)}),
     "warp": ([IMAGES, _random(2, 3, 5, 4, 2, low=-1, high=7)], {"fill": 0.5}),
 }
 

@@ -1,11 +1,12 @@
 """Folders of images and of masks, pictures whose pixels are class numbers, grey or by palette; or colours.
 
 `data=masks:PATH`. Folders with pictures, at any depth, hold masks if the name of the folder, or of one above it, says
-so (mask, label, annot, annotation, gt, SegmentationClass, alone, in the plural or at the end, as in `trainannot`);
-else images. Folders of instances (panoptic, SegmentationObject) are left out. The split is the word train, val, valid,
+so (mask, label, annot, annotation, gt, SegmentationClass, alone, in the plural or at the end, as in `trainannot`); else
+images. Folders of instances (panoptic, SegmentationObject) are left out. The split is the word train, val, valid,
 validation or test in those names; `val` comes before `test`, and where there is none with masks, a fifth of the pairs
-is for testing, by the SHA-256 of their names. A mask belongs to the image of the same name, or of the same name
-without an ending such as `_mask`. Images without a mask and masks without an image are left out and counted.
+is for testing, by the SHA-256 of their names, or with `hold_last` so many of the last, numbers in names by value. A
+mask belongs to the image of the same name, or of the same name without an ending such as `_mask`. Images without a mask
+and masks without an image are left out and counted.
 
 Classes come from the first there is of: the `classes` argument; `label_colors.txt`, red, green, blue and name on each
 line, for masks in colours; `classes.txt`, a name on each line, from 0; a YAML file with `names` or `classes`, a mapping
@@ -81,9 +82,14 @@ def number_labels(names: tuple[str, ...], numbers: list[int] | None = None, *, v
 
 @cache
 def scan_masks(
-    folder: Path, classes: tuple[str, ...], void: int | None, skip: bool, values: tuple[int, ...] = ()
+    folder: Path,
+    classes: tuple[str, ...],
+    void: int | None,
+    skip: bool,
+    values: tuple[int, ...] = (),
+    hold_last: int = 0,
 ) -> Scan:
-    """List the pairs of both splits; `void` and `values`: see the module."""
+    """List the pairs of both splits; `void`, `values` and `hold_last`: see the module."""
     find_folder(folder, "data=masks:PATH needs a folder with folders of images and of masks")
     collector = Collector(folder, skip=skip)
     pairs = _pairs(folder, collector)
@@ -104,7 +110,7 @@ def scan_masks(
                 check_frame(image, mask)
                 collector.examples[split].append(Example(image, Where(mask), mask=partial(labels.read, mask)))
     if "test" not in pairs:
-        collector.hold_out()
+        collector.hold_out(last=hold_last)
     return collector.finish(labels.names)
 
 

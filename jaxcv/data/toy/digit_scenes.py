@@ -144,7 +144,7 @@ class Scenes:
                     break
         return placed, random[start + 2 * TRIES * MAX_DIGITS :]
 
-    def _render(self, index: int) -> tuple[UInt8[np.ndarray, "s s 3"], list[tuple[int, Box]]]:
+    def render(self, index: int) -> tuple[UInt8[np.ndarray, "s s 3"], list[tuple[int, Box]]]:
         """The picture of one scene, and what stands where."""
         from PIL import Image
 
@@ -174,7 +174,7 @@ class Scenes:
         batch = {k: np.zeros((b, *v.shape), v.dtype) for k, v in self.spec().items()}
         glyphs = _glyphs(self.split)
         for row, index in enumerate(indices.tolist()):
-            batch["image"][row], placed = self._render(index)
+            batch["image"][row], placed = self.render(index)
             if not placed:
                 continue
             batch["boxes"][row, : len(placed)] = [box for _, box in placed]
@@ -208,6 +208,14 @@ class Scenes:
     def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file, RGB, squashed to the scenes' size, and the factors (x, y) from its pixels to the file's."""
         return fit_file(path, whole, size=self.image_size, channels=3)
+
+
+def ink(split: str, glyph: int, box: Box) -> tuple[UInt8[np.ndarray, "h w"], int]:
+    """Opacity of a digit that fills a box, 0 to 255, and its class."""
+    from PIL import Image
+
+    image, label, _ = _glyphs(split)[glyph]
+    return np.asarray(image.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR)), label
 
 
 def _overlap(a: Box, b: Box) -> float:

@@ -314,3 +314,20 @@ def test_real_coco128(real_data):
     assert (len(train), len(test), train.num_classes) == (77, 23, 129) and train.class_names[0] == "person"
     assert train.describe()[1].startswith("train: 28 images without a mask left out (images/train2017/")
     assert 255 in train.source.read(np.arange(77))["mask"], "unlabelled"
+
+
+def test_the_last_by_number_can_be_held_out(tmp_path):
+    names = [f"train/{i}" for i in (0, 1, 2, 9, 10, 11)]
+    train, test = open_set(write(tmp_path, names), hold_last=2)
+    assert [each.image.stem for each in train.source._examples] == ["0", "1", "2", "9"]
+    assert [each.image.stem for each in test.source._examples] == ["10", "11"]
+    assert "the last 2 by name" in found(tmp_path, hold_last=2)[2]
+    refuses("hold_last=6: there are 6 examples", tmp_path, hold_last=6)
+    with pytest.raises(UserError, match="hold_last=5: expected a number of examples, for masks:PATH alone"):
+        segmentation_data("digits", hold_last=5)
+
+
+def test_pictures_can_be_read_at_their_own_size(tmp_path):
+    _, test = open_set(write(tmp_path), image_size=10, own_size=True, channels=1)
+    pixels, factors = test.batches(1).read_image(tmp_path / "val/image/c.png")
+    assert pixels.shape == (20, 40, 1) and factors == (1.0, 1.0)

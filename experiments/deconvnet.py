@@ -1,0 +1,83 @@
+"""DeconvNet: down to a fully connected middle, and up again by unpooling and transposed convolutions.
+
+Claim: not measured.
+
+Paper: Noh, Hong, Han, Learning deconvolution network for semantic segmentation, https://arxiv.org/abs/1505.04366; see
+`models.DeconvNet` for the deviations. The full network is width=64 fc_width=4096 image_size=224.
+
+    python launch.py experiments/deconvnet.py
+    python launch.py experiments/deconvnet.py data=camvid:PATH image_size=256 batch_size=8
+"""
+
+from functools import partial
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import segmentation_data
+from jaxcv.errors import UserError
+from jaxcv.train import Experiment, kernels, optimizers
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    on_error: str = "raise",
+    image_size: int = 64,
+    width: int = 16,
+    fc_width: int = 256,
+    class_weights: tuple[float, ...] = (),
+    lr: float = 3e-3,
+    weight_decay: float = 1e-2,
+    clip: float = 10.0,
+    ema: float = 0.99,
+    flip: float = 0.5,
+    scale: float | None = None,
+    color: float = 0.2,
+    batch_size: int = 16,
+    steps: int = 1_000,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (scenes of embedded digits), "masks:PATH", "camvid:PATH", "voc:PATH", "pets:PATH" and others.
+        on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
+        image_size: side of the square that pictures are resized to, in pixels, a multiple of 32.
+        width: channels at full resolution, 64 in the paper; the stages have 1, 2, 4, 8 and 8 times as many.
+        fc_width: channels of the fully connected middle, 4096 in the paper.
+        class_weights: of each class in the loss; () for equal ones.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, decoupled, of kernels alone.
+        clip: largest norm of the gradient.
+        ema: decay of the moving average of the parameters that is evaluated.
+        flip: probability of mirroring while training; not of digits.
+        scale: largest relative change of size while training; None: none.
+        color: largest relative change of brightness, contrast and saturation while training.
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+
+    Raises:
+        UserError: image_size is no multiple of 32.
+    """
+    if image_size % 32:
+        near = image_size // 32 * 32
+        raise UserError(f"image_size={image_size}: expected a multiple of 32, such as {near} or {near + 32}")
+    train, test = segmentation_data(data, image_size=image_size, on_error=on_error)
+    return Experiment(
+        model=models.DeconvNet(
+            num_classes=train.num_classes,
+            stage_channels=(width, 2 * width, 4 * width, 8 * width, 8 * width),
+            fc_width=fc_width,
+            map_size=image_size // 32,
+        ),
+        loss=partial(losses.pixels, class_weights=class_weights),
+        optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=clip),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(batch_size),
+        augment=partial(augment.segmentation, flip=flip if train.mirrors else 0.0, scale=scale, color=color),
+        predict=predict.masks,
+        metrics={name: metrics.segmentation(name) for name in ("mIoU", "pixel_accuracy", "dice")},
+        ema=ema,
+        steps=steps,
+        seed=seed,
+    )

@@ -1,0 +1,85 @@
+"""FCN: a classifier made convolutional, whose coarse scores of classes are enlarged to pixels.
+
+Claim: not measured.
+
+Paper: Long, Shelhamer, Darrell, Fully convolutional networks for semantic segmentation,
+https://arxiv.org/abs/1411.4038; see `models.FCN` for the deviations. FCN-32s, 16s and 8s are stride=32, 16 and 8.
+
+    python launch.py experiments/fcn.py
+    python launch.py experiments/fcn.py data=camvid:PATH image_size=256 network=resnet50 weights=FILE batch_size=8
+    python launch.py experiments/fcn.py data=voc:PATH network=vgg16 fc_width=4096 weights=FILE image_size=384
+"""
+
+from functools import partial
+from typing import Literal
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import segmentation_data
+from jaxcv.train import Experiment, kernels, optimizers
+from jaxcv.weights import pretrained
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    on_error: str = "raise",
+    image_size: int = 64,
+    network: str = "resnet18",
+    weights: str = "",
+    trainable: str = ".*",
+    stride: Literal[32, 16, 8] = 8,
+    fc_width: int = 0,
+    dropout: float = 0.5,
+    class_weights: tuple[float, ...] = (),
+    lr: float = 2e-3,
+    weight_decay: float = 1e-2,
+    clip: float = 10.0,
+    ema: float = 0.99,
+    flip: float = 0.5,
+    scale: float | None = None,
+    color: float = 0.2,
+    batch_size: int = 16,
+    steps: int = 600,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (scenes of embedded digits), "masks:PATH", "camvid:PATH", "voc:PATH", "pets:PATH" and others.
+        on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
+        image_size: side of the square that pictures are resized to, in pixels.
+        network: the trunk, such as "vgg16" or "resnet50".
+        weights: file, or folder of a run, that the trunk starts from.
+        trainable: pattern over parameter paths, such as "score"; the rest is frozen.
+        stride: of the finest map that is scored: 32, 16 or 8.
+        fc_width: channels of the paper's fc6 and fc7, 4096 there; 0: the trunk's last map is scored itself.
+        dropout: after fc6 and fc7.
+        class_weights: of each class in the loss; () for equal ones.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, decoupled, of kernels alone.
+        clip: largest norm of the gradient.
+        ema: decay of the moving average of the parameters that is evaluated.
+        flip: probability of mirroring while training; not of digits.
+        scale: largest relative change of size while training; None: none.
+        color: largest relative change of brightness, contrast and saturation while training.
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    train, test = segmentation_data(data, image_size=image_size, on_error=on_error)
+    trunk = models.named(network, models.TRUNKS)()
+    return Experiment(
+        model=models.FCN(trunk, num_classes=train.num_classes, stride=stride, fc_width=fc_width, dropout=dropout),
+        initial=pretrained(weights, trunk, within="trunk") if weights else None,
+        trainable=trainable,
+        loss=partial(losses.pixels, class_weights=class_weights),
+        optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=clip),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(batch_size),
+        augment=partial(augment.segmentation, flip=flip if train.mirrors else 0.0, scale=scale, color=color),
+        predict=predict.masks,
+        metrics={name: metrics.segmentation(name) for name in ("mIoU", "pixel_accuracy", "dice")},
+        ema=ema,
+        steps=steps,
+        seed=seed,
+    )

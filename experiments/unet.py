@@ -1,0 +1,111 @@
+"""U-Net: a class for each pixel, from a network that joins every map of its decoder with the encoder's of that size.
+
+Claim: not measured.
+
+Paper: Ronneberger, Fischer, Brox, U-Net, https://arxiv.org/abs/1505.04597. Its network is padding=valid norm=False
+width=64 depth=4 channels=1; see `models.UNet`.
+
+    python launch.py experiments/unet.py
+    python launch.py experiments/unet.py data=masks:PATH hold_last=5 channels=1 image_size=512 tile=512 crop=256
+        shift=0 elastic=0.6 flip_vertical=0.5 rotate=90.0 batch_size=4      # ISBI's membranes, one line
+    python launch.py experiments/unet.py data=camvid:PATH image_size=256 depth=4 batch_size=8
+"""
+
+from functools import partial
+from typing import Literal
+
+from jaxcv import augment, losses, metrics, models, predict
+from jaxcv.data import segmentation_data
+from jaxcv.train import Experiment, kernels, optimizers
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    on_error: str = "raise",
+    hold_last: int = 0,
+    image_size: int = 64,
+    channels: Literal[1, 3] = 3,
+    tile: int = 0,
+    overlap: int = 32,
+    test_flips: bool = False,
+    width: int = 16,
+    depth: int = 3,
+    norm: bool = True,
+    padding: Literal["same", "valid"] = "same",
+    dropout: float = 0.0,
+    class_weights: tuple[float, ...] = (),
+    focus: float | None = None,
+    region: Literal["", "dice", "lovasz"] = "",
+    lr: float = 3e-3,
+    weight_decay: float = 1e-2,
+    clip: float = 10.0,
+    ema: float = 0.99,
+    crop: int | None = None,
+    flip: float = 0.5,
+    flip_vertical: float = 0.0,
+    rotate: float | None = None,
+    scale: float | None = None,
+    elastic: float | None = None,
+    color: float = 0.2,
+    batch_size: int = 16,
+    steps: int = 600,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits" (scenes of embedded digits), "masks:PATH", "camvid:PATH", "voc:PATH", "pets:PATH" and others.
+        on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
+        hold_last: of masks without a split of their own, how many of the last pictures are for testing; 0: a fifth.
+        image_size: side of the square that pictures are resized to, in pixels.
+        channels: 1 for grey pictures, 3 for colour.
+        tile: side in pixels of the tiles in which larger pictures are evaluated, and those of --predict taken at their
+            own size; 0: no tiles, and pictures of --predict are resized to image_size.
+        overlap: pixels that a tile shares with others at each side, with padding=same.
+        test_flips: whether predictions are averaged over the picture and its mirror image.
+        width: channels at full resolution; each level down doubles them.
+        depth: levels below the first.
+        norm: batch normalisation after each convolution.
+        padding: of the convolutions, "same", or "valid" as in the paper, with mirrored borders around the picture.
+        dropout: at the end of the encoder.
+        class_weights: of each class in the loss; () for equal ones.
+        focus: gamma of the focal loss; None: plain cross-entropy.
+        region: "dice" or "lovasz" for a term that compares whole regions, "" for none.
+        lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
+        weight_decay: AdamW's, decoupled, of kernels alone.
+        clip: largest norm of the gradient.
+        ema: decay of the moving average of the parameters that is evaluated.
+        crop: side in pixels of the part of the picture that is trained on; None: all of it.
+        flip: probability of mirroring while training; not of digits.
+        flip_vertical: probability of mirroring top and bottom while training.
+        rotate: largest rotation while training, either way, in degrees; None: none, which is faster.
+        scale: largest relative change of size while training; None: none.
+        elastic: how near to folding pictures are bent while training, below 1; None: not at all.
+        color: largest relative change of brightness, contrast and saturation while training.
+        batch_size: examples a step.
+        steps: updates of the parameters.
+        seed: of parameters, order of the data and augmentation.
+    """
+    opened = {"image_size": image_size, "channels": channels, "hold_last": hold_last, "on_error": on_error}
+    train, test = segmentation_data(data, own_size=tile > 0, **opened)
+    network = models.UNet(
+        num_classes=train.num_classes, width=width, depth=depth, norm=norm, padding=padding, dropout=dropout
+    )
+    moves = {"flip": flip, "flip_vertical": flip_vertical} if train.mirrors else {}
+    moves |= {"rotate": rotate, "scale": scale, "elastic": elastic, "size": crop and (crop, crop)}
+    names = ("mIoU", "pixel_accuracy", "dice")
+    regions = {"rand": metrics.rand()} if train.num_classes == 2 else {}
+    return Experiment(
+        model=models.Tiled(network, tile=tile, overlap=overlap, flips=test_flips),
+        loss=partial(losses.pixels, class_weights=class_weights, focus=focus, region=region),
+        optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=clip),
+        train_data=train.batches(batch_size, seed=seed),
+        test_data=test.batches(batch_size),
+        augment=partial(augment.segmentation, color=color, **moves),
+        predict=predict.masks,
+        metrics={name: metrics.segmentation(name) for name in names} | regions,
+        ema=ema,
+        steps=steps,
+        seed=seed,
+    )
