@@ -122,7 +122,7 @@ def _report(batches: list[np.ndarray], data: Batches) -> list[Table | Picture]:
     scores = class_scores(confusion)
     columns = [[None if np.isnan(v) else float(v) for v in scores[name]] for name in scores]
     rows = [(names[i], int(confusion[i].sum()), *(column[i] for column in columns)) for i in range(len(names))]
-    known = sorted((row for row in rows if row[2] is not None), key=lambda row: row[2])
+    known = [rows[i] for i in np.argsort(scores["iou"]).tolist() if not np.isnan(scores["iou"][i])]
     tables = show.class_tables(("class", "pixels", *scores), rows, worst_first=known, by="IoU", note="")
     pairs = np.repeat(np.arange(confusion.size), confusion.ravel())
     return [*tables, Picture("confusion", show.draw_confusion(pairs // len(names), pairs % len(names), names))]
@@ -154,8 +154,9 @@ def rand_score(
     inside = target == foreground
     if not inside.any():
         return None
-    regions = [ndimage.label(mask == foreground)[0][inside] for mask in (target, prediction)]
-    counts: Any = contingency_matrix(*regions, sparse=True, dtype=np.float64)
+    regions: list[Any] = [ndimage.label(mask == foreground) for mask in (target, prediction)]
+    counts: Any = contingency_matrix(*(found[inside] for found, _ in regions), sparse=True)
+    counts = counts.astype(np.float64)
     sides = sum(float(np.square(np.asarray(counts.sum(axis))).sum()) for axis in (0, 1))
     return float(2 * np.square(counts.data).sum() / sides)
 

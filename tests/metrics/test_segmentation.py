@@ -6,7 +6,7 @@ from jaxcv import metrics
 from jaxcv.data import segmentation_data
 from jaxcv.errors import UserError
 from jaxcv.metrics.segmentation import rand_score
-from jaxcv.types import Masks
+from jaxcv.types import Masks, Picture, Table
 
 
 def masks(label):
@@ -58,7 +58,9 @@ def test_an_unknown_metric_is_refused():
 def test_the_report_has_a_row_a_class_and_the_confusion():
     metric = metrics.segmentation()
     batches = [metric.measure(masks([PREDICTION]), {"mask": np.asarray([TARGET], np.uint8)})]
+    assert metric.report is not None
     table, picture = metric.report(batches, segmentation_data("digits")[1].batches(1))
+    assert isinstance(table, Table) and isinstance(picture, Picture)
     assert table.rows[0][:3] == ("background", 2, 0.5) and table.rows[10] == ("9", 0, None, None, None, None)
     assert picture.name == "confusion"
 

@@ -21,7 +21,8 @@ def test_transposed_convolution(kernel, stride):
     padding, more = (kernel - 1) // 2, stride - 1
     generator = torch.Generator().manual_seed(kernel * stride)
     x, w = (torch.randn(*shape, generator=generator) for shape in ((2, 3, 5, 4), (3, 4, kernel, kernel)))
-    x.requires_grad_(), w.requires_grad_()
+    for tensor in (x, w):
+        tensor.requires_grad_()
     out = F.conv_transpose2d(x, w, stride=stride, padding=padding, output_padding=more)
     cotangent = torch.randn(out.shape, generator=generator)
     out.backward(cotangent)
@@ -30,6 +31,7 @@ def test_transposed_convolution(kernel, stride):
         return ops.conv_transpose2d(x, w, strides=stride, padding=padding, output_padding=more)
 
     kernel_ = jnp.asarray(w.detach().numpy().transpose(2, 3, 0, 1))
+    assert x.grad is not None and w.grad is not None
     found, vjp = jax.vjp(transposed, ours(x), kernel_)
     dx, dw = vjp(ours(cotangent))
     np.testing.assert_allclose(found, ours(out), atol=1e-5)

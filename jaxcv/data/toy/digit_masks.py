@@ -5,14 +5,13 @@ two overlap, that of the one on top.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
-from jaxcv.data.io.images import Progress
+from jaxcv.data.io.images import ImageFile, Progress
 from jaxcv.data.source import make_spec
 from jaxcv.data.toy.digit_scenes import Scenes, ink
 from jaxcv.data.toy.digits import NAMES
@@ -68,6 +67,6 @@ class SceneMasks:
         self._scenes.check()
         return [f"{self.split}: {len(self):,} rendered scenes of digits with a class for each pixel"]
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file, RGB, squashed to the scenes' size, and the factors (x, y) from its pixels to the file's."""
         return self._scenes.read_image(path)
