@@ -23,7 +23,6 @@ References:
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcv.data.example import MAX_BOXES, MAX_SIDE, NO_AREA, Collector, Example, Scan, Task, to_floats
+from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io.images import check_image, read_orientation
 from jaxcv.data.io.paths import choose_files, find_file, find_folder, holds, join, list_files, list_folders, split_word
@@ -42,7 +42,7 @@ _OTHERS = re.compile("(captions|panoptic|stuff|image_info|person_keypoints|insta
 Id = int | str
 
 
-@cache
+@kept
 def scan_coco(path: Path, task: Task, classes: tuple[str, ...], skip: bool, hold_out: bool = True) -> Scan:
     """Read every annotation of both splits; `task` is `boxes`, `mask` or `points`."""
     if path.is_file():
@@ -200,13 +200,14 @@ class PlainBoxes:
         try:
             ids, crowds = [each["category_id"] for each in every], [each.get("iscrowd", 0) for each in every]
             boxes = [each["bbox"] for each in every]
-            kinds = {*map(type, ids)} | {*map(type, crowds)} | {*map(type, chain.from_iterable(boxes))}
+            numbers = {*map(type, chain.from_iterable(boxes))} <= {int, float}
+            sound = numbers and {*map(type, ids)} <= {int, str} and {*map(type, crowds)} <= {int}
             boxes = np.array(boxes, np.float64).reshape(-1, 4)[self._order]
             classes = np.array([labels.get(key, -1) for key in ids], np.int32)[self._order]
             ignored = np.array(crowds, np.int64)[self._order]
         except (KeyError, TypeError, ValueError, OverflowError):
-            kinds = {object}
-        if not kinds <= {int, float, str}:
+            sound = False
+        if not sound:
             self._plain[:] = False
             return
         low, most = boxes[:, :2], np.repeat(sizes.reshape(-1, 2), counts, axis=0)

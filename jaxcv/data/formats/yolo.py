@@ -21,11 +21,11 @@ are counted. Two images of one label file, such as 1.jpg and 1.png, are refused.
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcv.data.example import MAX_POINTS, Collector, Scan, Task
+from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io import paths, text
 from jaxcv.data.io.images import check_image
@@ -35,7 +35,7 @@ from jaxcv.data.raw import Object, Raw
 from jaxcv.errors import DataError
 
 
-@cache
+@kept
 def scan_yolo(path: Path, task: Task, classes: tuple[str, ...], skip: bool, hold_out: bool = True) -> Scan:
     """Read every label of both splits; `task` is `boxes`, `mask` or `points`."""
     described = _describe(path, polygons=task == "mask")

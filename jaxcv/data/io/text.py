@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxcv.data.io.kept import record
 from jaxcv.errors import UNPRINTABLE, DataError
 
 MAX_BYTES = 2**31  # of an annotation file; the largest of COCO has 2**29
@@ -121,6 +122,7 @@ def read_bytes(file: Path, *, limit: int = MAX_BYTES) -> bytes:
             raise DataError("is no ordinary file" if file.exists() else "file is missing", file=file)
         if (size := file.stat().st_size) > limit:
             raise DataError(f"{size:,} bytes, expected at most {limit:,}", file=file)
+        record([str(file)])
         return file.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", file=file) from None

@@ -10,7 +10,6 @@ set is to live on the device.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,6 +23,7 @@ from jaxtyping import Float, Int, UInt8
 from jaxcv.data.example import Example, LabelledFiles, Scan, Task, check_all, check_example, check_size, read_labels
 from jaxcv.data.io.crops import Region, Size, fit_file, middle, read_region, square, whole, window
 from jaxcv.data.io.images import Progress, to_array, to_image
+from jaxcv.data.io.kept import KeptScan
 from jaxcv.data.io.text import list_counts, list_names
 from jaxcv.data.source import LABEL, box_fields, make_spec
 from jaxcv.data.sources.resident import in_parts
@@ -141,6 +141,11 @@ class ImageFiles:
             return self.class_names(), [Path(file) for file in examples.files], examples.labels
         return self.class_names(), list(examples)
 
+    @property
+    def kept(self) -> KeptScan | None:
+        """Where more can be kept with the scan, if that is kept."""
+        return self.scan().kept
+
     @cached_property
     def _room(self) -> int:
         """Most boxes or points of one image in any split, at least 1."""
@@ -239,9 +244,12 @@ class ImageFiles:
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """Every annotation, and of every image its header, size and ending; `thorough` decodes it too."""
-        if not self._passed & {thorough, True}:
+        kept, name = self.kept, f"checked {self.split}"
+        if not self._passed & {thorough, True} and not (kept and not thorough and kept.get(name)):
             check_all(self._examples, partial(check_example, thorough=thorough), progress)
             self._passed.add(thorough)
+            if kept:
+                kept.put(name, "yes")
         find = {"label": self._count_labels, "boxes": self._count_boxes, "points": self._count_points}
         lines = find[self.task]() if self.task in find else self._count_masks()
         return [f"{self.split}: {line}" for line in [*lines, *self.scan().notes[self.split]]]
@@ -262,10 +270,10 @@ class ImageFiles:
 
     def _count_boxes(self) -> list[str]:
         names, examples = self.class_names(), self._examples
-        counts = Counter(names[c] for e in examples for c in e.classes[~e.ignored].tolist())
-        per_class = list_counts(names, [counts[name] for name in names])
-        lines = [f"{len(self):,} images, {counts.total():,} boxes ({per_class})"]
-        if ignored := sum(int(e.ignored.sum()) for e in examples):
+        out = np.concatenate([e.ignored for e in examples])
+        counts = np.bincount(np.concatenate([e.classes for e in examples])[~out], minlength=len(names)).tolist()
+        lines = [f"{len(self):,} images, {sum(counts):,} boxes ({list_counts(names, counts)})"]
+        if ignored := int(out.sum()):
             lines.append(f"{ignored:,} difficult or crowd boxes, neither truth nor false alarm")
         if empty := sum(len(e.boxes) == 0 for e in examples):
             lines.append(f"{empty:,} images without a box")
