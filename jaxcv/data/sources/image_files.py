@@ -104,6 +104,8 @@ class ImageFiles:
     """Of the shorter side of a labelled test picture."""
     inverted: bool = False
     """Whether dark becomes light."""
+    white: int | float | None = None
+    """The value that is white in files of more than 8 bits; None: that of their type."""
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -182,7 +184,9 @@ class ImageFiles:
     def _decode(self, index: int) -> UInt8[np.ndarray, "p"]:
         """The pixels of the image, and behind them those of the mask."""
         example, side = self._examples[index], self.image_size
-        pixels, size = read_region(example.image, self._region(example), size=side, channels=self.channels)
+        pixels, size = read_region(
+            example.image, self._region(example), size=side, channels=self.channels, white=self.white
+        )
         check_size(example, size)
         pixels = (255 - pixels if self.inverted else pixels).reshape(-1)
         if self.task != "mask":
@@ -210,7 +214,7 @@ class ImageFiles:
         pixels = np.empty((len(indices), *self.spec()["image"].shape), np.uint8)
         for row, i in enumerate(indices.tolist()):
             region = partial(window, uniform=uniform[row], min_area=min_area, max_ratio=max_ratio)
-            options = {"size": self.image_size, "channels": self.channels, "gap": 1.0}
+            options = {"size": self.image_size, "channels": self.channels, "gap": 1.0, "white": self.white}
             pixels[row], _ = read_region(self._examples[i].image, region, **options)
         return self._fill(indices, (255 - pixels if self.inverted else pixels).reshape(len(indices), -1))
 
@@ -294,5 +298,6 @@ class ImageFiles:
 
     def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file as its split shows it, and the factors (x, y) from its pixels to the file's."""
-        pixels, factors = fit_file(path, self._region(None), size=self.image_size, channels=self.channels)
+        how: Any = {"size": self.image_size, "channels": self.channels, "white": self.white}
+        pixels, factors = fit_file(path, self._region(None), **how)
         return 255 - pixels if self.inverted else pixels, factors
