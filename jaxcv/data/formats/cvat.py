@@ -93,7 +93,7 @@ def _raw(
     for shape in image.all("*"):
         if shape.xml.tag in _SHAPES[task]:
             label = check_name(shape.attribute("label"), shape.where)
-            what = {"points": _placed(shape, points)} if task == "points" else _area(shape, size)
+            what: dict[str, Any] = {"points": _placed(shape, points)} if task == "points" else _area(shape, size)
             objects.append(Object(shape.where, label, **what))
         elif shape.xml.tag not in ("tag", "attribute"):
             collector.count(split, f"shapes of the kind {shape.xml.tag} left out", name)

@@ -118,7 +118,8 @@ def _object(
     where: Where, name: str, values: tuple[float, ...], size: tuple[int, int], task: Task, described: "Description"
 ) -> Object:
     count, each = described.kpt_shape
-    values, rest = (values[:4], values[4:]) if count else (values, ())
+    rest: tuple[float, ...] = values[4:] if count else ()
+    values = values[:4] if count else values
     pixels = [value * size[i % 2] for i, value in enumerate(values)]
     if task == "mask":
         if len(values) == 4:

@@ -137,7 +137,7 @@ def _times(names: Iterable[str]) -> np.ndarray:
 
 
 def _stamp(times: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(times)).hexdigest()[:16]
+    return hashlib.sha256(times.tobytes()).hexdigest()[:16]
 
 
 @functools.cache
