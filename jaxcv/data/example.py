@@ -23,7 +23,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from jaxcv.data.frames import turn_pixels, upright
 from jaxcv.data.io.crops import Region, Size, around, square
 from jaxcv.data.io.images import Progress, check_image, read_orientation
 from jaxcv.data.io.kept import KeptScan, record
@@ -31,6 +30,7 @@ from jaxcv.data.io.paths import choose_splits, held_out, look_anew
 from jaxcv.data.io.text import Where, check_names, list_names, shown
 from jaxcv.data.outlines import IGNORE, Outline, compress, draw, extent, uncompress
 from jaxcv.data.raw import Edges, Points, Raw
+from jaxcv.data.raw.frames import turn_pixels, upright
 from jaxcv.errors import DataError
 
 Task = Literal["label", "boxes", "mask", "points"]

@@ -136,7 +136,7 @@ def _object(
     if not count:
         raise where.refuse(f"no points, expected kpt_shape in {described.file.name} and lines with points")
     placed = [rest[i : i + each] for i in range(0, len(rest), each)]
-    points = [(p[0] * size[0], p[1] * size[1]) if (p[2] if each == 3 else any(p)) else None for p in placed]
+    points = [(x * size[0], y * size[1]) if (flag[0] if flag else x or y) else None for x, y, *flag in placed]
     return Object(where, name, edges, points=points, written=written)
 
 
