@@ -7,8 +7,9 @@ files changed meanwhile are not noticed. `from_records` does the same with Pytho
 
 Common arguments: `image_size`, height and width of the network's input image in pixels; `channels`, 1 for grey, 3 for
 RGB, None for what suits the set; `classes`, names in order, empty for what the set lists; `on_error`, `raise` at the
-first faulty file or `skip` faulty examples, counted and reported. All raise UserError where there is no such kind of
-set, or an option it does not have.
+first faulty file or `skip` faulty examples, counted and reported; `scale`, of image files deeper than 8 bits, the value
+that is white where it is not that of their type, such as 4095 of 12 bits in 16. All raise UserError where there is no
+such kind of set, or an option it does not have. docs/data.md has a table of all layouts.
 """
 
 import threading
@@ -76,6 +77,7 @@ class Request(NamedTuple):
     hold_out: bool = True
     void: int | None = None
     values: tuple[int, ...] = ()
+    scale: int | float | None = None
     photographs: tuple[Path, ...] = ()
     squares: int = 0
     unseen: str = ""
@@ -96,7 +98,7 @@ def _files(
     """Opens the image files that a scan lists."""
 
     def make(ask: Request, split: str) -> ImageFiles:
-        return ImageFiles(split, ask.image_size, ask.channels, task, partial(scan, ask), **fit)
+        return ImageFiles(split, ask.image_size, ask.channels, task, partial(scan, ask), white=ask.scale, **fit)
 
     return lambda ask: _splits(partial(make, ask), ask, mirrors=mirrors, ignored=ignored)
 
@@ -260,6 +262,8 @@ def _open(
     hold_last = how.get("hold_last", 0)
     faults = {
         f"on_error={on_error!r}: expected 'raise' or 'skip'": on_error not in ("raise", "skip"),
+        f"scale={how.get('scale')}: expected a number above 0, for image files alone": how.get("scale") is not None
+        and (not how["scale"] > 0 or not colon or key == "npy:PATH" or kind.startswith(("mnist", "fashion", "cifar"))),
         f"channels={channels}: expected 1 or 3": channels not in (None, 1, 3),
         f"image_size={image_size}: expected at least 8 pixels": image_size < 8,
         f"void={void}: expected a number from 0 to 255, for masks:PATH alone": void is not None
@@ -314,21 +318,27 @@ def _shared(opener: Callable[Options, Splits]) -> Callable[Options, Splits]:
 @_shared
 def detection_data(
     data: str, *, image_size: int | None = None, classes: tuple[str, ...] = (), on_error: str = "raise",
-    hold_out: bool = True,
+    hold_out: bool = True, scale: int | float | None = None,
 ) -> Splits:  # fmt: skip
     """Open a detection set: `image` uint8 [b s s 3], `boxes`, `classes`, `valid`, `ignored`.
 
-    `data`: `digits` (embedded: handwritten digits over photographs), `voc:PATH`, `coco:PATH` or `yolo:PATH`; see
-    `jaxcv.data.formats`. `image_size`: None for 128 of digits, 256 of the others. `hold_out`: of a coco or yolo set
-    without a split of its own, whether a fifth is kept for testing; False: both splits hold everything.
+    `data`: `digits` (embedded: handwritten digits over photographs), `voc:PATH`, `coco:PATH`, `yolo:PATH`,
+    `labelme:PATH` or `cvat:PATH`; see `jaxcv.data.formats`. `image_size`: None for 128 of digits, 256 of the others.
+    `hold_out`: of a set without a split of its own, whether a fifth is kept for testing; False: both splits hold
+    everything.
     """
     size = image_size or (128 if data == "digits" else 256)
-    return _open("detection", data, size, None, on_error, classes=classes, hold_out=hold_out)
+    return _open("detection", data, size, None, on_error, classes=classes, hold_out=hold_out, scale=scale)
 
 
 @_shared
 def localization_data(
-    data: str, *, image_size: int | None = None, classes: tuple[str, ...] = (), on_error: str = "raise"
+    data: str,
+    *,
+    image_size: int | None = None,
+    classes: tuple[str, ...] = (),
+    on_error: str = "raise",
+    scale: int | float | None = None,
 ) -> Splits:
     """Open a set for localization, one object or none an image: fields as of `detection_data`.
 
@@ -336,43 +346,55 @@ def localization_data(
     where the largest object of an image is the one meant. `image_size`: None for 96 of digits, 128 of the others.
     """
     size = image_size or (96 if data == "digits" else 128)
-    return _open("localization", data, size, None, on_error, classes=classes)
+    return _open("localization", data, size, None, on_error, classes=classes, scale=scale)
 
 
 @_shared
 def segmentation_data(
     data: str, *, image_size: int = 256, channels: int | None = None, classes: tuple[str, ...] = (),
     void: int | None = None, values: tuple[int, ...] = (), hold_last: int = 0, own_size: bool = False,
-    on_error: str = "raise",
+    on_error: str = "raise", scale: int | float | None = None,
 ) -> Splits:  # fmt: skip
     """Open a set for semantic segmentation: `image` uint8 [b s s c], `mask` uint8 [b s s], 255 where void.
 
     `data`: `digits` (embedded: handwritten digits over photographs), `masks:PATH` (folders of images and of masks),
     `camvid:PATH` (the same in SegNet's layout, with its eleven classes), `pets:PATH`, `voc:PATH` (palette masks),
-    `coco:PATH` (outlines) or `yolo:PATH` (polygons); of the last three class 0 is `background`. `void`: the number in
-    `masks` that stands for void, besides 255. `values`: the number of each class in `masks`, where greys are no class
-    numbers: (0, 128, 255). `hold_last`: of masks without a split of their own, how many pairs are
-    for testing, the last by name, numbers in names by value; 0: a fifth. `own_size`: pictures of --predict are not
-    squashed to the network's input.
+    `panoptic:PATH` (COCO's pictures of segments), `coco:PATH` (outlines), `yolo:PATH`, `labelme:PATH` or `cvat:PATH`
+    (polygons); of the last four class 0 is `background`. `void`: the number in `masks` that stands for void, besides
+    255. `values`: the number of each class in `masks`, where greys are no class numbers: (0, 128, 255). `hold_last`: of
+    masks without a split of their own, how many pairs are for testing, the last by name, numbers in names by value; 0:
+    a fifth. `own_size`: pictures of --predict are not squashed to the network's input.
     """
-    how = {"classes": classes, "void": void, "values": values, "hold_last": hold_last}
+    how = {"classes": classes, "void": void, "values": values, "hold_last": hold_last, "scale": scale}
     train, test = _open("segmentation", data, image_size, channels, on_error, **how)
     return replace(train, own_size=own_size), replace(test, own_size=own_size)
 
 
 @_shared
-def landmark_data(data: str, *, image_size: int = 128, channels: int | None = None, on_error: str = "raise") -> Splits:
+def landmark_data(
+    data: str,
+    *,
+    image_size: int = 128,
+    channels: int | None = None,
+    on_error: str = "raise",
+    scale: int | float | None = None,
+) -> Splits:
     """Open a set of key points: `image` uint8 [b s s c], `points` float32 [b p 2] (x, y in pixels), `visible` [b p].
 
     `data`: `drawn` (embedded: cartoons of faces, 68 points), `points:PATH` (tables, .csv), `pts:PATH` (.pts files,
-    300-W's) or `coco:PATH`; see `jaxcv.data.formats`.
+    300-W's), `coco:PATH`, `yolo:PATH` (poses), `labelme:PATH` or `cvat:PATH`; see `jaxcv.data.formats`.
     """
-    return _open("landmark", data, image_size, channels, on_error)
+    return _open("landmark", data, image_size, channels, on_error, scale=scale)
 
 
 @_shared
 def classification_data(
-    data: str, *, image_size: int = 32, channels: int | None = None, on_error: str = "raise"
+    data: str,
+    *,
+    image_size: int = 32,
+    channels: int | None = None,
+    on_error: str = "raise",
+    scale: int | float | None = None,
 ) -> Splits:
     """Open a classification set: `image` uint8 [b s s c], `label` int32 [b].
 
@@ -381,7 +403,7 @@ def classification_data(
     `npy:PATH`, `pets:PATH`, or `imagenet` (its class names alone, for networks that know them); see
     `jaxcv.data.formats` and `jaxcv.data.sets`.
     """
-    return _open("classification", data, image_size, channels, on_error)
+    return _open("classification", data, image_size, channels, on_error, scale=scale)
 
 
 @_shared

@@ -23,13 +23,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from jaxcv.data.frames import turn_pixels, upright
 from jaxcv.data.io.crops import Region, Size, around, square
 from jaxcv.data.io.images import Progress, check_image, read_orientation
+from jaxcv.data.io.kept import KeptScan, record
 from jaxcv.data.io.paths import choose_splits, held_out, look_anew, natural
 from jaxcv.data.io.text import Where, check_names, list_names, shown
 from jaxcv.data.outlines import IGNORE, Outline, compress, draw, extent, uncompress
 from jaxcv.data.raw import Edges, Points, Raw
+from jaxcv.data.raw.frames import turn_pixels, upright
 from jaxcv.errors import DataError
 
 Task = Literal["label", "boxes", "mask", "points"]
@@ -79,6 +80,7 @@ class Scan(NamedTuple):
     splits: Mapping[str, Sequence[Example]]
     notes: Mapping[str, list[str]]  # what was dropped, cut or skipped, by split
     swap: tuple[int, ...] | None = None  # of each point the one that it becomes in a mirror image; None: nobody says
+    kept: KeptScan | None = None  # where it is kept for later processes
 
 
 def _misplaced(points: Points, size: Size) -> tuple[str, str]:
@@ -366,6 +368,7 @@ class Collector:
     def finish(self, class_names: Iterable[str]) -> Scan:
         """The scan; when skipping, without the examples whose image is faulty. Raises DataError: an empty split."""
         for split, examples in self.examples.items():
+            record(examples.files if isinstance(examples, LabelledFiles) else _files_of(examples))
             faults = self.faults[split]
             if self.skip:
                 found = list(find_faults(examples, partial(check_example, thorough=True)))
@@ -400,3 +403,10 @@ def _has_truth(example: Example) -> bool:
     if isinstance(example.mask, partial):  # the outlines to draw
         return bool(example.mask.args[0])
     return bool(example.visible.any() or not example.ignored.all())
+
+
+def _files_of(examples: Iterable[Example]) -> Iterator[str]:
+    for example in examples:
+        yield str(example.image)
+        yield from (str(arg) for arg in getattr(example.mask, "args", ()) if isinstance(arg, Path))
+        yield from [str(example.where.file)] * (example.where.file != example.image)

@@ -57,7 +57,8 @@ def compress(outline: Outline, *, size: tuple[int, int]) -> bytes:
 
     what: Any = outline.polygons or {"counts": outline.runs, "size": size[::-1]}
     packed: Any = mask.frPyObjects(what, size[1], size[0])  # pyright: ignore
-    return (mask.merge(packed) if outline.polygons else packed)["counts"]
+    merged: Any = mask.merge(packed) if outline.polygons else packed
+    return merged["counts"]
 
 
 def fill(runs: bytes, *, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
@@ -70,7 +71,7 @@ def run_lengths(inside: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
     """An area as COCO's `segmentation` has it, run lengths that are not compressed."""
     flat = inside.T.ravel()
     ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff([0, *ends, len(flat)]).tolist()
+    runs = np.diff(np.array([0, *ends.tolist(), len(flat)])).tolist()
     return {"size": [*inside.shape], "counts": [0, *runs] if flat[:1].any() else runs}
 
 

@@ -177,7 +177,7 @@ BOMBS = {
     "laughs": '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><annotation>&b;</annotation>',
     "quadratic": f'<!DOCTYPE a [<!ENTITY a "{"x" * 9_000}">]><annotation>{"&a;" * 9_000}</annotation>',
     "external": '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/passwd">]><annotation>&a;</annotation>',
-    "external dtd": '<!DOCTYPE a SYSTEM "http://127.0.0.1:1/a.dtd"><annotation/>',
+    "external dtd": '<!DOCTYPE a SYSTEM "http://127.0.0.1:1/a.dtd"><annotation><object/></annotation>',
     "parameter": '<!DOCTYPE a [<!ENTITY % a SYSTEM "file:///etc/passwd"> %a;]><annotation/>',
     "deep": "<annotation>" * 20_000,
     "wide": f"<annotation>{'<object/>' * 10_000}</annotation>",

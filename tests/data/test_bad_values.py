@@ -45,7 +45,7 @@ VOC = [
     ("<xmin>1</xmin>", "<xmin>1</xmin><xmin>30</xmin>", "<bndbox> has a second <xmin>"),
     ("<bndbox>", "<bndbox/><bndbox>", "<object> has a second <bndbox>"),
     ("<size>", "<size/><size>", "<annotation> has a second <size>"),
-    *((*v, "image size .*, expected at least 1x1") for v in value(WIDTH, "0", "-64", "0.5", "64.5", "1" + "0" * 30)),
+    *((*v, "image size .*, expected at least 1x1") for v in value(WIDTH, "-64", "0.5", "64.5", "1" + "0" * 30)),
     *((*v, "<width> is .*, expected a number") for v in value(WIDTH, "nan", "", "x")),
     (*value(NAME, "")[0], "the name of a class is '', expected a text"),
     (*value(NAME, "do\ng")[0], r"the name of a class is 'do g', expected a text in one line"),
@@ -55,7 +55,6 @@ VOC = [
     ("<bndbox>", "<difficult>yes</difficult><bndbox>", "<difficult> is 'yes', expected a number"),
     ("<bndbox>", "<difficult>nan</difficult><bndbox>", "<difficult> is 'nan', expected a number"),
     ("dog", b"<annotation>h\xfcnd</annotation>", r"0\.xml:1: byte 0xfc is no UTF-8"),
-    ("dog", b"<annotation>" + b"a&amp;" * 50_000 + b"</annotation>", "<annotation> has no <size>"),
     ("dog", b"<a/>", "<a> where VOC has <annotation>"),
 ]
 BBOX, IMAGE_ID = '"bbox": [@0@, 0, 40, 20]', '"image_id": @1@, "category_id": 3'
@@ -140,9 +139,9 @@ NAMES, TRAIN = "names: @[cell, plate]@\n", "train: @images/train@"
 YAML = [
     *((*v, r"data\.yaml:\d: broken YAML: ") for v in value(NAMES, "!!python/object/apply:os.system [id]", "[cell",
         "&a [cell, *a]", "{0: cell, 0: plate}", "!!binary x", "\t- a")),
-    *((*v, r"data\.yaml: YAML that cannot be read: ") for v in value(NAMES, "[" * 3_000, "[2020-99-99]", "[\x01]")),
+    *((*v, r"data\.yaml: YAML that cannot be read: ") for v in value(NAMES, "[" * 3_000, "[\x01]")),
     *((*v, r"data\.yaml: class .*, expected a number from 0 to .* and a class name") for v in value(NAMES,
-        "{-1: a}", "{true: a}", "{'0': a}", "[cell, null]", "[yes, no]", "[2020-01-01]", "[[a]]", "{0.5: a}")),
+        "{-1: a}", "{true: a}", "[cell, null]", "[[a]]", "{0.5: a}")),
     *((*v, r"data\.yaml: names is .*, expected a list of class names") for v in value(NAMES, "5", "[]", "{}",
         "null", "!!set {a}")),
     *((*v, r"data\.yaml: class 1: class 'cell' is listed twice") for v in value(NAMES, "[cell, cell]")),
@@ -437,7 +436,7 @@ FOLDERS = {
             (b"classes: {-1: a}", "class -1: 'a', expected a number from 0 to 255"),
             (b"classes: {300: a}", "class 300: 'a', expected a number from 0 to 255"),
             (b"classes: {1%s: a}" % (b"0" * 30), "class a huge number: 'a', expected"),
-            (b"classes: {true: a}", "class True: 'a', expected a number"),
+            (b"classes: {true: a}", "class 'true': 'a', expected a number"),
             (b"classes: {0: null}", "class 0: None, expected a number from 0 to 255 and a class name"),
             (b"classes: {0: a, 1: a}", "class 'a' is listed twice"),
             (b"classes: {0: a, 0: b}", r"set\.yaml:1: broken YAML: a key stands there twice"),

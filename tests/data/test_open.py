@@ -2,12 +2,16 @@
 
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from jaxcv.data import classification_data, detection_data, embedding_data, landmark_data, segmentation_data
 from jaxcv.errors import UserError
 
-DETECTION = "detection sets: digits, voc:PATH, coco:PATH, yolo:PATH, voc2007, voc2012, coco2017"
+DETECTION = (
+    "detection sets: digits, voc:PATH, coco:PATH, yolo:PATH, labelme:PATH, cvat:PATH, voc2007, voc2012, coco2017"
+)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +41,13 @@ DETECTION = "detection sets: digits, voc:PATH, coco:PATH, yolo:PATH, voc2007, vo
             segmentation_data,
             "mask:x",
             "data=mask:x: did you mean masks:PATH? segmentation sets: masks:PATH, camvid:PATH, pets:PATH, voc:PATH, "
-            "coco:PATH, yolo:PATH, voc2007, voc2012, coco2017, pets, camvid",
+            "coco:PATH, panoptic:PATH, yolo:PATH, labelme:PATH, cvat:PATH, voc2007, voc2012, coco2017, pets, camvid",
         ),
         (
             landmark_data,
             "csv:x",
-            "data=csv:x: landmark sets: drawn, points:PATH, pts:PATH, coco:PATH, coco2017",
+            "data=csv:x: landmark sets: drawn, points:PATH, pts:PATH, coco:PATH, yolo:PATH, "
+            "labelme:PATH, cvat:PATH, coco2017",
         ),
     ],
 )
@@ -66,3 +71,18 @@ def test_opening_is_lazy_and_shared(tmp_path):
     assert train.image_size == 256 and train.batches(4, seed=0).batch_size == 4
     with pytest.raises(UserError, match="no such folder"):
         len(train)
+
+
+def test_twelve_bits_in_sixteen(tmp_path):
+    for split in ("train", "val"):
+        for name, values in (("a", 4095), ("b", 2048)):
+            file = tmp_path / split / name / "0.png"
+            file.parent.mkdir(parents=True)
+            Image.fromarray(np.full((8, 8), values, np.uint16)).save(file)
+    train, _ = classification_data(f"folder:{tmp_path}", image_size=8, scale=4095)
+    assert train.batches(2).batch(0)["image"][:, 0, 0, 0].tolist() == [255, 128]
+    train, _ = classification_data(f"folder:{tmp_path}", image_size=8)
+    assert train.batches(2).batch(0)["image"][:, 0, 0, 0].tolist() == [16, 8]
+    for data, scale in ((f"folder:{tmp_path}", 0), ("digits", 4095), ("mnist:x", 4095)):
+        with pytest.raises(UserError, match=f"scale={scale}: expected a number above 0, for image files alone"):
+            classification_data(data, scale=scale)

@@ -23,7 +23,6 @@ References:
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxcv.data.example import MAX_BOXES, MAX_SIDE, NO_AREA, Collector, Example, Scan, Task, to_floats
+from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io.images import check_image, read_orientation
 from jaxcv.data.io.paths import choose_files, find_file, find_folder, holds, join, list_files, list_folders, split_word
@@ -42,7 +42,7 @@ _OTHERS = re.compile("(captions|panoptic|stuff|image_info|person_keypoints|insta
 Id = int | str
 
 
-@cache
+@kept
 def scan_coco(path: Path, task: Task, classes: tuple[str, ...], skip: bool, hold_out: bool = True) -> Scan:
     """Read every annotation of both splits; `task` is `boxes`, `mask` or `points`."""
     if path.is_file():
@@ -199,14 +199,16 @@ class PlainBoxes:
         labels = {key: index.get(name, -1) for key, name in file.names.items()}
         try:
             ids, crowds = [each["category_id"] for each in every], [each.get("iscrowd", 0) for each in every]
-            boxes = [each["bbox"] for each in every]
-            kinds = {*map(type, ids)} | {*map(type, crowds)} | {*map(type, chain.from_iterable(boxes))}
-            boxes = np.array(boxes, np.float64).reshape(-1, 4)[self._order]
+            listed = [each["bbox"] for each in every]
+            numbers = {*map(type, chain.from_iterable(listed))} <= {int, float}
+            sound = numbers and {*map(type, ids)} <= {int, str} and {*map(type, crowds)} <= {int}
+            boxes = np.array(listed, np.float64).reshape(-1, 4)[self._order]
             classes = np.array([labels.get(key, -1) for key in ids], np.int32)[self._order]
             ignored = np.array(crowds, np.int64)[self._order]
         except (KeyError, TypeError, ValueError, OverflowError):
-            kinds = {object}
-        if not kinds <= {int, float, str}:
+            self._plain[:] = False
+            return
+        if not sound:
             self._plain[:] = False
             return
         low, most = boxes[:, :2], np.repeat(sizes.reshape(-1, 2), counts, axis=0)
@@ -217,17 +219,16 @@ class PlainBoxes:
         doubtful = np.repeat(np.arange(len(counts)), counts)[~inside]
         self._plain[doubtful] = False
         self._boxes = np.concatenate([low, high], axis=1).astype(np.float32)
-        self._classes, self._ignored = classes, ignored == 1
+        self._classes: Any = classes
+        self._ignored: Any = ignored == 1
 
     def example(self, row: int, image: Path) -> Example | None:
         """An image with its boxes; None where they must be looked at one by one."""
         if not self._plain[row] or (self._file.rows[row] and read_orientation(image) > 1):
             return None
-        fields, part = (
-            self._file.images[row].fields,
-            slice(self._ends[row] - len(self._file.rows[row]), self._ends[row]),
-        )
-        found = {"boxes": self._boxes[part], "classes": self._classes[part], "ignored": self._ignored[part]}
+        fields, end = self._file.images[row].fields, self._ends[row]
+        part = slice(end - len(self._file.rows[row]), end)
+        found: Any = {"boxes": self._boxes[part], "classes": self._classes[part], "ignored": self._ignored[part]}
         return Example(image, Where(self._file.file), (fields["width"], fields["height"]), **found)
 
 

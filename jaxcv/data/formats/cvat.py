@@ -14,13 +14,13 @@ References:
 """
 
 import math
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxcv.data.example import MAX_SIDE, Collector, Scan, Task
+from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io import paths, text
 from jaxcv.data.io.text import Where, check_name, shown
@@ -33,7 +33,7 @@ _SHAPES = {"boxes": ("box", "polygon", "ellipse", "mask"), "points": ("skeleton"
 _SHAPES["mask"] = _SHAPES["boxes"]
 
 
-@cache
+@kept
 def scan_cvat(path: Path, task: Task, classes: tuple[str, ...], skip: bool, hold_out: bool = True) -> Scan:
     """Read every annotation of both splits; `task` is `boxes`, `mask` or `points`."""
     if path.is_file():
@@ -93,7 +93,7 @@ def _raw(
     for shape in image.all("*"):
         if shape.xml.tag in _SHAPES[task]:
             label = check_name(shape.attribute("label"), shape.where)
-            what = {"points": _placed(shape, points)} if task == "points" else _area(shape, size)
+            what: dict[str, Any] = {"points": _placed(shape, points)} if task == "points" else _area(shape, size)
             objects.append(Object(shape.where, label, **what))
         elif shape.xml.tag not in ("tag", "attribute"):
             collector.count(split, f"shapes of the kind {shape.xml.tag} left out", name)

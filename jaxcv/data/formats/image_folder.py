@@ -18,11 +18,11 @@ with a dot or is `__MACOSX`, and files that are no pictures, are left out and co
 
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxcv.data.example import Collector, Scan, check_class
+from jaxcv.data.formats.kept import kept
 from jaxcv.data.io.images import open_image
 from jaxcv.data.io.paths import ENDINGS, TEST_NAMES, choose_splits, find_folder, held_out, list_files, list_folder
 from jaxcv.data.io.text import Where, check_name, list_names, one_line, read_lines
@@ -80,7 +80,7 @@ def _read_classes(top: _Folder, root: Path) -> dict[str, list[str]]:
     return classes
 
 
-@cache
+@kept
 def scan_folder(root: Path, skip: bool) -> Scan:
     """List both splits; when skipping, leave out the pictures that cannot be decoded."""
     find_folder(root, "data=folder:PATH needs a folder of class folders")

@@ -14,11 +14,11 @@ References:
 """
 
 import math
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jaxcv.data.example import Collector, Scan, Task, to_floats
+from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io import paths
 from jaxcv.data.io.images import check_image
@@ -29,7 +29,7 @@ from jaxcv.errors import DataError
 _AREAS = ("rectangle", "polygon", "circle", "rotation")
 
 
-@cache
+@kept
 def scan_labelme(folder: Path, task: Task, classes: tuple[str, ...], skip: bool, hold_out: bool = True) -> Scan:
     """Read every annotation of both splits; `task` is `boxes`, `mask` or `points`."""
     paths.find_folder(folder, "data=labelme:PATH needs a folder with .json files beside images")

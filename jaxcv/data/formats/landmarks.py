@@ -17,10 +17,10 @@ that lies beside the folder of their points.
 import csv
 import re
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 from jaxcv.data.example import Collector, Scan
+from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io import paths
 from jaxcv.data.io.images import check_image
@@ -32,7 +32,7 @@ from jaxcv.errors import DataError
 _GROUPS = 5
 
 
-@cache
+@kept
 def scan_tables(path: Path, skip: bool) -> Scan:
     """Read the tables of both splits."""
     if path.is_file():
@@ -58,7 +58,7 @@ def scan_tables(path: Path, skip: bool) -> Scan:
     return _finish(collector, "test" in tables)
 
 
-@cache
+@kept
 def scan_pts(path: Path, skip: bool) -> Scan:
     """Read every `.pts` file of both splits."""
     find_folder(path, "data=pts:PATH needs a folder with .pts files")

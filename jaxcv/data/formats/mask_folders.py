@@ -21,7 +21,7 @@ JPEG does not keep numbers: masks of black and white are two classes, divided at
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +29,12 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from jaxcv.data.example import Collector, Example, Scan, find_faults
-from jaxcv.data.frames import check_frame
+from jaxcv.data.formats.kept import kept
 from jaxcv.data.io.images import open_image, read_image, read_mask
 from jaxcv.data.io.paths import choose_splits, find_folder, list_files, list_pictures, split_word, stem, walk
 from jaxcv.data.io.text import Where, check_names, list_names, numbered_names, read_lines, read_names, read_yaml, shown
 from jaxcv.data.outlines import IGNORE
+from jaxcv.data.raw.frames import check_frame
 from jaxcv.errors import DataError
 
 CAMVID = (
@@ -80,7 +81,7 @@ def number_labels(names: tuple[str, ...], numbers: list[int] | None = None, *, v
     return Labels(tuple(real.values()), table | {number: index for index, number in enumerate(real)})
 
 
-@cache
+@kept
 def scan_masks(
     folder: Path,
     classes: tuple[str, ...],

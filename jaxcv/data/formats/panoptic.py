@@ -10,7 +10,7 @@ References:
   A. Kirillov et al., Panoptic segmentation, https://arxiv.org/abs/1801.00868; https://cocodataset.org/#format-data
 """
 
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +18,16 @@ from jaxtyping import UInt8
 
 from jaxcv.data.example import Collector, Example, Scan
 from jaxcv.data.formats.coco import CocoFile, Entry, find_image, image_folders, read_coco
-from jaxcv.data.frames import check_frame
+from jaxcv.data.formats.kept import kept
 from jaxcv.data.io import paths
 from jaxcv.data.io.images import read_colors
 from jaxcv.data.io.text import list_names, shown
 from jaxcv.data.outlines import IGNORE
+from jaxcv.data.raw.frames import check_frame
 from jaxcv.errors import DataError
 
 
-@cache
+@kept
 def scan_panoptic(path: Path, skip: bool) -> Scan:
     """Read the segments of both splits."""
     if path.is_file():

@@ -31,10 +31,11 @@ References:
 import os
 from collections.abc import Iterator
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from jaxcv.data.example import MAX_SIDE, Collector, Example, Scan
+from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mask_folders import number_labels
 from jaxcv.data.io import paths, text
 from jaxcv.data.io.images import check_image
@@ -52,7 +53,7 @@ _FEW_FILES = 20
 _LISTS = [("trainval", "test"), *(("train", test) for test in paths.TEST_NAMES), ("trainval", "val")]
 
 
-@cache
+@kept
 def scan_voc(path: Path, classes: tuple[str, ...], skip: bool, hold_out: bool = True) -> Scan:
     """Read every annotation of both splits."""
     roots = _find_roots(path, "Annotations", "Main")
@@ -73,7 +74,7 @@ def scan_voc(path: Path, classes: tuple[str, ...], skip: bool, hold_out: bool = 
     return collector.finish(names)
 
 
-@cache
+@kept
 def scan_voc_masks(path: Path, skip: bool) -> Scan:
     """List the pairs of both splits."""
     roots = _find_roots(path, "SegmentationClass", "Segmentation")

@@ -21,11 +21,11 @@ are counted. Two images of one label file, such as 1.jpg and 1.png, are refused.
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxcv.data.example import MAX_POINTS, Collector, Scan, Task
+from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io import paths, text
 from jaxcv.data.io.images import check_image
@@ -35,7 +35,7 @@ from jaxcv.data.raw import Object, Raw
 from jaxcv.errors import DataError
 
 
-@cache
+@kept
 def scan_yolo(path: Path, task: Task, classes: tuple[str, ...], skip: bool, hold_out: bool = True) -> Scan:
     """Read every label of both splits; `task` is `boxes`, `mask` or `points`."""
     described = _describe(path, polygons=task == "mask")
@@ -118,7 +118,8 @@ def _object(
     where: Where, name: str, values: tuple[float, ...], size: tuple[int, int], task: Task, described: "Description"
 ) -> Object:
     count, each = described.kpt_shape
-    values, rest = (values[:4], values[4:]) if count else (values, ())
+    rest: tuple[float, ...] = values[4:] if count else ()
+    values = values[:4] if count else values
     pixels = [value * size[i % 2] for i, value in enumerate(values)]
     if task == "mask":
         if len(values) == 4:
@@ -135,7 +136,7 @@ def _object(
     if not count:
         raise where.refuse(f"no points, expected kpt_shape in {described.file.name} and lines with points")
     placed = [rest[i : i + each] for i in range(0, len(rest), each)]
-    points = [(p[0] * size[0], p[1] * size[1]) if (p[2] if each == 3 else any(p)) else None for p in placed]
+    points = [(x * size[0], y * size[1]) if (flag[0] if flag else x or y) else None for x, y, *flag in placed]
     return Object(where, name, edges, points=points, written=written)
 
 

@@ -13,6 +13,8 @@ from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from jaxcv.data.io.kept import cache_folder as cache_folder  # for whoever keeps files beside
+from jaxcv.data.io.kept import record
 from jaxcv.data.io.text import list_names, one_line
 from jaxcv.errors import DataError, UserError
 
@@ -24,12 +26,6 @@ _IMAGES = re.compile("(?:.*[_-])?(?:jpeg)?(?:image|img|picture|photo)s?")
 _NO_IMAGES = re.compile("segmentation|mask|panoptic")
 _DEPTH = 6  # no true set is deeper; links inside may lead in a circle
 _missing: dict[Path, Callable[[], None]] = {}
-
-
-def cache_folder() -> Path:
-    """Where fetched files are kept: `$JAXCV_CACHE`, else `$XDG_CACHE_HOME/jaxcv`, else `~/.cache/jaxcv`."""
-    folder = os.environ.get("JAXCV_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/jaxcv"
-    return Path(folder).expanduser()
 
 
 @contextmanager
@@ -69,6 +65,7 @@ def find_folder(folder: Path, needs: str) -> Path:
 
 def list_folder(folder: Path, root: Path) -> list[os.DirEntry[str]]:
     """What a folder holds, by name. Raises DataError: unreadable, or a symbolic link that leads out of `root`."""
+    record([str(folder)])
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)

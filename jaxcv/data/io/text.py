@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxcv.data.io.kept import record
 from jaxcv.errors import UNPRINTABLE, DataError
 
 MAX_BYTES = 2**31  # of an annotation file; the largest of COCO has 2**29
@@ -99,10 +100,12 @@ def check_once(first: dict[Any, Where], key: Any, where: Where, what: str) -> No
 
 def numbered_names(names: Any, file: Path, *, most: int, repeated: str = "$^") -> dict[int, str]:
     """Class names by their numbers, of a list or a mapping in a YAML file. Raises DataError: see `check_names`."""
-    found = dict(enumerate(names)) if isinstance(names, list) else names
+    found: Any = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(found, dict) or not found:
         raise DataError(f"names is {shown(names)}, expected a list of class names", file=file)
-    whole = {int(key) if isinstance(key, str) and re.fullmatch("[0-9]{1,9}", key) else key: key for key in found}
+    whole: dict[Any, Any] = {
+        int(key) if isinstance(key, str) and re.fullmatch("[0-9]{1,9}", key) else key: key for key in found
+    }
     if len(whole) < len(found):
         raise DataError("names gives one number twice, such as 0 and '0'; expected each once", file=file)
     found = {number: found[key] for number, key in whole.items()}
@@ -121,6 +124,7 @@ def read_bytes(file: Path, *, limit: int = MAX_BYTES) -> bytes:
             raise DataError("is no ordinary file" if file.exists() else "file is missing", file=file)
         if (size := file.stat().st_size) > limit:
             raise DataError(f"{size:,} bytes, expected at most {limit:,}", file=file)
+        record([str(file)])
         return file.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", file=file) from None

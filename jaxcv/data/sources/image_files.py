@@ -10,7 +10,6 @@ set is to live on the device.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,6 +23,7 @@ from jaxtyping import Float, Int, UInt8
 from jaxcv.data.example import Example, LabelledFiles, Scan, Task, check_all, check_example, check_size, read_labels
 from jaxcv.data.io.crops import Region, Size, fit_file, middle, read_region, square, whole, window
 from jaxcv.data.io.images import Progress, to_array, to_image
+from jaxcv.data.io.kept import KeptScan
 from jaxcv.data.io.text import list_counts, list_names
 from jaxcv.data.source import LABEL, box_fields, make_spec
 from jaxcv.data.sources.resident import in_parts
@@ -104,6 +104,8 @@ class ImageFiles:
     """Of the shorter side of a labelled test picture."""
     inverted: bool = False
     """Whether dark becomes light."""
+    white: int | float | None = None
+    """The value that is white in files of more than 8 bits; None: that of their type."""
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -141,6 +143,11 @@ class ImageFiles:
             return self.class_names(), [Path(file) for file in examples.files], examples.labels
         return self.class_names(), list(examples)
 
+    @property
+    def kept(self) -> KeptScan | None:
+        """Where more can be kept with the scan, if that is kept."""
+        return self.scan().kept
+
     @cached_property
     def _room(self) -> int:
         """Most boxes or points of one image in any split, at least 1."""
@@ -177,7 +184,9 @@ class ImageFiles:
     def _decode(self, index: int) -> UInt8[np.ndarray, "p"]:
         """The pixels of the image, and behind them those of the mask."""
         example, side = self._examples[index], self.image_size
-        pixels, size = read_region(example.image, self._region(example), size=side, channels=self.channels)
+        pixels, size = read_region(
+            example.image, self._region(example), size=side, channels=self.channels, white=self.white
+        )
         check_size(example, size)
         pixels = (255 - pixels if self.inverted else pixels).reshape(-1)
         if self.task != "mask":
@@ -205,7 +214,7 @@ class ImageFiles:
         pixels = np.empty((len(indices), *self.spec()["image"].shape), np.uint8)
         for row, i in enumerate(indices.tolist()):
             region = partial(window, uniform=uniform[row], min_area=min_area, max_ratio=max_ratio)
-            options = {"size": self.image_size, "channels": self.channels, "gap": 1.0}
+            options = {"size": self.image_size, "channels": self.channels, "gap": 1.0, "white": self.white}
             pixels[row], _ = read_region(self._examples[i].image, region, **options)
         return self._fill(indices, (255 - pixels if self.inverted else pixels).reshape(len(indices), -1))
 
@@ -239,9 +248,12 @@ class ImageFiles:
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """Every annotation, and of every image its header, size and ending; `thorough` decodes it too."""
-        if not self._passed & {thorough, True}:
+        kept, name = self.kept, f"checked {self.split}"
+        if not self._passed & {thorough, True} and not (kept and not thorough and kept.get(name)):
             check_all(self._examples, partial(check_example, thorough=thorough), progress)
             self._passed.add(thorough)
+            if kept:
+                kept.put(name, "yes")
         find = {"label": self._count_labels, "boxes": self._count_boxes, "points": self._count_points}
         lines = find[self.task]() if self.task in find else self._count_masks()
         return [f"{self.split}: {line}" for line in [*lines, *self.scan().notes[self.split]]]
@@ -262,10 +274,10 @@ class ImageFiles:
 
     def _count_boxes(self) -> list[str]:
         names, examples = self.class_names(), self._examples
-        counts = Counter(names[c] for e in examples for c in e.classes[~e.ignored].tolist())
-        per_class = list_counts(names, [counts[name] for name in names])
-        lines = [f"{len(self):,} images, {counts.total():,} boxes ({per_class})"]
-        if ignored := sum(int(e.ignored.sum()) for e in examples):
+        out = np.concatenate([e.ignored for e in examples])
+        counts = np.bincount(np.concatenate([e.classes for e in examples])[~out], minlength=len(names)).tolist()
+        lines = [f"{len(self):,} images, {sum(counts):,} boxes ({list_counts(names, counts)})"]
+        if ignored := int(out.sum()):
             lines.append(f"{ignored:,} difficult or crowd boxes, neither truth nor false alarm")
         if empty := sum(len(e.boxes) == 0 for e in examples):
             lines.append(f"{empty:,} images without a box")
@@ -286,5 +298,6 @@ class ImageFiles:
 
     def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file as its split shows it, and the factors (x, y) from its pixels to the file's."""
-        pixels, factors = fit_file(path, self._region(None), size=self.image_size, channels=self.channels)
+        how: Any = {"size": self.image_size, "channels": self.channels, "white": self.white}
+        pixels, factors = fit_file(path, self._region(None), **how)
         return 255 - pixels if self.inverted else pixels, factors

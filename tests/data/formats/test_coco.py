@@ -179,7 +179,8 @@ def test_boxes_in_the_frame_that_the_size_says(folder, turn, task):
     exif[0x0112] = turn
     shown[3:11, 5:25] = 255
     stored = Image.fromarray(shown)
-    stored = stored.transpose({2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[turn]) if turn > 1 else stored
+    back: Any = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    stored = stored.transpose(back[turn]) if turn > 1 else stored
     stored.save(folder.root / "train2017/a0.png", exif=exif)
     for pixels in (shown, np.asarray(stored)):
         height, width = pixels.shape[:2]

@@ -392,9 +392,9 @@ def test_no_object_at_all(folder):
     for image_id in ("a0", "a1", "b0"):
         folder.put(image_id, [])
     folder.refuses(r"voc: no annotation holds an object")
-    train, _ = folder.open(classes=("cell",))
-    batch = train.batches(3).batch(0)
-    assert batch["boxes"].shape == (3, 1, 4) and not batch["valid"].any()
+    folder.refuses(r"voc: 3 images to train on and not one box: no annotation has any", classes=("cell",))
+    folder.put("a0", [("cell", 5, 5, 5, 9)])
+    folder.refuses(r"3 images to train on and not one box: 1 zero-area boxes dropped \(a0\)", classes=("cell",))
 
 
 def test_real_blood_cells(real_data):

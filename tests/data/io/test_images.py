@@ -1,6 +1,7 @@
 """Image files of every kind, made here, with values known in advance."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,10 +112,11 @@ def test_the_exif_orientation_is_applied(tmp_path, ending, turn):
     exif, shown = Image.Exif(), np.zeros((64, 192, 3), np.uint8)
     exif[0x0112] = turn
     shown[:32, :64] = 250  # a bright corner at the top left of what is shown
-    to_stored = {1: 0, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[turn]
+    to_stored: Any = {1: 0, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[turn]
     stored = Image.fromarray(shown).transpose(to_stored) if turn > 1 else Image.fromarray(shown)
     path = tmp_path / f"a.{ending}"
-    stored.save(path, exif=exif, **({} if ending in ("png", "tif") else {"quality": 95}))
+    how: dict[str, Any] = {} if ending in ("png", "tif") else {"quality": 95}
+    stored.save(path, exif=exif, **how)
     read, size = read_image(path)
     assert size == (192, 64) == check_image(path)
     assert np.abs(read.astype(int) - shown)[8:-8, 8:-8].mean() < 3

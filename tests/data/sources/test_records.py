@@ -5,6 +5,7 @@ import dataclasses
 import io
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import grain
 import numpy as np
@@ -235,7 +236,8 @@ class BehindOneFile:
         self.file.seek(i * self.length)
         time.sleep(0.0005)
         if self.lazily:
-            return {"image": Image.open(Whole(self.file, self.length)), "label": i}
+            part: Any = Whole(self.file, self.length)
+            return {"image": Image.open(part), "label": i}
         return {"image": self.file.read(self.length), "label": i}
 
 
@@ -284,9 +286,9 @@ def test_what_may_be_read_by_many():
     class Says(list):
         thread_safe = False
 
+    def alone(records, **options):
+        source: Any = from_records(records, image_size=8, **options)[0].source
+        return not isinstance(source.alone, contextlib.nullcontext)
+
     listed = [{"image": np.zeros((8, 8), np.uint8), "label": 0}] * 10
-    assert isinstance(from_records(listed, image_size=8)[0].source.alone, contextlib.nullcontext)
-    assert not isinstance(from_records(Says(listed), image_size=8)[0].source.alone, contextlib.nullcontext)
-    safe = from_records(Says(listed), image_size=8, thread_safe=True)[0]
-    assert isinstance(safe.source.alone, contextlib.nullcontext)
-    assert from_records(Says(listed), image_size=8)[0].source.alone is not None
+    assert not alone(listed) and alone(Says(listed)) and not alone(Says(listed), thread_safe=True)
