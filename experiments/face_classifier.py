@@ -71,14 +71,8 @@ def experiment(
         seed: of parameters, order of the data and augmentation.
     """
     train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error)
-    backbone = models.ResNet(
-        stage_sizes=(1, 1, 1, 1),
-        block=models.BasicBlock,
-        width=width,
-        small_images=image_size < 64,
-        mean=(0.4,),
-        std=(0.25,),
-    )
+    size = {"stage_sizes": (1,) * (3 if image_size < 64 else 4), "width": width, "small_images": image_size < 64}
+    backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.5,), std=(0.25,))
     embedding = models.EmbeddingNet(backbone, dimensions=dimensions, dropout=dropout, normalize=head == "cosine")
 
     def loss(outputs: Any, batch: Batch) -> dict[str, Any]:
