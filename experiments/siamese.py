@@ -6,6 +6,7 @@ Papers: Koch, Zemel, Salakhutdinov, Siamese neural networks for one-shot image r
 Tenenbaum, Human-level concept learning through probabilistic program induction, 2015 (the protocol).
 
     python launch.py experiments/siamese.py
+    python launch.py experiments/siamese.py data=omniglot:PATH unseen=Latin way=20 grouped=True width=32 steps=600
 """
 
 from functools import partial
