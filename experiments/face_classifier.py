@@ -38,7 +38,6 @@ def experiment(
     rotate: float = 10.0,
     color: float = 0.2,
     batch_size: int = 64,
-    dtype: Literal["float32", "bfloat16"] = "float32",
     steps: int = 600,
     seed: int = 0,
 ) -> Experiment:
@@ -66,7 +65,6 @@ def experiment(
         rotate: largest rotation while training, either way, in degrees.
         color: largest relative change of brightness and contrast while training.
         batch_size: examples a step.
-        dtype: what the network computes in; parameters, statistics and losses stay float32.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
