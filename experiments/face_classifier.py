@@ -38,7 +38,6 @@ def experiment(
     rotate: float = 10.0,
     color: float = 0.2,
     batch_size: int = 64,
-    dtype: Literal["float32", "bfloat16"] = "float32",
     steps: int = 600,
     seed: int = 0,
 ) -> Experiment:
@@ -66,19 +65,12 @@ def experiment(
         rotate: largest rotation while training, either way, in degrees.
         color: largest relative change of brightness and contrast while training.
         batch_size: examples a step.
-        dtype: what the network computes in; parameters, statistics and losses stay float32.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
     train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error)
-    backbone = models.ResNet(
-        stage_sizes=(1, 1, 1, 1),
-        block=models.BasicBlock,
-        width=width,
-        small_images=image_size < 64,
-        mean=(0.4,),
-        std=(0.25,),
-    )
+    size = {"stage_sizes": (1,) * (3 if image_size < 64 else 4), "width": width, "small_images": image_size < 64}
+    backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.5,), std=(0.25,))
     embedding = models.EmbeddingNet(backbone, dimensions=dimensions, dropout=dropout, normalize=head == "cosine")
 
     def loss(outputs: Any, batch: Batch) -> dict[str, Any]:

@@ -6,6 +6,8 @@ Papers: Koch, Zemel, Salakhutdinov, Siamese neural networks for one-shot image r
 Tenenbaum, Human-level concept learning through probabilistic program induction, 2015 (the protocol).
 
     python launch.py experiments/siamese.py
+    python launch.py experiments/siamese.py data=omniglot:PATH unseen=Latin way=20 grouped=True width=32
+        batch_size=64 pictures=4 steps=600      # one line
 """
 
 from functools import partial
@@ -35,10 +37,9 @@ def experiment(
     rotate: float = 12.0,
     shear: float = 12.0,
     elastic: float = 0.4,
-    batch_size: int = 64,
-    pictures: int = 4,
+    batch_size: int = 56,
+    pictures: int = 8,
     grouped: bool = False,
-    dtype: Literal["float32", "bfloat16"] = "float32",
     steps: int = 300,
     seed: int = 0,
 ) -> Experiment:
@@ -67,7 +68,6 @@ def experiment(
         batch_size: examples a step, of which all pairs are compared.
         pictures: of each identity in a batch.
         grouped: whether the identities of a batch are of one alphabet, as in the episodes.
-        dtype: what the network computes in; parameters, statistics and losses stay float32.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """

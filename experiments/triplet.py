@@ -1,13 +1,18 @@
 """An embedding in which pictures of one identity lie close together, by the triplet loss on the hardest triplets.
 
-Claim: not measured.
+Claim: on six people of ORL who are not seen in training (25 to 30; 24 to learn from), equal error rate 0.059, rank-1
+accuracy 0.946 by one enrolled picture each, 0.90 of strangers refused, by the second command (n=1, seed 0; 2 AMD EPYC
+cores (Zen 5), jax 0.10.2, flax 0.12.8, beside much other work). Not measured: other seeds, the embedded digits, and how
+random triplets compare at these settings.
 
 Papers: Schroff, Kalenichenko, Philbin, FaceNet, https://arxiv.org/abs/1503.03832; Hermans, Beyer, Leibe, In defense of
 the triplet loss, https://arxiv.org/abs/1703.07737 (P x K batches, batch-hard).
 
     python launch.py experiments/triplet.py
-    python launch.py experiments/triplet.py data=faces:PATH unseen=6 image_size=64 steps=1200 seed=0,1,2
-    python launch.py experiments/triplet.py data=faces:PATH unseen=6 image_size=64 steps=1200 mining=hard,random
+    python launch.py experiments/triplet.py data=faces:PATH unseen=6 image_size=64 batch_size=64 pictures=4
+        steps=800      # one line
+    python launch.py experiments/triplet.py data=faces:PATH unseen=6 image_size=64 batch_size=64 pictures=4
+        steps=800 mining=hard,random      # one line
 """
 
 from functools import partial
@@ -39,9 +44,8 @@ def experiment(
     rotate: float = 10.0,
     elastic: float = 0.3,
     color: float = 0.2,
-    batch_size: int = 64,
-    pictures: int = 4,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    batch_size: int = 56,
+    pictures: int = 8,
     steps: int = 300,
     seed: int = 0,
 ) -> Experiment:
@@ -71,7 +75,6 @@ def experiment(
         color: largest relative change of brightness and contrast while training.
         batch_size: examples a step: P identities times K pictures.
         pictures: K, of each identity in a batch.
-        dtype: what the network computes in; parameters, statistics and losses stay float32.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """

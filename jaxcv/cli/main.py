@@ -300,7 +300,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
                 raise UserError("--enroll, --verify and --recognize take one run: give one value for each name")
             from jaxcv.cli import faces
 
-            faces.run(experiment, chosen[0], root / sweep.folder_name(chosen[0]), options, reporter)
+            faces.run(experiment, chosen[0], folder, options, reporter)
         elif search.kind == "grid" and len(chosen) == 1 and not options.sweep:
             how = {"fresh": options.fresh, "accept": options.accept, "reporter": reporter}
             how |= {"resident": options.resident, "profile": options.profile}

@@ -168,9 +168,7 @@ class Dataset:
         """
         if min(way, shot, queries, count) < 1:
             raise UserError(f"way={way}, shot={shot}, queries={queries}, count={count}: expected at least 1 of each")
-        source = self.source
-        hands = source.hands if isinstance(source, LabelledSource) else lambda: None
-        order = Episodes(self._members, way, shot, queries, count, hands)
+        order = Episodes(self._members, way, shot, queries, count, self._hands)
         return self._ordered(order, way * (shot + queries), None)
 
     def _tuples(self, batch_size: int, size: int, seed: Scalar) -> "DatasetBatches":
@@ -180,6 +178,9 @@ class Dataset:
 
     def _ordered(self, order: Order, batch_size: int, seed: Scalar | None) -> "DatasetBatches":
         return replace(self.batches(batch_size, seed=seed), order=order)
+
+    def _hands(self) -> Int[np.ndarray, "n"] | None:
+        return self.source.hands() if isinstance(self.source, LabelledSource) else None
 
     def _members(self) -> Members:
         if not isinstance(self.source, LabelledSource):

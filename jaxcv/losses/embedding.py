@@ -196,9 +196,9 @@ def _given(embeddings: Array, label: Array, valid: Array, distance: Distance) ->
     """The two rows after each third one."""
     del embeddings, distance
     rows = jnp.arange(label.shape[0])
-    following = [jnp.minimum(rows + i, max(label.shape[0] - 1, 0)) for i in (1, 2)]
+    positive, negative = (jnp.minimum(rows + i, max(label.shape[0] - 1, 0)) for i in (1, 2))
     whole = (rows % 3 == 0) & (rows + 2 < label.shape[0])
-    return *following, whole & valid & valid[following[0]] & valid[following[1]]
+    return positive, negative, whole & valid & valid[positive] & valid[negative]
 
 
 def _hinge(excess: Array, margin: Scalar | None) -> Array:

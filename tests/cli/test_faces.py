@@ -62,6 +62,9 @@ def test_from_enrolment_to_recognition(people, capsys):
     assert sorted(set(gallery.names)) == [f"p{i}" for i in range(8)] and gallery.vectors.shape == (32, 8)
     assert call("--recognize", root / "set/p3/2.png") == 0
     assert "2.png: p3" in capsys.readouterr().out.replace("\n", "")
+    run = next((root / "runs").rglob("gallery.safetensors")).parent
+    assert main([str(run), "--recognize", str(root / "set/p3/2.png"), "--no-tune"]) == 0, "a run's folder says it all"
+    assert "2.png: p3" in capsys.readouterr().out.replace("\n", "")
     assert call("--verify", root / "set/p3/2.png", root / "set/p3/2.png") == 0
     assert "the same; 1.000, accepted from" in capsys.readouterr().out.replace("\n", " ")
 

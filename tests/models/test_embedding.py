@@ -1,5 +1,7 @@
 """Embeddings of length one, siamese pairs, and identities: shapes, symmetry, and what they compute."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +13,15 @@ TINY = PlainDarknet(layers=((8, 3), "M", (8, 3)))
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 8, 8, 1)), jnp.float32)
 
 
+def applied(model, variables) -> Any:
+    return model.apply(variables, IMAGES, train=False)
+
+
 @pytest.mark.parametrize("pool", ["average", "flatten"])
 def test_embeddings_have_length_one(pool):
     model = EmbeddingNet(TINY, dimensions=6, pool=pool)
     variables = model.init(jax.random.key(0), IMAGES)
-    outputs, features = model.apply(variables, IMAGES, train=False)
+    outputs, features = applied(model, variables)
     assert outputs.shape == (4, 6) and features["pool"].shape == (4, 8 if pool == "average" else 8 * 16)
     np.testing.assert_allclose(jnp.linalg.norm(outputs, axis=1), 1.0, rtol=1e-5)
     assert not [name for name in variables["params"]["backbone"] if name == "head"], "the classifier is left out"
@@ -37,8 +43,8 @@ def test_a_vector_of_zeros_stays_so_and_has_a_gradient():
 @pytest.mark.parametrize("similarity", ["weighted", "chi_square", "cosine"])
 def test_all_pairs_are_the_pairs_one_by_one(similarity):
     model = Siamese(TINY, similarity=similarity, dimensions=5)
-    variables = model.init(jax.random.key(0), IMAGES)
-    every, features = model.apply(variables, IMAGES, train=False)
+    variables: Any = model.init(jax.random.key(0), IMAGES)
+    every, features = applied(model, variables)
     assert every.shape == (4, 4) and features["embedding"].shape == (4, 5)
     np.testing.assert_allclose(every, every.T, atol=1e-5)
     one, _ = model.apply(variables, IMAGES, IMAGES[jnp.asarray([1, 2, 3, 0])], train=False)

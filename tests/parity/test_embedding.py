@@ -61,7 +61,7 @@ def test_given_triplets_are_those_of_optax():
 @pytest.mark.parametrize("mining", ["hard", "semihard", "all"])
 def test_mining_is_that_of_pytorch_metric_learning(mining, distance, pattern):
     pytest.importorskip("pytorch_metric_learning")
-    from pytorch_metric_learning import distances, losses, miners, reducers
+    from pytorch_metric_learning import distances, losses, miners, reducers  # pyright: ignore[reportMissingImports]
 
     label = PATTERNS[pattern]
     apart = (

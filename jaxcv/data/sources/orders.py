@@ -163,8 +163,9 @@ class Episodes:
     queries: int
     """Of each identity."""
     count: int
-    hands: Callable[[], Int[np.ndarray, "n"]] | None = None
-    """Who drew each picture: all that the identities are known by is then by some hands, the queries by others."""
+    hands: Callable[[], Int[np.ndarray, "n"] | None]
+    """Who drew each picture: all that the identities are known by is then by some hands, the queries by others. None:
+    nobody says."""
 
     def length(self, examples: int) -> int:
         """The number of episodes."""
@@ -184,7 +185,7 @@ class Episodes:
                 f"episodes of {self.way} identities with {each} pictures each: the set has {int(usable.sum())} such "
                 f"identities in {len(members.groups)} groups; take fewer, way=N"
             )
-        hands = None if self.hands is None else self.hands()
+        hands = self.hands()
         return np.stack([self._episode(members, groups[i % len(groups)], hands, random) for i in range(length)])
 
     def _episode(self, members: Members, group: Any, hands: Any, random: np.random.Generator) -> Int[np.ndarray, "b"]:
