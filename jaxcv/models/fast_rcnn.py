@@ -57,7 +57,7 @@ class FastRCNN(nn.Module):
         """`train` samples regions about the targets, and is given to the backbone."""
         features, levels = trunk_features(self.backbone, images.astype(self.dtype), self.stages, train=train)
         if self.pyramid_channels is not None:
-            levels = FPN(self.pyramid_channels, extra=False, name="fpn")(levels)
+            levels = FPN(self.pyramid_channels, extra=False, finest_alone=self.pool == "max", name="fpn")(levels)
         features |= {f"level{i}": x for i, x in enumerate(levels, start=1)}
         key = self.make_rng("dropout") if train else None
         regions, there = _regions(key, proposals, boxes, valid, self.samples, self.positive_fraction)
