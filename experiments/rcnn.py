@@ -1,6 +1,6 @@
 """R-CNN: every proposed region is cut out of the image, warped to one size, and classified by a network of its own.
 
-Claim: not measured yet.
+Claim: not measured yet; one step and its predictions are tested.
 
 Paper: Girshick, Donahue, Darrell, Malik, Rich feature hierarchies, https://arxiv.org/abs/1311.2524, here trained in one
 go with AdamW; see `models.RCNN`. Proposals are connected components, or the paper's by selective search with `pip
