@@ -47,6 +47,13 @@ CASES: dict[str, dict[str, Any]] = {
         for n, side, c in ((512, 50, 256), (128, 25, 512), (512, 200, 256))
         for grad in (False, True)
     },
+    **{
+        f"roi_pool, 512 boxes, 50² x 256, {'both' if grad else 'forward'}": {
+            "op": "roi_pool",
+            **{"n": 512, "side": 50, "c": 256, "grad": grad},
+        }
+        for grad in (False, True)
+    },
     "triplet, 512 x 128, with gradient": {"op": "triplet", "n": 512, "c": 128},
     **{
         f"gram_matrix, {side}² x {c}{', with gradient' if grad else ''}": {
@@ -85,7 +92,7 @@ def inputs(op: str, *, n: int = 0, side: int = 0, c: int = 0, kind: str = "", im
         return [random.normal(size=(side, side, c)).astype(np.float32)]
     if op == "triplet":
         return [random.normal(size=(n, c)).astype(np.float32), random.integers(0, n // 8, n)]
-    if op == "roi_align":
+    if op in ("roi_align", "roi_pool"):
         corners, sides = random.uniform(0, 0.7 * side, (n, 2)), random.uniform(2, 0.5 * side, (n, 2))
         boxes = np.concatenate([corners, corners + sides], -1)
         shapes = (side, side, c), (n, 7, 7, c)
@@ -106,9 +113,9 @@ def ours(case: dict[str, Any], device: str) -> list[Run]:
     assert jax.default_backend() == device, f"jax has no {device} here"
 
     def function(*args: Any) -> Any:
-        if case["op"] == "roi_align":
+        if case["op"] in ("roi_align", "roi_pool"):
             features, boxes, gradients = args
-            out, pull = jax.vjp(lambda x: ops.roi_align(x, boxes, output_size=7), features)
+            out, pull = jax.vjp(lambda x: getattr(ops, case["op"])(x, boxes, output_size=7), features)
             return (out, pull(gradients)) if case["grad"] else out
         if case["op"] == "triplet":
             return jax.value_and_grad(lambda x: losses.triplet(x, {"label": args[1]})["triplet"][0].mean())(args[0])
@@ -162,14 +169,15 @@ def theirs(case: dict[str, Any], compile: bool, device: str) -> list[Run]:
         return [finished(lambda: [suppress(*one, 0.5) for one in zip(*args, strict=True)])]
     if case["op"] in ("nms", "batched_nms"):
         return [finished(lambda: getattr(vision, case["op"])(*args, 0.5)[: case.get("best")])]
-    if case["op"] == "roi_align":
+    if case["op"] in ("roi_align", "roi_pool"):
         features, boxes, gradients = args
         args[0] = features.permute(2, 0, 1)[None].contiguous()
         gradients = gradients.permute(0, 3, 1, 2).contiguous()
         regions = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], 1)
 
         def align(x: Any, *_: Any) -> Any:
-            out = vision.roi_align(x, regions, 7, 1.0, 2, True)
+            pooled = vision.roi_pool(x, regions, 7) if case["op"] == "roi_pool" else None
+            out = vision.roi_align(x, regions, 7, 1.0, 2, True) if pooled is None else pooled
             return (out, gradients) if case["grad"] else out
 
         return runs(align, grad=case["grad"])

@@ -32,6 +32,8 @@ def is_array(annotation):
         return True
     if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
         return annotation.dim_str != ""
+    if isinstance(annotation, type) and hasattr(annotation, "_fields"):  # a named tuple of arrays
+        return any(map(is_array, typing.get_type_hints(annotation).values()))
     return any(is_array(part) for part in typing.get_args(annotation))
 
 

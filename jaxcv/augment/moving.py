@@ -41,7 +41,7 @@ def move(
 
     Args:
         uniform: Numbers of the examples; see `compiled_apart`.
-        batch: `image` and any of `boxes` with `valid` (and `ignored`), `mask`, `points` (with `visible`).
+        batch: `image` and any of `boxes` with `valid` (and `ignored`), `proposals`, `mask`, `points` (with `visible`).
         matrices: `[b, 2, 3]` from (x, y, 1) in the output to (x, y) in the input, in pixels.
         size: (height, width) of the output; by default that of the input.
         upright: That no matrix rotates or shears: then rows and columns are resampled one after the other, faster.
@@ -85,11 +85,17 @@ def move(
     if "points" in batch:
         mirrored = matrices[:, 0, 0] * matrices[:, 1, 1] < matrices[:, 0, 1] * matrices[:, 1, 0]
         out |= _moved_points(batch, forward, mirrored, size, swap)
-    if "boxes" in batch:
+
+    def around(boxes: Array) -> Array:
         # The sides of a box stay straight under an affine map: its corners are enough.
-        outline = _outline(batch["boxes"], steps=1 if control is None else _STEPS_ALONG_A_SIDE)
+        outline = _outline(boxes, steps=1 if control is None else _STEPS_ALONG_A_SIDE)
         moved = forward(outline.reshape(b, -1, 2)).reshape(outline.shape)
-        out |= kept_boxes(batch, jnp.concatenate([moved.min(-2), moved.max(-2)], -1), size, min_visible=min_visible)
+        return jnp.concatenate([moved.min(-2), moved.max(-2)], -1)
+
+    if "boxes" in batch:
+        out |= kept_boxes(batch, around(batch["boxes"]), size, min_visible=min_visible)
+    if "proposals" in batch:
+        out["proposals"] = clip_boxes_to_image(around(batch["proposals"]), image_size=size)
     return {**batch, **out}
 
 

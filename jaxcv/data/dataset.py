@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, Literal
 
 import jax
@@ -27,9 +27,11 @@ from jaxcv.data.io.images import Progress, read_image
 from jaxcv.data.known import describe
 from jaxcv.data.source import BoxedSource, LabelledSource, Source, WindowedSource
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
+from jaxcv.data.sources.cached_proposals import CachedProposals
 from jaxcv.data.sources.orders import Episodes, Identities, Members, Order, Tuples, epoch_rows
+from jaxcv.data.sources.region_proposers import PROPOSERS
 from jaxcv.data.sources.resident import cores, read, resident
-from jaxcv.errors import UserError
+from jaxcv.errors import UserError, unknown_name
 from jaxcv.ops import kmeans_anchor_boxes
 from jaxcv.types import Batch, ImageFile, Scalar
 
@@ -216,8 +218,25 @@ class Dataset:
 
     def known(self) -> dict[str, Any]:
         """What a run keeps of this split, to be used without it; see `jaxcv.data.known`. Raises DataError."""
-        source = self.source.source if isinstance(self.source, CachedFeatures) else self.source
+        source = self.source.source if isinstance(self.source, CachedFeatures | CachedProposals) else self.source
         return describe(source, self._anchor_boxes, self.opened, self.split)
+
+    def with_proposals(self, kind: str, *, count: int) -> "Dataset":
+        """This split with a field `proposals` [b count 4], boxes that may hold an object: computed once, kept on disk.
+
+        Args:
+          kind: `components` or `selective_search`; see `jaxcv.data.sources.region_proposers`.
+          count: proposals of a picture, the best; rows of zeros where there are fewer.
+
+        Raises:
+          UserError: no such kind.
+        """
+        if kind not in PROPOSERS:
+            raise UserError(unknown_name("proposals", kind, list(PROPOSERS)))
+        if (key := (kind, count)) not in self._featured:
+            source = CachedProposals(self.source, kind, count, partial(digest, self.source))
+            self._featured[key] = replace(self, source=source)
+        return self._featured[key]
 
     def describe(self) -> list[str]:
         """What the split holds, one line a finding; reads annotations, no images."""
@@ -296,12 +315,17 @@ class DatasetBatches:
         """What must be computed once before the first batch; see `jaxcv.types.Batches.prepare`."""
         if isinstance(self.source, CachedFeatures):
             self.source.features(progress)
+        if isinstance(self.source, CachedProposals):
+            self.source.proposals(progress)
 
     def fields_of(self, image: np.ndarray) -> Batch:
         """A batch of one that a model can be fed, from an image of `read_image`."""
-        fields = {"image": image[None]}
+        nothing = {name: np.zeros((1, *v.shape), v.dtype) for name, v in self.source.spec().items()}
+        fields = {**nothing, "image": image[None]}  # a detector that is fed its targets in training gets none
         if isinstance(self.source, CachedFeatures):
             fields["features"] = np.asarray(self.source.extract(fields["image"]))
+        if isinstance(self.source, CachedProposals):
+            fields["proposals"] = self.source.propose(image)[None]
         return fields
 
     def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:

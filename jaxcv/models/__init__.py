@@ -15,6 +15,7 @@ from jaxcv.models.classifier import Classifier
 from jaxcv.models.darknet import Darknet53, PlainDarknet, darknet19, darknet53, darknet_tiny, extraction
 from jaxcv.models.deconvnet import DeconvNet
 from jaxcv.models.embedding import EmbeddingNet, Identified, IdentityClassifier, Siamese
+from jaxcv.models.fast_rcnn import RCNN, FastRCNN
 from jaxcv.models.faster_rcnn import FasterRCNN, fasterrcnn_resnet50_fpn
 from jaxcv.models.fcn import FCN
 from jaxcv.models.fpn import FPN
@@ -93,6 +94,7 @@ __all__ = [
     "EmbeddingNet",
     "FCN",
     "FPN",
+    "FastRCNN",
     "FastStyle",
     "FasterRCNN",
     "Flatten",
@@ -115,6 +117,7 @@ __all__ = [
     "MobileNetV1",
     "MobileNetV2",
     "PlainDarknet",
+    "RCNN",
     "RPN",
     "RegionHead",
     "ResNet",

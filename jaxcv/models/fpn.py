@@ -22,6 +22,8 @@ class FPN(nn.Module):
     channels: int = 256
     extra: bool = True
     """One more level, every second pixel of the coarsest, for the anchor boxes of the largest objects."""
+    finest_alone: bool = False
+    """The finest level is the only one that is returned, and has an `output`."""
 
     @nn.compact
     def __call__(self, maps: Sequence[Float[Array, "b _ _ _"]]) -> list[Array]:
@@ -33,5 +35,7 @@ class FPN(nn.Module):
             if above is not None:
                 x = x + ops.upsample2x(above)[:, : x.shape[1], : x.shape[2]]
             above = x
+            if self.finest_alone and i > 0:
+                continue
             levels.insert(0, Conv(self.channels, kernel_init=lecun_normal, padding=1, name=f"output{i + 1}")(x))
         return [*levels, levels[-1][:, ::2, ::2]] if self.extra else levels

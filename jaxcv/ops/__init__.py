@@ -16,6 +16,7 @@ inputs' precision, except that whatever is computed from boxes is at least float
     nms        nms batched_nms
     soft_nms   soft_nms matrix_nms
     roi        roi_align multiscale_roi_align
+    roi_pool   roi_pool crop_and_resize
     features   gram_matrix
     distances  cosine_similarity paired_distances paired_squared_distances
                pairwise_cosine_similarity pairwise_distances pairwise_squared_distances
@@ -89,6 +90,7 @@ from jaxcv.ops.normalization import batch_norm, instance_norm, local_response_no
 from jaxcv.ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from jaxcv.ops.proposals import region_proposals
 from jaxcv.ops.roi import multiscale_roi_align, roi_align
+from jaxcv.ops.roi_pool import crop_and_resize, roi_pool
 from jaxcv.ops.sliding import Scales, image_pyramid, pyramid_scales, sliding_windows, window_boxes
 from jaxcv.ops.soft_nms import matrix_nms, soft_nms
 from jaxcv.ops.unpool import max_pool2d_positions, max_unpool2d
@@ -139,6 +141,7 @@ __all__ = [
     "conv_parameters",
     "conv_transpose2d",
     "cosine_similarity",
+    "crop_and_resize",
     "decode_boxes",
     "decode_yolo",
     "decode_yolo_v1",
@@ -180,6 +183,7 @@ __all__ = [
     "region_proposals",
     "resized_crop",
     "roi_align",
+    "roi_pool",
     "shape_iou",
     "sliding_windows",
     "soft_argmax",

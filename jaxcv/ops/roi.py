@@ -55,7 +55,7 @@ def roi_align(
         He et al., Mask R-CNN, https://arxiv.org/abs/1703.06870, section 3; torchvision's `roi_align`.
     """
     boxes = boxes.astype(jnp.float32)
-    scaled = _rounded(lax.stop_gradient(boxes * spatial_scale).reshape(-1, 4))
+    scaled = without_fusion(lax.stop_gradient(boxes * spatial_scale).reshape(-1, 4))
     return _align([features], scaled, None, boxes.shape[:-1], pair(output_size), sampling_ratio, aligned)
 
 
@@ -100,7 +100,7 @@ def multiscale_roi_align(
     level = jnp.where(jnp.isfinite(level), level, strides[0])
     level = (jnp.clip(level, strides[0], strides[-1]).astype(jnp.int32) - strides[0]).reshape(-1)
     scale = jnp.asarray([2.0**-stride for stride in strides], jnp.float32)[level]
-    scaled = _rounded(boxes.reshape(-1, 4) * scale[:, None])
+    scaled = without_fusion(boxes.reshape(-1, 4) * scale[:, None])
     return _align(list(features), scaled, level, boxes.shape[:-1], pair(output_size), sampling_ratio, aligned)
 
 
@@ -155,7 +155,11 @@ def _samples(start, end, bins, ratio, size, aligned):
     bin_size = _quotient(extent, bins)[:, None, None]
     bin_number = jnp.arange(bins, dtype=start.dtype).reshape(1, bins, 1)
     offset = (jnp.arange(ratio, dtype=start.dtype) + 0.5).reshape(1, 1, ratio)
-    position = start[:, None, None] + _rounded(bin_number * bin_size) + _quotient(_rounded(offset * bin_size), ratio)
+    position = (
+        start[:, None, None]
+        + without_fusion(bin_number * bin_size)
+        + _quotient(without_fusion(offset * bin_size), ratio)
+    )
     size = jnp.asarray(size, start.dtype).reshape(-1, 1, 1)
     inside = (position >= -1.0) & (position <= size)
     position = jnp.clip(jnp.where(inside, position, 0.0), 0.0, size - 1.0)
@@ -171,7 +175,8 @@ def _samples(start, end, bins, ratio, size, aligned):
 # A sample at the very edge is there or not by the last digit of its position, so that is computed as torchvision does.
 # XLA would fuse a product with the sum that follows into one rounding, and divide by multiplying with 1 / divisor;
 # the selections below change no number, but stand in its way.
-def _rounded(product: Array) -> Array:
+def without_fusion(product: Array) -> Array:
+    """The product itself, rounded before it is used."""
     return jnp.where(product > -jnp.inf, product, jnp.nan)
 
 

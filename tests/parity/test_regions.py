@@ -66,6 +66,88 @@ def test_roi_align(aligned, sampling_ratio, output_size):
     assert not by_boxes.any()
 
 
+@pytest.mark.parametrize("output_size", [7, (3, 5)])
+def test_roi_pool(output_size):
+    height, width, channels, scale = 13, 17, 4, 0.3
+    random = np.random.default_rng(0)
+    boxes = np.stack([region_boxes(n, height, width) / scale for n in (20, 20)]).astype(np.float32)
+    features = np.round(random.normal(size=(2, height, width, channels)), 1).astype(np.float32)  # many are equal
+    theirs = tensor(features.transpose(0, 3, 1, 2)).requires_grad_()
+    expected = torchvision.ops.roi_pool(theirs, [tensor(b) for b in boxes], output_size, scale)
+    gradients = random.normal(size=(*expected.shape[:1], *expected.shape[2:], channels)).astype(np.float32)
+    expected.backward(tensor(gradients.transpose(0, 3, 1, 2)))
+
+    @jax.jit
+    def ours(features, boxes, gradients):
+        pool = lambda x: ops.roi_pool(x, boxes, output_size=output_size, spatial_scale=scale)  # noqa: E731
+        out, pull = jax.vjp(pool, features)
+        return out, *pull(gradients.reshape(out.shape))
+
+    out, by_features = ours(jnp.asarray(features), jnp.asarray(boxes), jnp.asarray(gradients))
+    expected = expected.detach().permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(out.reshape(expected.shape), expected)
+    np.testing.assert_allclose(by_features, theirs.grad.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_multiscale_roi_align():
+    random = np.random.default_rng(1)
+    maps = [random.normal(size=(2, 64 // s, 96 // s, 3)).astype(np.float32) for s in (4, 8, 16)]
+    corners = random.uniform(-5, 60, (2, 40, 2))
+    boxes = np.concatenate([corners, corners + np.exp(random.uniform(-1, 4.5, (2, 40, 2)))], -1).astype(np.float32)
+    boxes[0, :3] = [[0, 0, 24, 24], [0, 0, 0, 0], [3, 3, 51, 51]]  # on the boundary of two levels; empty
+    pool = torchvision.ops.MultiScaleRoIAlign(["0", "1", "2"], 5, 2, canonical_scale=24, canonical_level=2)
+    theirs = [tensor(x.transpose(0, 3, 1, 2)).requires_grad_() for x in maps]
+    levels = {str(i): x for i, x in enumerate(theirs)}
+    expected = pool(levels, [tensor(b) for b in boxes], [(64, 96), (64, 96)])
+    gradients = random.normal(size=(2, 40, 5, 5, 3)).astype(np.float32)
+    expected.backward(tensor(gradients.reshape(80, 5, 5, 3).transpose(0, 3, 1, 2)))
+
+    @jax.jit
+    def ours(maps, boxes, gradients):
+        options = {"output_size": 5, "image_size": (64, 96), "canonical_size": 24.0, "canonical_level": 2.0}
+        out, pull = jax.vjp(lambda x: ops.multiscale_roi_align(x, boxes, **options), maps)
+        return out, *pull(gradients)
+
+    out, by_maps = ours(tuple(map(jnp.asarray, maps)), jnp.asarray(boxes), jnp.asarray(gradients))
+    np.testing.assert_allclose(out.reshape(80, 5, 5, 3), expected.detach().permute(0, 2, 3, 1), rtol=1e-5, atol=2e-6)
+    for found, other in zip(by_maps, theirs, strict=True):
+        np.testing.assert_allclose(found, other.grad.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_anchor_boxes_of_a_pyramid():
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.image_list import ImageList
+
+    sizes, ratios = ((13, 32), (64, 100)), (0.5, 1.0, 1.7)
+    images = ImageList(torch.zeros(1, 3, 70, 99), [(70, 99)])
+    maps = [torch.zeros(1, 1, 17, 24), torch.zeros(1, 1, 8, 12)]
+    expected = AnchorGenerator(sizes, (ratios,) * 2)(images, maps)[0]
+    found = [
+        ops.anchor_grid(ops.anchor_sizes(s, ratios), grid_size=tuple(m.shape[2:]), image_size=(70, 99))
+        for s, m in zip(sizes, maps, strict=True)
+    ]
+    np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("high", "low", "keep_best"), [(0.7, 0.3, True), (0.5, 0.5, False)])
+def test_matcher(high, low, keep_best):
+    from torchvision.models.detection._utils import Matcher
+
+    candidates, _, _ = crowd(300, 3)
+    candidates[:, 2:] = np.maximum(candidates[:, 2:], candidates[:, :2])  # torchvision's area of inverted boxes is odd
+    targets = np.concatenate([candidates[[5, 50]] + 2, candidates[[70, 70]], [[7, 7, 7, 7]]]).astype(np.float32)
+    valid = np.array([True, True, True, False, False])
+    overlaps = torchvision.ops.box_iou(tensor(targets[valid]), tensor(candidates))
+    expected = Matcher(high, low, keep_best)(overlaps).numpy()
+    options = {"positive_iou": high, "negative_iou": low, "keep_best": keep_best}
+    found = ops.match_boxes(jnp.asarray(candidates), jnp.asarray(targets), jnp.asarray(valid), **options)
+    np.testing.assert_array_equal(found.positive, expected >= 0)
+    np.testing.assert_array_equal(found.negative, expected == -1)
+    np.testing.assert_array_equal(np.asarray(found.target)[expected >= 0], expected[expected >= 0])
+    nothing = ops.match_boxes(jnp.asarray(candidates), jnp.asarray(targets), jnp.zeros(5, bool), **options)
+    assert nothing.negative.all() and not nothing.positive.any()
+
+
 def crowd(n, seed):
     random = np.random.default_rng(seed)
     corners, sides = random.uniform(0, 60, (n, 2)), random.uniform(-1, 40, (n, 2))
