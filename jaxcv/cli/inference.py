@@ -62,7 +62,7 @@ def export_run(
     best: bool,
     reporter: Reporter,
 ) -> None:
-    """Write a run as a file that its ending chooses; see `jaxcv.runs.export`.
+    """Write a run as a file that its ending chooses; see `jaxcv.runs.exporting`.
 
     Args:
         experiment: its function.

@@ -82,7 +82,7 @@ def _exported(function: Callable[..., Any], shape: Sequence[Any]) -> Any:
 
 def _write_onnx(file: Path, function: Callable[..., Any], shape: Sequence[int]) -> tuple[Callable[..., Any], str]:
     """Write the function for one picture; returns what runs it again."""
-    from jaxcv.runs.onnx import convert
+    from jaxcv.runs.to_onnx import convert
 
     names = list(_fields(jax.eval_shape(function, jax.ShapeDtypeStruct((1, *shape), np.uint8))))
     session = convert(file, lambda images: list(_fields(function(images)).values()), (1, *shape), names)

@@ -38,9 +38,9 @@ def convert(
         UserError: a package is missing, or an operation has no translation.
     """
     try:
-        import jax2onnx
-        import onnx
-        import onnxruntime
+        import jax2onnx  # pyright: ignore[reportMissingImports]
+        import onnx  # pyright: ignore[reportMissingImports]
+        import onnxruntime  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"{file}: {error.name} is missing: pip install 'jaxcv-research[onnx]'") from error
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of every shape that it does not write
