@@ -444,7 +444,7 @@ def picture_data(
     return replace(train, path=str(file.resolve())), replace(test, path=str(file.resolve()))
 
 
-@cache
+@_shared
 def photograph_data(data: str, *, image_size: int = 256, longest: int = 1024) -> Splits:
     """Open pictures without annotations: `image` uint8 [b s s 3], the centre square of each.
 
@@ -455,7 +455,8 @@ def photograph_data(data: str, *, image_size: int = 256, longest: int = 1024) ->
         raise UserError(f"image_size={image_size}: expected at least 32 pixels, and a multiple of 4")
     folder = picture_file("china").parent if data == "photographs" else Path(data).expanduser()
     train, test = (Dataset(PictureFolder(s, folder, image_size, longest), image_size) for s in ("train", "test"))
-    return replace(train, path=str(folder.resolve())), replace(test, path=str(folder.resolve()))
+    opened, where = question("photographs", data, image_size, longest=longest), str(folder.resolve())
+    return _told(train, opened, "train", where), _told(test, opened, "test", where)
 
 
 def from_records(

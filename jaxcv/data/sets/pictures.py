@@ -18,7 +18,7 @@ from jaxcv.data.io.images import Progress, check_image, convert_image, open_imag
 from jaxcv.data.io.paths import find_folder, list_pictures, sklearn_file, walk
 from jaxcv.data.source import make_spec
 from jaxcv.errors import DataError, UserError
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 EMBEDDED = ("china", "flower")
 SMALLEST = 16
@@ -155,7 +155,7 @@ class OnePicture:
         (height, width, _), files = self.spec()["image"].shape, [str(file) for file in (self.file, *self.others)]
         return [f"{self.split}: {' with '.join(files)}, at {width}x{height} pixels"]
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One file, squeezed to the picture's height and width, and the factors (x, y) from its pixels to the file's."""
         width, height = _size(self.file, self.image_size)
         with open_image(Path(path)) as image:
@@ -216,7 +216,7 @@ class PictureFolder:
                 progress(i + 1, len(self.files))
         return [f"{self.split}: {len(self.files):,} pictures of {self.folder}"]
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One whole file in its own proportions, and the factors (x, y) from its pixels to the file's."""
         with open_image(Path(path)) as image:
             x, y = image.size
