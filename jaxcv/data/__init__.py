@@ -34,7 +34,7 @@ from jaxcv.data.formats.numpy_arrays import array_names, load_array
 from jaxcv.data.formats.panoptic import scan_panoptic
 from jaxcv.data.formats.voc import scan_voc, scan_voc_masks
 from jaxcv.data.formats.yolo import scan_yolo
-from jaxcv.data.known import Absent, answers, question
+from jaxcv.data.sources.known import Absent, answers, question
 from jaxcv.data.sets import cifar
 from jaxcv.data.sets.catalogue import SETS, set_folder
 from jaxcv.data.sets.imagenet import ImageNet

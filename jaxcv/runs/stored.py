@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxcv.data.known import Answers, answering
+from jaxcv.data.sources.known import Answers, answering
 from jaxcv.errors import UserError
 from jaxcv.train import sources
 from jaxcv.train.experiment import ExperimentFunction
