@@ -34,7 +34,6 @@ DATA_ARROWS = {
     "io": set(),
     "digest": set(),
     "source": {"io"},
-    "known": {"io", "source"},
     "outlines": {"io"},
     "raw": {"io", "outlines"},
     "example": {"io", "outlines", "raw"},
@@ -42,7 +41,7 @@ DATA_ARROWS = {
     "sources": {"io", "outlines", "example", "source"},
     "sets": {"io", "outlines", "example", "source", "sources", "formats"},
     "toy": {"io", "source", "sources"},
-    "dataset": {"digest", "io", "known", "source", "sources"},
+    "dataset": {"digest", "io", "source", "sources"},
 }
 
 

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from jaxcv import show
 from jaxcv.cli.picture_files import expand, write_json, write_mask, write_yolo
 from jaxcv.errors import UserError
-from jaxcv.runs import predictions, without_data
+from jaxcv.runs import Run, export, predictions, without_data
 from jaxcv.train import program, reports, resolve
 from jaxcv.train.checkpoint import Checkpoints, DamagedCheckpoint
 from jaxcv.train.console import Reporter
@@ -19,7 +18,6 @@ from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.train.feed import open_feed
 from jaxcv.types import Masks, Picture, Table
-from jaxcv.weights import save
 
 _PRINTED = 20
 """Up to so many pictures have their predictions printed; of more, the files tell."""
@@ -64,23 +62,24 @@ def export_run(
     best: bool,
     reporter: Reporter,
 ) -> None:
-    """Write the variables that a run is evaluated with to a file of weights, which `weights=` and `load` read.
+    """Write a run as a file that its ending chooses; see `jaxcv.runs.exporting`.
 
     Args:
         experiment: its function.
         overrides: of its hyperparameters.
         folder: of the run.
-        file: `.safetensors` or `.npz`.
+        file: such as `m.stablehlo`, `m.onnx`, `m.safetensors` or `m.npz`.
         best: the best checkpoint, not the newest.
         reporter: prints.
 
     Raises:
         UserError: there is no checkpoint, or the file cannot be written.
     """
-    experiment = without_data(experiment, folder)
-    state = load_run(experiment, resolve(experiment, overrides), folder, best=best, reporter=reporter)
-    save(file, jax.device_get(state.evaluation_variables))
-    reporter.say(f"{file}: the weights of {folder} at step {int(state.step)}")
+    experiment, values = without_data(experiment, folder), resolve(experiment, overrides)
+    state = load_run(experiment, values, folder, best=best, reporter=reporter)
+    run = Run(folder, experiment(**values), values, int(state.step), state.evaluation_variables)
+    for line in export(run, file):
+        reporter.say(line)
 
 
 def evaluate_run(

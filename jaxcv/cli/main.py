@@ -73,7 +73,12 @@ def _parser() -> _Parser:
     add("--fresh", action="store_true", help="begin anew; an earlier run is moved aside, not deleted")
     add("--accept", action="store_true", help="go on with runs whose source or data were others; run.json notes it")
     add("--resume", type=Path, metavar="RUN", help="go on from that run's end, or where it stopped, with more steps=N")
-    add("--export", type=Path, metavar="FILE", help="write the run's weights: .safetensors or .npz, for weights=FILE")
+    add(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="write the run: .stablehlo, .onnx; its weights: .safetensors, .npz",
+    )
     add("--evaluate", action="store_true", help="evaluate the newest checkpoint of the run")
     add(
         "--predict",

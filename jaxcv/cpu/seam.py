@@ -119,6 +119,9 @@ def _jitted(params: tuple[Any, ...]) -> Any:
 def _lower_for_cpu(ctx: Any, *arrays: Any, **params: Any) -> Any:
     # Kernels are registered in this process only, and XLA cannot partition them over devices.
     module = ctx.module_context
+    if not all(isinstance(size, int) for aval in ctx.avals_in for size in aval.shape):
+        # Exported for any size: a form is chosen by the sizes.
+        return mlir.lower_fun(_plainly, multiple_results=True)(ctx, *arrays, **params)
     alone = getattr(module.axis_context, "num_devices", None) == 1 and not module.lowering_parameters.for_export
     with kernels.allowed(alone):
         return mlir.lower_fun(_in_form, multiple_results=True)(ctx, *arrays, **params)

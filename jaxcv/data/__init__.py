@@ -35,7 +35,7 @@ from jaxcv.data.formats.numpy_arrays import array_names, load_array
 from jaxcv.data.formats.panoptic import scan_panoptic
 from jaxcv.data.formats.voc import scan_voc, scan_voc_masks
 from jaxcv.data.formats.yolo import scan_yolo
-from jaxcv.data.known import Absent, answers, question
+from jaxcv.data.sources.known import Absent, answers, question
 from jaxcv.data.sets import cifar
 from jaxcv.data.sets.catalogue import SETS, set_folder
 from jaxcv.data.sets.imagenet import ImageNet
@@ -466,7 +466,7 @@ def picture_data(
     return replace(train, path=str(file.resolve())), replace(test, path=str(file.resolve()))
 
 
-@cache
+@_shared
 def photograph_data(data: str, *, image_size: int = 256, longest: int = 1024) -> Splits:
     """Open pictures without annotations: `image` uint8 [b s s 3], the centre square of each.
 
@@ -477,7 +477,8 @@ def photograph_data(data: str, *, image_size: int = 256, longest: int = 1024) ->
         raise UserError(f"image_size={image_size}: expected at least 32 pixels, and a multiple of 4")
     folder = picture_file("china").parent if data == "photographs" else Path(data).expanduser()
     train, test = (Dataset(PictureFolder(s, folder, image_size, longest), image_size) for s in ("train", "test"))
-    return replace(train, path=str(folder.resolve())), replace(test, path=str(folder.resolve()))
+    opened, where = question("photographs", data, image_size, longest=longest), str(folder.resolve())
+    return _told(train, opened, "train", where), _told(test, opened, "test", where)
 
 
 def from_records(

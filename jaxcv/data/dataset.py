@@ -24,10 +24,10 @@ from jaxtyping import Float, Int
 
 from jaxcv.data.digest import digest
 from jaxcv.data.io.images import Progress, read_image
-from jaxcv.data.known import describe
 from jaxcv.data.source import BoxedSource, LabelledSource, Source, WindowedSource
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
 from jaxcv.data.sources.cached_proposals import CachedProposals
+from jaxcv.data.sources.known import describe
 from jaxcv.data.sources.orders import Episodes, Identities, Members, Order, Tuples, epoch_rows
 from jaxcv.data.sources.region_proposers import PROPOSERS
 from jaxcv.data.sources.resident import cores, read, resident
@@ -217,7 +217,7 @@ class Dataset:
         return self._featured[extract]
 
     def known(self) -> dict[str, Any]:
-        """What a run keeps of this split, to be used without it; see `jaxcv.data.known`. Raises DataError."""
+        """What a run keeps of this split, to be used without it; see `jaxcv.data.sources.known`. Raises DataError."""
         source = self.source.source if isinstance(self.source, CachedFeatures | CachedProposals) else self.source
         return describe(source, self._anchor_boxes, self.opened, self.split)
 

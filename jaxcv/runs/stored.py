@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxcv.data.known import Answers, answering
+from jaxcv.data.sources.known import Answers, answering
 from jaxcv.errors import UserError
 from jaxcv.train import sources
 from jaxcv.train.experiment import ExperimentFunction
@@ -107,7 +107,8 @@ def _answered(experiment: ExperimentFunction, known: str) -> ExperimentFunction:
 
 
 def _imported(source: str, modules: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Those of a run's own modules that a text imports, and those that they import."""
+    """Those of a run's own modules, written in Python, that a text imports, and those that they import."""
+    modules = {name: module for name, module in modules.items() if "text" in module and module["file"].endswith(".py")}
     found: set[str] = set()
     todo = [source]
     while todo:
@@ -118,7 +119,7 @@ def _imported(source: str, modules: Mapping[str, Mapping[str, Any]]) -> set[str]
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 named = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             parents = {".".join(name.split(".")[:end]) for name in named for end in range(1, name.count(".") + 2)}
-            new = {name for name in parents if "text" in modules.get(name, {})} - found
+            new = {name for name in parents if name in modules} - found
             found |= new
             todo += [modules[name]["text"] for name in new]
     return found

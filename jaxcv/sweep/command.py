@@ -22,6 +22,7 @@ from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import Experiment, ExperimentFunction
 from jaxcv.train.identity import identify
 from jaxcv.train.run import Run, read_run
+from jaxcv.types import Table
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,17 @@ def report(sweep: Sweep, work: Work, rows: Sequence[outcomes.Row], reporter: Rep
     if not reporter.quiet:
         title = f"{len(rows)} trials, best {work.metric} first"
         reporter.console.print(results_table(rows, work.metric, title))
+    if settings := outcomes.over_seeds(rows, maximize=ledger.maximize):
+        names = outcomes.varied([row for row in rows if row.state == "finished"])
+        names = [name for name in names if name != "seed"]
+        cells = [
+            (*(str(one.overrides.get(n, "")) for n in names), f"{one.mean:.4f}", f"{one.sd:.4f}", len(one.values))
+            for one in settings
+        ]
+        columns = (*names, f"{work.metric}, mean", "sd", "seeds")
+        reporter.show(Table("", "each setting over its seeds, the best mean first", columns, cells))
+        if (line := outcomes.decided_by_seed(settings)) is not None:
+            reporter.say(line)
     table = ledger.root / f"{ledger.name}.csv"
     outcomes.write_csv(rows, work.metric, table)
     picture = pictures.draw(ledger, rows, work.metric, table.with_suffix(".png"))

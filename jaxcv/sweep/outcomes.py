@@ -2,6 +2,7 @@
 
 import csv
 import shlex
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,48 @@ def varied(rows: Sequence[Row]) -> list[str]:
     """Names of the hyperparameters that differ between trials, in the order of the signature."""
     names = list(dict.fromkeys(name for row in rows for name in row.overrides))
     return [name for name in names if len({repr(row.overrides.get(name)) for row in rows}) > 1]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The finished trials that differ in their seed alone."""
+
+    overrides: Mapping[str, Any]
+    """Without the seed."""
+    values: Sequence[float]
+
+    @property
+    def mean(self) -> float:
+        """Of the compared value."""
+        return statistics.fmean(self.values)
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation over seeds, by n - 1; 0 of one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+
+def over_seeds(rows: Sequence[Row], *, maximize: bool) -> list[Setting]:
+    """Settings by the mean over their seeds, the best first; none where no setting has several seeds."""
+    found: dict[str, tuple[Mapping[str, Any], list[float]]] = {}
+    for row in rows:
+        if row.state == "finished" and row.value is not None and "seed" in row.overrides:
+            rest = {name: value for name, value in row.overrides.items() if name != "seed"}
+            found.setdefault(repr(rest), (rest, []))[1].append(row.value)
+    settings = [Setting(rest, values) for rest, values in found.values()]
+    if all(len(setting.values) < 2 for setting in settings):
+        return []
+    return sorted(settings, key=lambda setting: -setting.mean if maximize else setting.mean)
+
+
+def decided_by_seed(settings: Sequence[Setting]) -> str | None:
+    """A line where the best two settings differ by less than seeds do; None where they differ by more."""
+    if len(settings) < 2:
+        return None
+    gap, spread = abs(settings[0].mean - settings[1].mean), max(settings[0].sd, settings[1].sd)
+    if gap > spread:
+        return None
+    return f"the best two settings differ by {gap:.4f}, seeds by {spread:.4f} (sd): which is better, the seed decides"
 
 
 def measured(row: Row) -> dict[str, Any]:

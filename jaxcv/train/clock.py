@@ -12,6 +12,7 @@ class Clock:
         self._rows, self._steps = rows, steps
         self._start = self._mark = self._saved = time.monotonic()
         self._marked_step = start
+        self._first: tuple[float, int] | None = None
 
     @property
     def seconds(self) -> float:
@@ -19,11 +20,17 @@ class Clock:
         return round(time.monotonic() - self._start, 3)
 
     def speed_and_eta(self, step: int) -> tuple[float, float]:
-        """Images a second since the last call, and the seconds left at that speed."""
+        """Images a second since the last call, and the seconds left.
+
+        They are those of the steps since the first call, evaluations and checkpoints between them included.
+        """
         now = time.monotonic()
         speed = (step - self._marked_step) * self._rows / max(now - self._mark, 1e-9)
         self._mark, self._marked_step = now, step
-        return round(speed, 1), (self._steps - step) * self._rows / max(speed, 1e-9)
+        first, at = self._first or (now, step)
+        self._first = first, at
+        left = (now - first) / (step - at) if step > at else self._rows / max(speed, 1e-9)
+        return round(speed, 1), (self._steps - step) * left
 
     def checkpoint_made(self) -> None:
         """Start counting to the next one."""

@@ -9,9 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.table import Table as RichTable
 
 from jaxcv.types import Cell, Table
+
+_WIDE = 110
+"""Columns of a terminal from which the loss and the speed have room beside the bar."""
 
 
 class Reporter:
@@ -40,14 +44,19 @@ class Reporter:
         if self.quiet or not self.console.is_terminal:
             yield
             return
+        narrow = self.console.width < _WIDE
+        room = max(8, self.console.width - (36 if narrow else 84))
+        name = name if len(name) <= room else f"{name[: room - 1]}…"
+        whole = Column(no_wrap=True)
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[info]}"),
+            TextColumn("{task.description}", markup=False, table_column=whole),
+            BarColumn(10 if narrow else 40),
+            TaskProgressColumn(table_column=whole),
+            TextColumn("{task.fields[eta]}" if narrow else "{task.fields[info]}", table_column=whole),
         )
-        with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as bar:
-            self._bar, self._task = bar, bar.add_task(name, total=steps, completed=start, info="")
+        elapsed = () if narrow else (TimeElapsedColumn(),)
+        with Progress(*columns, *elapsed, console=self.console, transient=True) as bar:
+            self._bar, self._task = bar, bar.add_task(name, total=steps, completed=start, info="", eta="")
             try:
                 yield
             finally:
@@ -57,7 +66,7 @@ class Reporter:
         """After a record: losses, images a second, time to go."""
         info = f"loss {values['loss']:.4f}  {speed:,.0f} images/s  ETA {clock(eta)}"
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, info=info)
+            self._bar.update(self._task, completed=step, info=info, eta=f"ETA {clock(eta)}")
         elif not self.quiet and (time.monotonic() - self._last_line > 5 or step == steps):
             self._last_line = time.monotonic()
             self.say(f"step {step}/{steps}  {info}")
@@ -76,7 +85,7 @@ class Reporter:
             def update(done: int, total: int) -> None:
                 nonlocal task
                 if task is None and time.monotonic() - start > 1:
-                    task = bar.add_task(what, total=total, info="")
+                    task = bar.add_task(what, total=total, info="", eta="")
                 if task is not None:
                     bar.update(task, completed=done)
 

@@ -125,7 +125,7 @@ def fit(
     trial = Trial(
         values=values,
         workdir=Path(workdir),
-        reporter=reporter or Reporter(quiet=True),
+        reporter=reporter or Reporter(),
         fresh=fresh,
         watch=watch,
         on_end=found.append,
@@ -246,6 +246,7 @@ def _make_ready(shared: Program, runs: Mapping[Observer, Trial]) -> Group:
     """The runs as they stand; data is read and the program compiled while Python makes the first state."""
     first = next(iter(runs))
     reporter = runs[first].reporter
+    reporter.say(f"{first.run.folder}: compiling, unless it was compiled before")
     with reporter.counting("reading the training data") as count, ThreadPoolExecutor() as pool:
         loading = pool.submit(first.feed.load, count)
         begun = [begin_compiling(shared, first, len(runs), variant) for variant in first.setup.variants]

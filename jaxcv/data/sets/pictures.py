@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from jaxcv.data.io.crops import fit_file, middle
-from jaxcv.data.io.images import Progress, check_image, convert_image, open_image, to_array
+from jaxcv.data.io.images import Progress, check_image, convert_image, open_any, open_image, to_array
 from jaxcv.data.io.paths import find_folder, list_pictures, sklearn_file, walk
 from jaxcv.data.source import make_spec
 from jaxcv.errors import DataError, UserError
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 EMBEDDED = ("china", "flower")
 SMALLEST = 16
@@ -48,9 +48,8 @@ def _size(file: Path, longer: int) -> tuple[int, int]:
     return size
 
 
-@lru_cache(maxsize=16)
-def read_picture(
-    file: Path, longer: int, *, size: tuple[int, int] | None = None, channels: int = 3
+def fit_picture(
+    file: ImageFile, longer: int, *, size: tuple[int, int] | None = None, channels: int = 3
 ) -> UInt8[np.ndarray, "h w c"]:
     """A whole picture, to be read only.
 
@@ -65,14 +64,20 @@ def read_picture(
     """
     from PIL import Image
 
-    size = _size(file, longer) if size is None else size
-    with open_image(file) as image:
+    if size is None:
+        assert not isinstance(file, np.ndarray), "pixels come with the size that they get"
+        size = _size(Path(file), longer)
+    with open_any(file) as image:
         image.draft(image.mode, (2 * size[0], 2 * size[1]))  # a JPEG is decoded at about the size that is needed
         image = convert_image(image, channels)
         method = Image.Resampling.LANCZOS if size[0] < image.width else Image.Resampling.BICUBIC
         pixels = to_array(image.resize(size, method, reducing_gap=3.0))
     pixels.flags.writeable = False
     return pixels
+
+
+read_picture = lru_cache(maxsize=16)(fit_picture)
+"""As `fit_picture`, of a file that is read again and again."""
 
 
 def match_colors(picture: UInt8[np.ndarray, "h w 3"], like: UInt8[np.ndarray, "i j 3"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -155,20 +160,18 @@ class OnePicture:
         (height, width, _), files = self.spec()["image"].shape, [str(file) for file in (self.file, *self.others)]
         return [f"{self.split}: {' with '.join(files)}, at {width}x{height} pixels"]
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file, squeezed to the picture's height and width, and the factors (x, y) from its pixels to the file's."""
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
+        """One file, squeezed to the picture's size, and the factors (x, y) from its pixels to the file's."""
         width, height = _size(self.file, self.image_size)
-        with open_image(Path(path)) as image:
+        with open_any(path) as image:
             x, y = image.size
-        pixels = read_picture(Path(path), self.image_size, size=(width, height))
+        pixels = fit_picture(path, self.image_size, size=(width, height))
         return pixels, (x / width, y / height)
 
 
 @dataclass(frozen=True, eq=False)
 class PictureFolder:
-    """All pictures of a folder and those below it: `image` uint8 [s s 3], their centre squares; every fifth is for
-    testing.
-    """
+    """All pictures of a folder and those below it: `image` uint8 [s s 3], centre squares; every fifth for testing."""
 
     split: str
     folder: Path
@@ -216,10 +219,10 @@ class PictureFolder:
                 progress(i + 1, len(self.files))
         return [f"{self.split}: {len(self.files):,} pictures of {self.folder}"]
 
-    def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
         """One whole file in its own proportions, and the factors (x, y) from its pixels to the file's."""
-        with open_image(Path(path)) as image:
+        with open_any(path) as image:
             x, y = image.size
         longest = min(self.longest, max(x, y))
         width, height = (max(SMALLEST, round(side * longest / max(x, y) / 4) * 4) for side in (x, y))
-        return read_picture(Path(path), longest, size=(width, height)), (x / width, y / height)
+        return fit_picture(path, longest, size=(width, height)), (x / width, y / height)

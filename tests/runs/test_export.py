@@ -1,0 +1,99 @@
+"""Exported runs give the framework's own answers in a process that knows nothing of jaxcv."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxcv
+from jaxcv.cli.main import main
+from jaxcv.errors import UserError
+from jaxcv.runs import export
+from jaxcv.weights import load as load_weights
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def detector(moved):
+    return moved[0]
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("picture") / "a.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+    return path
+
+
+def answers_elsewhere(file, picture):
+    """Those of the script in `docs/`, which must not find jaxcv."""
+    program = "import runpy, sys; sys.modules['jaxcv'] = None; sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+    command = [sys.executable, "-c", program, str(ROOT / "docs/exported.py"), str(file), str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return {name: np.asarray(values) for name, values in json.loads(done.stdout).items()}
+
+
+def assert_same_answers(run, file, picture):
+    found = answers_elsewhere(file, picture)
+    expected = run.predict(picture)
+    assert set(found) == set(expected._fields)
+    for name, values in expected._asdict().items():
+        np.testing.assert_allclose(found[name], values, atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+def test_stablehlo_for_all_platforms_and_any_number_of_pictures(detector, picture, tmp_path, capsys):
+    pytest.importorskip("flatbuffers")
+    file = tmp_path / "m.stablehlo"
+    assert main([str(detector), "--export", str(file)]) == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    assert "any number of pictures on cpu, cuda, tpu; within" in said
+    run = jaxcv.load(detector, best=False)
+    assert_same_answers(run, file, picture)
+    exported = jax.export.deserialize(bytearray(file.read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    calls = set(re.findall(r"custom_call @(\w+)", exported.mlir_module()))
+    assert calls == {"shape_assertion"}, "no kernel, only JAX's check of the number of pictures"
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    several = exported.call(images)
+    for row, image in enumerate(images):
+        np.testing.assert_allclose(several["scores"][row], run.predict(image).scores, atol=1e-4)
+    described = json.loads(Path(f"{file}.json").read_text())
+    assert described["input"] == {"shape": ["b", 32, 32, 3], "dtype": "uint8", "channels": "RGB"}
+    assert described["type"] == "Detections" and described["class_names"] == ["cell", "plate"]
+    assert described["fitted"] == "the whole picture, resized bilinearly with antialiasing"
+
+
+def test_onnx(detector, picture, tmp_path):
+    pytest.importorskip("jax2onnx")
+    pytest.importorskip("onnxruntime")
+    run = jaxcv.load(detector, best=False)
+    (line,) = export(run, tmp_path / "m.onnx")
+    assert "one picture at a time; within" in line
+    assert_same_answers(run, tmp_path / "m.onnx", picture)
+
+
+def test_weights_and_other_endings(detector, tmp_path):
+    run = jaxcv.load(detector)
+    export(run, tmp_path / "m.safetensors")
+    assert load_weights(tmp_path / "m.safetensors").keys() == {
+        "/".join(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(run.variables)
+    }
+    with pytest.raises(UserError, match=r"m.pt: expected an ending of .stablehlo, .onnx, .safetensors, .npz"):
+        export(run, tmp_path / "m.pt")
+
+
+def test_answers_that_differ_are_not_kept(detector, tmp_path, monkeypatch):
+    pytest.importorskip("flatbuffers")
+    run = jaxcv.load(detector)
+    monkeypatch.setattr("jaxcv.runs.exporting.TOLERANCE", -1.0)
+    with pytest.raises(UserError, match="differ by .* so it was not kept"):
+        export(run, tmp_path / "m.stablehlo")
+    assert list(tmp_path.iterdir()) == []
