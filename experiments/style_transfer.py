@@ -2,8 +2,8 @@
 
 Claim: not measured.
 
-Paper: Gatys, Ecker, Bethge, Image style transfer using convolutional neural networks, CVPR 2016. Deviations: Adam beside
-L-BFGS, total variation, starting from the content.
+Paper: Gatys, Ecker, Bethge, Image style transfer using convolutional neural networks, CVPR 2016. Deviations: Adam
+beside L-BFGS, layers balanced by `models.Canvas`, total variation, starting from the content.
 
     python launch.py experiments/style_transfer.py        # scikit-learn's photographs, a trunk with random weights
     python launch.py experiments/style_transfer.py content=PHOTO style=PAINTING weights=FILE     # of VGG-16
@@ -32,24 +32,24 @@ def experiment(
     more_styles: tuple[str, ...] = (),
     style_weights: tuple[float, ...] = (),
     regions: tuple[str, ...] = (),
-    image_size: int = 256,
+    image_size: int = 160,
     style_size: int = 0,
     network: str = "vgg16",
     weights: str = "",
     pooling: Literal["max", "avg"] = "avg",
     content_layers: tuple[str, ...] = ("conv4_2",),
     style_layers: tuple[str, ...] = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"),
-    layer_weights: tuple[float, ...] = (),
+    layer_weights: tuple[float, ...] = (0.4, 0.25, 0.2, 0.1, 0.05),
     alpha: float = 1.0,
-    beta: float = 1.0,
-    variation: float = 1.0,
+    beta: float = 100.0,
+    variation: float = 3.0,
     normalization: Literal["course", "gatys"] = "course",
     start: str = "content",
     colors: Literal["style", "histogram", "luminance"] = "style",
     octaves: int = 1,
     optimizer: Literal["adam", "lbfgs"] = "adam",
     lr: float = 0.02,
-    steps: int = 300,
+    steps: int = 200,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
@@ -67,7 +67,7 @@ def experiment(
         pooling: of VGG; the average gives smoother pictures.
         content_layers: names of the trunk's features that are compared one by one.
         style_layers: names of those whose Gram matrices are compared.
-        layer_weights: of style_layers; () gives all the same, and a sum of 1.
+        layer_weights: of style_layers: the first ones hold colours and strokes; () gives all the same, and a sum of 1.
         alpha: factor of the content's cost.
         beta: factor of the styles' cost.
         variation: factor of the total variation.

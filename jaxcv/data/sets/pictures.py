@@ -156,7 +156,7 @@ class OnePicture:
         return [f"{self.split}: {' with '.join(files)}, at {width}x{height} pixels"]
 
     def read_image(self, path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file, squeezed to the picture's height and width, and the factors (x, y) from its pixels to the file's."""
+        """One file, squeezed to the picture's height and width, and the factors (x, y) to its own pixels."""
         width, height = _size(self.file, self.image_size)
         with open_image(Path(path)) as image:
             x, y = image.size
@@ -166,9 +166,7 @@ class OnePicture:
 
 @dataclass(frozen=True, eq=False)
 class PictureFolder:
-    """All pictures of a folder and those below it: `image` uint8 [s s 3], their centre squares; every fifth is for
-    testing.
-    """
+    """All pictures of a folder and those below it, every fifth for testing: `image` uint8 [s s 3], centre squares."""
 
     split: str
     folder: Path
