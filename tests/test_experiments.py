@@ -32,7 +32,7 @@ def test_it_is_a_composition_of_few_lines_that_runs_without_arguments(path):
 
 
 NAMED = {name: "network" for name in ("alexnet", "vgg", "resnet", "inception", "mobilenet", "transfer", "fcn")}
-NAMED |= {name: "network" for name in ("fast_style", "style_transfer")}
+NAMED |= {name: "network" for name in ("fast_style", "style_transfer", "what_it_sees")}
 NAMED |= {name: "backbone" for name in ("yolo_v1", "yolo_v2", "yolo_v3")}
 
 

@@ -63,6 +63,7 @@ from jaxcv.models.resnet import (
     resnet152,
 )
 from jaxcv.models.rpn import RPN
+from jaxcv.models.seeing import Seer, receptive_fields
 from jaxcv.models.sliding import WindowNetwork, WindowScanner, convolutionalize
 from jaxcv.models.summaries import Summary, summary
 from jaxcv.models.tiles import Tiled
@@ -118,6 +119,7 @@ __all__ = [
     "RPN",
     "RegionHead",
     "ResNet",
+    "Seer",
     "Siamese",
     "Summary",
     "TRUNKS",
@@ -147,6 +149,7 @@ __all__ = [
     "mobilenet_v2",
     "named",
     "names",
+    "receptive_fields",
     "resnet101",
     "resnet110",
     "resnet152",
