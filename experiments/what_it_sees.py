@@ -70,7 +70,7 @@ def experiment(
         train_data=train.batches(1, seed=seed),
         test_data=test.batches(batch_size),
         predict=predict.peaks,
-        metrics={"excess": metrics.top_patches(fields=looked_at, count=patches)},
+        metrics={"excess": metrics.top_patches(looked_at, count=patches)},
         evaluate_every=steps,
         steps=steps,
         seed=seed,

@@ -35,7 +35,7 @@ class Seer(nn.Module):
         _, features = self.network(images, train=False)
         chosen = [self._maps(features, layer) for layer in self.layers]
         shape = (sum(x.shape[-1] for x in chosen), *images.shape[1:])
-        pictures = self.param("pictures", lambda key: {"all": 0.5 + 0.05 * jax.random.normal(key, shape)})["all"]
+        pictures = self.param("pictures", lambda key: {"all": 0.5 + 0.2 * jax.random.normal(key, shape)})["all"]
         _, seen = self.network(pictures.astype(images.dtype), train=False)
         own, start = [], 0
         for layer, maps in zip(self.layers, chosen, strict=True):
@@ -64,8 +64,8 @@ class Seer(nn.Module):
 def _place(maps: Float[Array, "b h w u"]) -> Float[Array, "b u 2"]:
     b, height, width, units = maps.shape
     best = maps.reshape(b, height * width, units).argmax(1)
-    y, x = best // width, best % width
-    return jnp.stack([(x + 0.5) / width, (y + 0.5) / height], -1).astype(jnp.float32)
+    y, x = (v.astype(jnp.float32) for v in (best // width, best % width))
+    return jnp.stack([(x + 0.5) / width, (y + 0.5) / height], -1)
 
 
 def receptive_fields(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, int]]:
