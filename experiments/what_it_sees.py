@@ -60,7 +60,7 @@ def experiment(
     model = models.Seer(network=seen, layers=layers, units=units)
     (_, *shape) = test.batches(1).spec["image"].shape
     fields = models.receptive_fields(seen, (shape[0], shape[1], shape[2]))
-    looked_at = {layer: (fields[layer][0], min(units, fields[layer][1])) for layer in layers if layer in fields}
+    looked_at = tuple((name, fields[name][0], min(units, fields[name][1])) for name in layers if name in fields)
     return Experiment(
         model=model,
         initial=pretrained(weights, seen, within="network") if weights else None,
@@ -70,7 +70,7 @@ def experiment(
         train_data=train.batches(1, seed=seed),
         test_data=test.batches(batch_size),
         predict=predict.peaks,
-        metrics={"excess": metrics.top_patches(looked_at, count=patches)},
+        metrics={"excess": metrics.top_patches(fields=looked_at, count=patches)},
         evaluate_every=steps,
         steps=steps,
         seed=seed,

@@ -1,6 +1,5 @@
 """The images of a set that excite a network's units most."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -11,11 +10,12 @@ from jaxcv.show import crop_patch, draw_patches
 from jaxcv.types import Batch, Batches, Picture, Table
 
 
-def top_patches(fields: Mapping[str, tuple[int, int]], *, count: int = 9) -> Metric:
+def top_patches(*, fields: tuple[tuple[str, int, int], ...] = (), count: int = 9) -> Metric:
     """How much more a unit is excited by the picture made for it than by any of the set; and a figure for each layer.
 
     Args:
-        fields: layers in the order of `models.Seer`: the pixels of a patch, and the number of units that are looked at.
+        fields: layers in the order of `models.Seer`, the pixels of a patch and the number of units looked at; none: no
+            figure.
         count: patches a unit, of different images.
 
     Returns:
@@ -44,7 +44,7 @@ def _reduce(measured: list[Any]) -> dict[str, float]:
 
 
 def _report(
-    measured: list[Any], data: Batches, *, fields: Mapping[str, tuple[int, int]], count: int
+    measured: list[Any], data: Batches, *, fields: tuple[tuple[str, int, int], ...], count: int
 ) -> list[Table | Picture]:
     peaks = np.concatenate([each["peaks"] for each in measured])
     places = np.concatenate([each["places"] for each in measured])
@@ -59,7 +59,7 @@ def _report(
         return crop_patch(batches[number]["image"][valid[row]], places[image, unit], size)
 
     pictures, found, unit = measured[0]["pictures"], [], 0
-    for layer, (size, units) in fields.items():
+    for layer, size, units in fields:
         rows = []
         for _ in range(units):
             best = np.argsort(-peaks[:, unit], kind="stable")[:count]
