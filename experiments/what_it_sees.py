@@ -1,6 +1,8 @@
 """What a trained network sees: the patches of a set that excite its units most, and pictures made to excite them more.
 
-Claim: not measured.
+Claim: docs/what_it_sees.png is a LeNet after 800 steps on MNIST (steps=150): edges in conv1, strokes in conv2, digits
+in fc3 (n=1, 2 AMD EPYC cores (Zen 5), jax 0.10.2, flax 0.12.8), by the second command. About half of the pictures that
+are made stay grey: their units are dead at noise. Photographs: not measured.
 
 Papers: Zeiler, Fergus, Visualizing and understanding convolutional networks, ECCV 2014 (patches); Erhan et al.,
 Visualizing higher-layer features of a deep network, 2009 (activation maximisation).

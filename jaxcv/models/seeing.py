@@ -72,25 +72,31 @@ def receptive_fields(network: nn.Module, image_shape: tuple[int, int, int]) -> d
     """Of each feature, the pixels along an axis that a unit depends on at most, and the number of channels.
 
     Every convolution or pooling before it adds its window less one, times the stride so far; a dense layer depends on
-    the whole image. Of parallel paths all are
-    counted, so what is given is too large where a network has such of large windows (Inception).
+    the whole image. Layers are told apart by the sizes of their maps: of parallel paths all are counted.
 
     Args:
         network: of convolutions and poolings of `models.layers`.
         image_shape: height, width and channels of the images.
     """
-    known: list[tuple[Any, int]] = []
-    reach = 1
+    known: list[tuple[Any, int, int]] = []  # what a module returned, the pixels it depends on, and the stride so far
+
+    def at(x: Any) -> tuple[int, int]:
+        same = [each for each in known if each[0] is x] or [
+            each for each in known if each[0].shape[1:3] == x.shape[1:3]
+        ]
+        return max(((reach, stride) for _, reach, stride in same), default=(1, 1))
 
     def look(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        nonlocal reach
         out, module = method(*args, **kwargs), context.module
-        if context.method_name == "__call__" and isinstance(module, Conv | MaxPool | AvgPool):
+        if context.method_name != "__call__" or not isinstance(out, jax.Array) or out.ndim != 4:
+            return out
+        reach, stride = at(args[0] if isinstance(module, Conv | MaxPool | AvgPool) else out)
+        if isinstance(module, Conv | MaxPool | AvgPool):
             window = module.kernel_size if isinstance(module, Conv) else module.window
-            stride = -(-max(image_shape[:2]) // max(args[0].shape[1:3]))
-            reach += (max(window) if isinstance(window, tuple) else window) * stride - stride
-        if isinstance(out, jax.Array):
-            known.append((out, reach))
+            step = window if module.strides is None else module.strides
+            largest, steps = (max(v) if isinstance(v, tuple) else v for v in (window, step))
+            reach, stride = reach + (largest - 1) * stride, stride * steps
+        known.append((out, reach, stride))
         return out
 
     fields: dict[str, tuple[int, int]] = {}
@@ -102,8 +108,7 @@ def receptive_fields(network: nn.Module, image_shape: tuple[int, int, int]) -> d
             if x.ndim != 4:
                 fields[name] = max(image_shape[:2]), x.shape[-1]
                 continue
-            same = [r for out, r in known if out is x] or [r for out, r in known if out.shape == x.shape]
-            fields[name] = min(same[0] if same else reach, max(image_shape[:2])), x.shape[-1]
+            fields[name] = min(at(x)[0], max(image_shape[:2])), x.shape[-1]
 
     jax.eval_shape(run)
     return fields
