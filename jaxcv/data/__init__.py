@@ -455,8 +455,8 @@ def picture_data(
 ) -> Splits:
     """Open one picture as both splits: `image` uint8 [1 h w 3], in its proportions, `regions` uint8 [1 s h w].
 
-    `picture`: a path, or `china` or `flower`, which come with scikit-learn. `image_size`: of its longer side. `regions`:
-    grey pictures, white where something belongs. `others`: more pictures that a run depends on.
+    `picture`: a path, or `china` or `flower`, which come with scikit-learn. `image_size`: of its longer side.
+    `regions`: grey pictures, white where something belongs. `others`: more pictures that a run depends on.
     """
     if image_size < 32:
         raise UserError(f"image_size={image_size}: expected at least 32 pixels")

@@ -9,6 +9,7 @@ float options may be tracers. Every loss is finite, gradient included, for an ex
     fast_rcnn        regions classified and refined: `boxes`, `classes`, `valid`
     faster_rcnn      the same, and anchor boxes made proposals
     hard_negative_cross_entropy  the same on the objects and the hardest background examples: `label`
+    excitement       activation maximisation: pictures that excite units
     heatmaps         key points as heat maps: `points`, `visible`
     landmarks        key points as 2n numbers, squared or wing loss: `points`, `visible`
     localization     one object or none, log-loss or squared errors: `boxes`, `classes`, `valid`
@@ -31,6 +32,7 @@ from jaxcv.losses.localization import localization
 from jaxcv.losses.margins import margin_cross_entropy
 from jaxcv.losses.regions import fast_rcnn, faster_rcnn
 from jaxcv.losses.segmentation import dice, lovasz, pixel_cross_entropy, pixels
+from jaxcv.losses.seeing import excitement
 from jaxcv.losses.style import content, style, style_transfer, total_variation
 from jaxcv.losses.yolo_v1 import yolo_v1
 
@@ -39,6 +41,7 @@ __all__ = [
     "contrastive",
     "cross_entropy",
     "dice",
+    "excitement",
     "fast_rcnn",
     "faster_rcnn",
     "hard_negative_cross_entropy",

@@ -13,6 +13,7 @@ A `Metric` says what to keep of each batch, how to turn all of it into named val
     segmentation              mean IoU, Dice, accuracy over pixels: `Masks`, `mask`
     rand                      V_rand of connected regions: `Masks`, `mask`
     coco_average_precision    COCO's AP, AP50, AP75, by size: `Detections`, `boxes`, `classes`, `valid`
+    top_patches               images that excite units most, as a figure: `predict.peaks`
     voc_average_precision     PASCAL VOC's, all-point and 11-point: the same
 """
 
@@ -23,6 +24,7 @@ from jaxcv.metrics.landmarks import landmark_error
 from jaxcv.metrics.localization import localization
 from jaxcv.metrics.metric import Metric
 from jaxcv.metrics.segmentation import rand, segmentation
+from jaxcv.metrics.seeing import top_patches
 from jaxcv.metrics.verification import verification
 from jaxcv.metrics.voc import voc_average_precision
 
@@ -38,6 +40,7 @@ __all__ = [
     "recall_at",
     "segmentation",
     "top_k_accuracy",
+    "top_patches",
     "verification",
     "voc_average_precision",
 ]

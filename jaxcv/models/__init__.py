@@ -64,6 +64,7 @@ from jaxcv.models.resnet import (
     resnet152,
 )
 from jaxcv.models.rpn import RPN
+from jaxcv.models.seeing import Seer, receptive_fields
 from jaxcv.models.sliding import WindowNetwork, WindowScanner, convolutionalize
 from jaxcv.models.summaries import Summary, summary
 from jaxcv.models.tiles import Tiled
@@ -121,6 +122,7 @@ __all__ = [
     "RPN",
     "RegionHead",
     "ResNet",
+    "Seer",
     "Siamese",
     "Summary",
     "TRUNKS",
@@ -150,6 +152,7 @@ __all__ = [
     "mobilenet_v2",
     "named",
     "names",
+    "receptive_fields",
     "resnet101",
     "resnet110",
     "resnet152",

@@ -32,9 +32,9 @@ class Canvas(nn.Module):
     styles: int = 1
     """Number of style pictures."""
     balanced: bool = True
-    """Divide the features of each layer by a number, so that the Gram matrices of the content and the styles have a norm
-    of 1 on average, and weights of layers mean the same in every network. Gatys et al. scale their VGG so that the mean
-    of every filter is 1, with the same purpose."""
+    """Divide the features of each layer by a number, so that the Gram matrices of the content and the styles have a
+    norm of 1 on average, and weights of layers mean the same in every network. Gatys et al. scale their VGG so that the
+    mean of every filter is 1, with the same purpose."""
     octaves: int = 1
     """Pictures that are enlarged and summed: with several, coarse structure moves as fast as fine detail."""
     luminance: bool = False

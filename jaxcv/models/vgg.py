@@ -50,7 +50,7 @@ class VGG(nn.Module):
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     bgr: bool = False
-    """The first layer reads blue, green, red, as Caffe's networks and Keras's do; `mean` and `std` have that order too."""
+    """The first layer reads blue, green, red, as Caffe's networks do; `mean` and `std` have that order too."""
 
     @nn.compact
     def __call__(

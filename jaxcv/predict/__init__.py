@@ -12,6 +12,7 @@ The same function serves evaluation, previews, prediction and export. Jitted; op
     recognize        an embedding and a gallery -> who it is, or nobody
     search           the most similar vectors of a large gallery
     similarities     logits of pairs -> probabilities of showing the same
+    peaks            activations -> the largest of each unit, and where
     sliding_windows  logits of windows -> boxes, scores, classes
     stylised         a picture that was made -> its pixels
     threshold_at     scores of validation pairs -> the threshold for a rate of false accepts
@@ -27,6 +28,7 @@ from jaxcv.predict.landmarks import heatmaps, landmarks
 from jaxcv.predict.localization import localization
 from jaxcv.predict.regions import rcnn
 from jaxcv.predict.segmentation import masks
+from jaxcv.predict.seeing import peaks
 from jaxcv.predict.style import stylised
 from jaxcv.predict.windows import sliding_windows
 
@@ -37,6 +39,7 @@ __all__ = [
     "landmarks",
     "localization",
     "masks",
+    "peaks",
     "rcnn",
     "recognize",
     "search",

@@ -27,7 +27,7 @@ knows no type:
 writes. These functions take plain arrays and names, so metrics know this room and not the other way round:
 
     class_tables    a row a class: the whole as a file; on a terminal, of many classes the worst
-    draw_confusion, draw_precision_recall, draw_error_curves, draw_map, draw_roc, paired_page
+    draw_confusion, draw_precision_recall, draw_error_curves, draw_map, draw_patches, draw_roc, paired_page
 
 Everything runs on the host. Predictions and examples are numpy arrays without batch axis, class names may be fewer than
 classes (the others are called by their index), and the same arguments give the same pixels. Boxes and points are in
@@ -49,6 +49,7 @@ from jaxcv.show.confusion import draw_confusion
 from jaxcv.show.error_curves import draw_error_curves
 from jaxcv.show.example import draw_example
 from jaxcv.show.masks import palette_mask
+from jaxcv.show.patches import crop_patch, draw_patches
 from jaxcv.show.points_map import draw_map
 from jaxcv.show.precision_recall import draw_precision_recall
 from jaxcv.show.prediction import draw, draw_error, in_pixels, record, render, table, target_of
@@ -60,12 +61,14 @@ __all__ = [
     "animation",
     "class_tables",
     "color_of",
+    "crop_patch",
     "draw",
     "draw_confusion",
     "draw_error",
     "draw_error_curves",
     "draw_example",
     "draw_map",
+    "draw_patches",
     "draw_precision_recall",
     "draw_roc",
     "example_sheet",

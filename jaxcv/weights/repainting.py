@@ -1,4 +1,4 @@
-"""How a run of style transfer starts: the trunk's weights, the first picture, and what its features are compared with."""
+"""How a run of style transfer starts: the trunk's weights, the first picture, what its features are compared with."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

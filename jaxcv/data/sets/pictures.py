@@ -133,7 +133,7 @@ class OnePicture:
         """The files, for a digest."""
         for file in (self.file, *self.regions, *self.others):
             check_image(file)
-        return [self.file, *self.regions, *self.others]
+        return self.file, self.regions, self.others
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Reads the picture's header."""

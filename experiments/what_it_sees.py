@@ -1,0 +1,79 @@
+"""What a trained network sees: the patches of a set that excite its units most, and pictures made to excite them more.
+
+Claim: docs/what_it_sees.png is a LeNet after 800 steps on MNIST (steps=150): edges in conv1, strokes in conv2, digits
+in fc3 (n=1, 2 AMD EPYC cores (Zen 5), jax 0.10.2, flax 0.12.8), by the second command. About half of the pictures that
+are made stay grey: their units are dead at noise. Photographs: not measured.
+
+Papers: Zeiler, Fergus, Visualizing and understanding convolutional networks, ECCV 2014 (patches); Erhan et al.,
+Visualizing higher-layer features of a deep network, 2009 (activation maximisation).
+
+    python launch.py experiments/what_it_sees.py                                 # a LeNet with random weights
+    python launch.py experiments/what_it_sees.py data=mnist:PATH weights=runs/lenet/data=mnist:PATH
+    python launch.py experiments/what_it_sees.py data=folder:PATH network=mobilenet_v1 weights=FILE image_size=128 \
+        "layers=('stem','block3','block6','block11')"
+
+The figures are `previews/sees_LAYER.png` in the run's folder: a row a unit, the picture made for it, then the patches.
+"""
+
+from functools import partial
+
+from jaxcv import losses, metrics, models, predict
+from jaxcv.data import classification_data
+from jaxcv.train import Experiment, optimizers
+from jaxcv.weights import network as fitting
+from jaxcv.weights import pretrained
+
+
+def experiment(
+    *,
+    data: str = "digits",
+    image_size: int = 32,
+    network: str = "lenet5",
+    weights: str = "",
+    layers: tuple[str, ...] = ("conv1", "conv2", "fc3"),
+    units: int = 6,
+    patches: int = 9,
+    decay: float = 1.0,
+    variation: float = 10.0,
+    lr: float = 0.02,
+    batch_size: int = 64,
+    steps: int = 200,
+    seed: int = 0,
+) -> Experiment:
+    """Compose the run.
+
+    Args:
+        data: "digits", "mnist:PATH", "folder:PATH" or another set of pictures with labels, which are not read.
+        image_size: side of the pictures, in pixels.
+        network: whose units are looked at, such as lenet5, vgg16 or mobilenet_v1.
+        weights: of the network: a file, the folder of a run, or the name of published ones; "" is random weights.
+        layers: names of its features; --dry-run lists those of a network whose name is wrong.
+        units: channels of each layer that are looked at, the first ones.
+        patches: in a row of the figure, from different pictures.
+        decay: factor of the squared distance from grey of a picture that is made.
+        variation: factor of its total variation.
+        lr: peak learning rate of Adam after a linear warm-up; falls to 0 along a cosine.
+        batch_size: pictures of the set that are looked at together.
+        steps: updates of the pictures that are made.
+        seed: of the noise that they start from.
+    """
+    train, test = classification_data(data, image_size=image_size)
+    seen = fitting(network, weights)
+    model = models.Seer(network=seen, layers=layers, units=units)
+    (_, *shape) = test.batches(1).spec["image"].shape
+    fields = models.receptive_fields(seen, (shape[0], shape[1], shape[2]))
+    looked_at = tuple((name, fields[name][0], min(units, fields[name][1])) for name in layers if name in fields)
+    return Experiment(
+        model=model,
+        initial=pretrained(weights, seen, within="network") if weights else None,
+        trainable="pictures",
+        loss=partial(losses.excitement, decay=decay, variation=variation),
+        optimizer=optimizers.adamw(lr, steps=steps, weight_decay=0.0),
+        train_data=train.batches(1, seed=seed),
+        test_data=test.batches(batch_size),
+        predict=predict.peaks,
+        metrics={"excess": metrics.top_patches(fields=looked_at, count=patches)},
+        evaluate_every=steps,
+        steps=steps,
+        seed=seed,
+    )
