@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from jaxcv.show.canvas import Canvas, color_of, name_of
-from jaxcv.show.prediction import draw, draw_error, record, table, target_of
+from jaxcv.show.prediction import draw, draw_error, in_pixels, record, table, target_of
 from jaxcv.types import Batch, Masks, Table
 
 _VOID = 255
@@ -83,3 +83,11 @@ def _areas(label: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]
         }
         for i in order
     ]
+
+
+@in_pixels.register
+def _in_pixels(prediction: Masks, *, scale: tuple[float, float], size: tuple[int, int], minimum: float = 0.0) -> Masks:
+    height, width = np.shape(prediction.label)
+    rows, columns = (np.arange(new) * old // new for new, old in zip(size[::-1], (height, width), strict=True))
+    label, score = (np.asarray(field)[rows[:, None], columns] for field in prediction)  # the nearest
+    return Masks(label, score)
