@@ -135,7 +135,7 @@ def _object(
         return Object(where, name, edges, written=written)
     if not count:
         raise where.refuse(f"no points, expected kpt_shape in {described.file.name} and lines with points")
-    placed = [rest[i : i + each] for i in range(0, len(rest), each)]
+    placed: list[Any] = [rest[i : i + each] for i in range(0, len(rest), each)]
     points = [(x * size[0], y * size[1]) if (flag[0] if flag else x or y) else None for x, y, *flag in placed]
     return Object(where, name, edges, points=points, written=written)
 
