@@ -40,8 +40,9 @@ DETECTION = (
         (
             segmentation_data,
             "mask:x",
-            "data=mask:x: did you mean masks:PATH? segmentation sets: masks:PATH, camvid:PATH, pets:PATH, voc:PATH, "
-            "coco:PATH, panoptic:PATH, yolo:PATH, labelme:PATH, cvat:PATH, voc2007, voc2012, coco2017, pets, camvid",
+            "data=mask:x: did you mean masks:PATH? segmentation sets: digits, masks:PATH, camvid:PATH, pets:PATH, "
+            "voc:PATH, coco:PATH, panoptic:PATH, yolo:PATH, labelme:PATH, cvat:PATH, voc2007, voc2012, coco2017, pets, "
+            "camvid",
         ),
         (
             landmark_data,

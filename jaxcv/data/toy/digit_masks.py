@@ -11,12 +11,12 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from jaxcv.data.io.images import ImageFile, Progress
+from jaxcv.data.io.images import Progress
 from jaxcv.data.source import make_spec
 from jaxcv.data.toy.digit_scenes import Scenes, ink
 from jaxcv.data.toy.digits import NAMES
 from jaxcv.data.toy.rendered import rendered
-from jaxcv.types import Batch
+from jaxcv.types import Batch, ImageFile
 
 SCENES = {"train": 4_000, "test": 200}
 
