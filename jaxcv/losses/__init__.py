@@ -31,8 +31,8 @@ from jaxcv.losses.landmarks import heatmaps, landmarks
 from jaxcv.losses.localization import localization
 from jaxcv.losses.margins import margin_cross_entropy
 from jaxcv.losses.regions import fast_rcnn, faster_rcnn
-from jaxcv.losses.segmentation import dice, lovasz, pixel_cross_entropy, pixels
 from jaxcv.losses.seeing import excitement
+from jaxcv.losses.segmentation import dice, lovasz, pixel_cross_entropy, pixels
 from jaxcv.losses.style import content, style, style_transfer, total_variation
 from jaxcv.losses.yolo_v1 import yolo_v1
 

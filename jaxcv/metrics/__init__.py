@@ -23,8 +23,8 @@ from jaxcv.metrics.identification import few_shot, identification, recall_at
 from jaxcv.metrics.landmarks import landmark_error
 from jaxcv.metrics.localization import localization
 from jaxcv.metrics.metric import Metric
-from jaxcv.metrics.segmentation import rand, segmentation
 from jaxcv.metrics.seeing import top_patches
+from jaxcv.metrics.segmentation import rand, segmentation
 from jaxcv.metrics.verification import verification
 from jaxcv.metrics.voc import voc_average_precision
 

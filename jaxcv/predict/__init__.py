@@ -27,8 +27,8 @@ from jaxcv.predict.embedding import embeddings, recognize, search, similarities,
 from jaxcv.predict.landmarks import heatmaps, landmarks
 from jaxcv.predict.localization import localization
 from jaxcv.predict.regions import rcnn
-from jaxcv.predict.segmentation import masks
 from jaxcv.predict.seeing import peaks
+from jaxcv.predict.segmentation import masks
 from jaxcv.predict.style import stylised
 from jaxcv.predict.windows import sliding_windows
 
