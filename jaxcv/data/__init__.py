@@ -35,7 +35,6 @@ from jaxcv.data.formats.numpy_arrays import array_names, load_array
 from jaxcv.data.formats.panoptic import scan_panoptic
 from jaxcv.data.formats.voc import scan_voc, scan_voc_masks
 from jaxcv.data.formats.yolo import scan_yolo
-from jaxcv.data.sources.known import Absent, answers, question
 from jaxcv.data.sets import cifar
 from jaxcv.data.sets.catalogue import SETS, set_folder
 from jaxcv.data.sets.imagenet import ImageNet
@@ -49,6 +48,7 @@ from jaxcv.data.sets.pictures import OnePicture, PictureFolder, picture_file
 from jaxcv.data.source import Source
 from jaxcv.data.sources.image_files import ImageFiles
 from jaxcv.data.sources.in_memory import InMemory, Labelled
+from jaxcv.data.sources.known import Absent, answers, question
 from jaxcv.data.sources.records import Records, by_usual_names
 from jaxcv.data.toy.cartoon_faces import DrawnFaces
 from jaxcv.data.toy.digit_masks import SceneMasks
