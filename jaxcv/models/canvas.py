@@ -46,7 +46,7 @@ class Canvas(nn.Module):
         self, images: Float[Array, "1 h w 3"], *, train: bool = False
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """`train` changes nothing."""
-        shape = (*images.shape[1:3], 1 if self.luminance else 3)
+        shape = (images.shape[1], images.shape[2], 1 if self.luminance else 3)
         octaves = self.param("picture", lambda key: noise(key, shape, self.octaves))
         picture = assemble(octaves, shape).astype(images.dtype)[None]
         seen = jnp.broadcast_to(picture, images.shape)

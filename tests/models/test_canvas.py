@@ -1,6 +1,7 @@
 """A picture as parameters, a network that repaints, and the step with a line search, on a tiny trunk."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ COSTS = partial(
 )
 
 
-def experiment(optimizer, *, start="content", colors="style", **fields):
+def experiment(optimizer, *, start="content", colors: Any = "style", **fields):
     data = picture_data("china", image_size=32, others=("flower",))[0].batches(1, seed=0)
     model = models.Canvas(trunk=TRUNK, luminance=colors == "luminance", **LAYERS, **fields)
     return Experiment(
@@ -128,7 +129,7 @@ def test_a_painter_learns_and_paints_pictures_of_other_sizes():
         params = optax.apply_updates(params, optax.tree.scale(-0.01 / optax.tree.norm(grads), grads))
         costs.append(float(value))
     assert costs[-1] < costs[0]
-    made, _ = net.apply({"params": params}, jnp.zeros((2, 24, 16, 3)))
+    made, _ = net.apply({"params": params}, jnp.zeros((2, 24, 16, 3)))  # pyright: ignore[reportArgumentType]
     assert made.shape == (2, 24, 16, 3) and 0 < float(made.min()) and float(made.max()) < 1
 
 

@@ -52,5 +52,5 @@ def test_a_unit_is_excited_where_its_pattern_is_and_a_picture_is_made_for_it():
     assert metric.reduce(measured)["excess"] > 0 and metric.report is not None
     pictures = metric.report(measured, data)
     assert [picture.name for picture in pictures] == ["sees_conv1", "sees_fc4"]
-    shown = np.asarray(pictures[0].image)
+    shown = np.asarray(pictures[0].image)  # pyright: ignore[reportAttributeAccessIssue]
     assert shown.shape == (3 * 51 + 3, 3 * 51 + 9, 3) and shown[3:51, 60:108].mean() > 150
