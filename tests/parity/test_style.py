@@ -55,7 +55,7 @@ def test_costs_and_gradients(normalization):
 
     image = torch.from_numpy(PICTURE.transpose(0, 3, 1, 2).copy()).requires_grad_()
     content, style = (theirs(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())) for x in (CONTENT, STYLE))
-    expected = {"content": 0.0, "style": 0.0}
+    expected = {"content": torch.zeros(()), "style": torch.zeros(())}
     for name, x in theirs(image).items():
         _, c, h, w = x.shape
         size = h * w * c if normalization == "course" else 1
@@ -64,8 +64,8 @@ def test_costs_and_gradients(normalization):
         difference = gram(x) / x[0].numel() - gram(style[name]) / style[name][0].numel()
         expected["style"] += 1.3 * WEIGHTS[name] * (difference**2).sum() / 4
     steps = (image[:, :, 1:] - image[:, :, :-1], image[..., 1:] - image[..., :-1])
-    expected["variation"] = 0.2 * sum((step**2).sum() for step in steps) / image[0].numel()
-    sum(expected.values()).backward()
+    expected["variation"] = 0.2 * sum(((step**2).sum() for step in steps), torch.zeros(())) / image[0].numel()
+    sum(expected.values(), torch.zeros(())).backward()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], [value.item()], rtol=1e-5)
     np.testing.assert_allclose(gradient, image.grad.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)

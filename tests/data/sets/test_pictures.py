@@ -1,5 +1,7 @@
 """Pictures of any kind as a set of one, colours matched, and folders of pictures without annotations."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,7 +62,8 @@ def test_regions_are_squeezed_to_the_picture_and_styles_are_in_the_digest(tmp_pa
 
 
 def test_colours_are_matched():
-    china, flower = (read_picture(picture_data(n)[0].source.file, 64) for n in ("china", "flower"))
+    sources: list[Any] = [picture_data(name)[0].source for name in ("china", "flower")]
+    china, flower = (read_picture(source.file, 64) for source in sources)
     moved = match_colors(flower, china).reshape(-1, 3) / 255
     wanted = china.reshape(-1, 3) / 255
     np.testing.assert_allclose(moved.mean(0), wanted.mean(0), atol=0.05)  # not exactly: values are clipped
