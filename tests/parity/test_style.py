@@ -64,8 +64,8 @@ def test_costs_and_gradients(normalization):
         difference = gram(x) / x[0].numel() - gram(style[name]) / style[name][0].numel()
         expected["style"] += 1.3 * WEIGHTS[name] * (difference**2).sum() / 4
     steps = (image[:, :, 1:] - image[:, :, :-1], image[..., 1:] - image[..., :-1])
-    expected["variation"] = 0.2 * sum(((step**2).sum() for step in steps), torch.zeros(())) / image[0].numel()
-    sum(expected.values(), torch.zeros(())).backward()
+    expected["variation"] = 0.2 * torch.stack([(step**2).sum() for step in steps]).sum() / image[0].numel()
+    torch.stack(list(expected.values())).sum().backward()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], [value.item()], rtol=1e-5)
     np.testing.assert_allclose(gradient, image.grad.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
