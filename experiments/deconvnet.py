@@ -20,6 +20,7 @@ from jaxcv.train import Experiment, kernels, optimizers
 def experiment(
     *,
     data: str = "digits",
+    values: tuple[int, ...] = (),
     on_error: str = "raise",
     image_size: int = 64,
     width: int = 16,
@@ -40,6 +41,7 @@ def experiment(
 
     Args:
         data: "digits" (scenes of embedded digits), "masks:PATH", "camvid:PATH", "voc:PATH", "pets:PATH" and others.
+        values: the number of each class in masks whose greys are no class numbers, as (0, 128, 255).
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         image_size: side of the square that pictures are resized to, in pixels, a multiple of 32.
         width: channels at full resolution, 64 in the paper; the stages have 1, 2, 4, 8 and 8 times as many.
@@ -62,7 +64,7 @@ def experiment(
     if image_size % 32:
         near = image_size // 32 * 32
         raise UserError(f"image_size={image_size}: expected a multiple of 32, such as {near} or {near + 32}")
-    train, test = segmentation_data(data, image_size=image_size, on_error=on_error)
+    train, test = segmentation_data(data, image_size=image_size, values=values, on_error=on_error)
     return Experiment(
         model=models.DeconvNet(
             num_classes=train.num_classes,

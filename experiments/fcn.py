@@ -22,6 +22,7 @@ from jaxcv.weights import pretrained
 def experiment(
     *,
     data: str = "digits",
+    values: tuple[int, ...] = (),
     on_error: str = "raise",
     image_size: int = 64,
     network: str = "resnet18",
@@ -46,6 +47,7 @@ def experiment(
 
     Args:
         data: "digits" (scenes of embedded digits), "masks:PATH", "camvid:PATH", "voc:PATH", "pets:PATH" and others.
+        values: the number of each class in masks whose greys are no class numbers, as (0, 128, 255).
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         image_size: side of the square that pictures are resized to, in pixels.
         network: the trunk, such as "vgg16" or "resnet50".
@@ -66,7 +68,7 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = segmentation_data(data, image_size=image_size, on_error=on_error)
+    train, test = segmentation_data(data, image_size=image_size, values=values, on_error=on_error)
     trunk = models.named(network, models.TRUNKS)()
     return Experiment(
         model=models.FCN(trunk, num_classes=train.num_classes, stride=stride, fc_width=fc_width, dropout=dropout),

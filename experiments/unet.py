@@ -7,7 +7,7 @@ width=64 depth=4 channels=1; see `models.UNet`.
 
     python launch.py experiments/unet.py
     python launch.py experiments/unet.py data=masks:PATH hold_last=5 channels=1 image_size=512 tile=512 crop=256
-        shift=0 elastic=0.6 flip_vertical=0.5 rotate=90.0 batch_size=4      # ISBI's membranes, one line
+        elastic=0.6 flip_vertical=0.5 rotate=90.0 batch_size=4      # ISBI's membranes, one line
     python launch.py experiments/unet.py data=camvid:PATH image_size=256 depth=4 batch_size=8
 """
 
@@ -23,6 +23,7 @@ def experiment(
     *,
     data: str = "digits",
     on_error: str = "raise",
+    values: tuple[int, ...] = (),
     hold_last: int = 0,
     image_size: int = 64,
     channels: Literal[1, 3] = 3,
@@ -57,6 +58,7 @@ def experiment(
     Args:
         data: "digits" (scenes of embedded digits), "masks:PATH", "camvid:PATH", "voc:PATH", "pets:PATH" and others.
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
+        values: the number of each class in masks whose greys are no class numbers, as (0, 128, 255).
         hold_last: of masks without a split of their own, how many of the last pictures are for testing; 0: a fifth.
         image_size: side of the square that pictures are resized to, in pixels.
         channels: 1 for grey pictures, 3 for colour.
@@ -87,8 +89,8 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    opened = {"image_size": image_size, "channels": channels, "hold_last": hold_last, "on_error": on_error}
-    train, test = segmentation_data(data, own_size=tile > 0, **opened)
+    opened = {"image_size": image_size, "channels": channels, "on_error": on_error}
+    train, test = segmentation_data(data, values=values, hold_last=hold_last, own_size=tile > 0, **opened)
     network = models.UNet(
         num_classes=train.num_classes, width=width, depth=depth, norm=norm, padding=padding, dropout=dropout
     )

@@ -311,7 +311,7 @@ def test_a_run_goes_on_and_gives_its_weights_by_name(trained, tmp_path, capsys):
     for name in ("w.safetensors", "w.npz"):
         assert main([*longer, "--export", str(tmp_path / name), "--best"]) == 0
     assert "params/conv1/kernel" in load_weights(tmp_path / "w.npz")
-    assert ".npz or .safetensors" in refused([*longer, "--export", str(tmp_path / "w.bin")], capsys)
+    assert "expected an ending of" in refused([*longer, "--export", str(tmp_path / "w.bin")], capsys)
     assert "no trained run" in refused([LENET, "steps=9", "--workdir", str(tmp_path), "--export", "w.npz"], capsys)
     assert "--fresh" in refused([*longer, "--resume", str(short), "--fresh"], capsys)
 
