@@ -64,6 +64,18 @@ def real_data():
     return find
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Let go of compiled programs between modules where they are many.
+
+    Each one is mapped into memory in several pieces; Linux allows a process 65,530 of them, and XLA crashes beyond.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
+        jax.clear_caches()
+
+
 @pytest.fixture
 def quick_to_compile(monkeypatch):
     """Programs of runs are compiled without optimisation: for tests of what a large network does, not how fast."""

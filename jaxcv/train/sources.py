@@ -18,6 +18,8 @@ from importlib import machinery
 from pathlib import Path
 from typing import Any
 
+_STARTED = ("__main__", "__mp_main__")
+"""The program that was started; the second name is multiprocessing's, once something imports it."""
 _LIBRARY = str(Path(__file__).parents[1]) + os.sep
 _INSTALLED = tuple(
     {
@@ -40,7 +42,7 @@ def is_installed(folder: str) -> bool:
 def loaded() -> dict[str, dict[str, Any]]:
     """Every loaded module outside installed packages: its `file`, `digest`, and but for jaxcv's own its `text`.
 
-    The program that was started (`__main__`) is none of them: an experiment's own file is kept in `run.json`.
+    The program that was started is none of them: an experiment's own file is kept in `run.json`.
     """
     return {name: dict(_content(file, id(spec))) for name, file, spec in _own_modules()}
 
@@ -48,7 +50,7 @@ def loaded() -> dict[str, dict[str, Any]]:
 def _own_modules() -> Iterator[tuple[str, str, Any]]:
     for name, module in sorted(sys.modules.copy().items()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and name != "__main__" and _is_own(file):
+        if isinstance(file, str) and name not in _STARTED and _is_own(file):
             yield name, os.path.abspath(file), getattr(module, "__spec__", None)
 
 
