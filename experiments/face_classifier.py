@@ -24,7 +24,7 @@ def experiment(
     image_size: int = 32,
     on_error: str = "raise",
     head: Literal["linear", "cosine"] = "cosine",
-    angle: float = 0.0,
+    angular: float = 0.0,
     cosine: float = 0.0,
     sharpness: float = 16.0,
     width: int = 16,
@@ -51,7 +51,7 @@ def experiment(
         image_size: side of the square network input in pixels; from 64 on the network has a stage more.
         on_error: "raise" or "skip" for faulty pictures; skipping says how many.
         head: "cosine", of the embedding and each identity's direction, or a "linear" layer without margins.
-        angle: ArcFace's margin, in radians.
+        angular: ArcFace's margin, in radians.
         cosine: CosFace's margin.
         sharpness: factor of the cosines before the softmax.
         width: channels of the first stage.
@@ -77,7 +77,7 @@ def experiment(
         """Of identities that were never seen it says nothing; it is there since all test values are computed alike."""
         if head == "linear":
             return losses.cross_entropy(outputs.logits, batch)
-        return losses.margin_cross_entropy(outputs.logits, batch, angle=angle, cosine=cosine, scale=sharpness)
+        return losses.margin_cross_entropy(outputs.logits, batch, angular=angular, cosine=cosine, scale=sharpness)
 
     def embed(outputs: Any) -> Embeddings:
         return predict.embeddings(outputs.embedding)

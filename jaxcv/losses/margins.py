@@ -12,20 +12,20 @@ def margin_cross_entropy(
     outputs: Float[Array, "b k"],
     batch: Batch,
     *,
-    angle: Scalar = 0.0,
+    angular: Scalar = 0.0,
     cosine: Scalar = 0.0,
     scale: Scalar = 30.0,
 ) -> dict[str, Float[Array, " b"]]:
-    """Cross-entropy of scaled cosines, of which that of the right class is lowered: s (cos(theta + angle) - cosine).
+    """Cross-entropy of scaled cosines, of which that of the right class is lowered: s (cos(theta + angular) - cosine).
 
-    ArcFace is `angle=0.5, scale=64`; CosFace `cosine=0.35, scale=64`; both 0 is the softmax of normalised embeddings.
-    Beyond theta = pi - angle, where the cosine would rise again, it is continued by cos(theta) - angle sin(angle),
+    ArcFace is `angular=0.5, scale=64`; CosFace `cosine=0.35, scale=64`; both 0 is the softmax of normalised embeddings.
+    Beyond theta = pi - angular, where the cosine would rise again, it is continued by cos(theta) - angular sin(angular),
     which falls with theta, as in the authors' code.
 
     Args:
         outputs: Cosines `[b, k]`, in [-1, 1].
         batch: `label` `[b]`, integers.
-        angle: ArcFace's m, in radians, in [0, pi).
+        angular: ArcFace's m, in radians, in [0, pi).
         cosine: CosFace's m.
         scale: Inverse temperature s; the fewer the classes, the smaller it may be.
 
@@ -37,13 +37,13 @@ def margin_cross_entropy(
         Wang et al., CosFace, https://arxiv.org/abs/1801.09414, equation 4.
     """
     cosines, label = outputs.astype(jnp.float32), batch["label"]
-    angle, cosine = jnp.asarray(angle, jnp.float32), jnp.asarray(cosine, jnp.float32)
+    angular, cosine = jnp.asarray(angular, jnp.float32), jnp.asarray(cosine, jnp.float32)
     right = jnp.arange(cosines.shape[1])[None] == label[:, None]
     own = jnp.where(right, cosines, 0.0).sum(1)
     # The sine's derivative is infinite at theta = 0 and pi.
     sine = jnp.sqrt(jnp.maximum(1 - jnp.square(own), 1e-7))
-    turned = jnp.where(angle > 0, own * jnp.cos(angle) - sine * jnp.sin(angle), own)
-    beyond = own < -jnp.cos(angle)
-    lowered = jnp.where(beyond & (angle > 0), own - angle * jnp.sin(angle), turned) - cosine
+    turned = jnp.where(angular > 0, own * jnp.cos(angular) - sine * jnp.sin(angular), own)
+    beyond = own < -jnp.cos(angular)
+    lowered = jnp.where(beyond & (angular > 0), own - angular * jnp.sin(angular), turned) - cosine
     logits = scale * lax.select(right, jnp.broadcast_to(lowered[:, None], cosines.shape), cosines)
     return {"identity": optax.softmax_cross_entropy_with_integer_labels(logits, label)}
