@@ -19,8 +19,8 @@ def margin_cross_entropy(
     """Cross-entropy of scaled cosines, of which that of the right class is lowered: s (cos(theta + angular) - cosine).
 
     ArcFace is `angular=0.5, scale=64`; CosFace `cosine=0.35, scale=64`; both 0 is the softmax of normalised embeddings.
-    Beyond theta = pi - angular, where the cosine would rise again, it is continued by cos(theta) - angular sin(angular),
-    which falls with theta, as in the authors' code.
+    Beyond theta = pi - angular, where the cosine would rise again, it is continued by
+    cos(theta) - angular sin(angular), which falls with theta, as in the authors' code.
 
     Args:
         outputs: Cosines `[b, k]`, in [-1, 1].
