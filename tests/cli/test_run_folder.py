@@ -60,6 +60,17 @@ def test_evaluate_export_and_predict(run, tmp_path, capsys):
     assert (copy / "predictions/a.png").exists() and (copy / "predictions_best/a.png").exists()
 
 
+def test_a_run_begun_in_one_folder_goes_on_from_another(tmp_path, monkeypatch):
+    """Its file was named by a relative path."""
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    assert main(["mine.py", "--quiet"]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["../runs/mine/defaults", "steps=4", "--quiet"]) == 0
+    assert jaxcv.load("../runs/mine/defaults", best=False).step == 4
+
+
 def test_more_steps_after_the_end(run, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)

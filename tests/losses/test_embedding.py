@@ -159,17 +159,17 @@ def test_mining_is_the_loop_over_all_triplets(mining, form, label, real, seed):
     x = np.random.default_rng(seed).normal(size=(N, 3)).astype(np.float32) * 0.6
     label, valid = np.array(label), np.arange(N) < real
     value, gradient = STEP(x, label, valid, mining=mining, form=form)
-    total, slope, counted = 0.0, np.zeros_like(x), 0
+    total, wanted_gradient, counted = 0.0, np.zeros_like(x), 0
     chosen = triplets_of(mining, x, label, valid)
     for a, p, q in chosen:
         loss = np.square(x[a] - x[p]).sum() - np.square(x[a] - x[q]).sum() + MARGIN
         if loss > 0:
             total += loss
             counted += 1
-            slope[[a, p, q]] += 2 * np.stack([x[q] - x[p], x[p] - x[a], x[a] - x[q]])
+            wanted_gradient[[a, p, q]] += 2 * np.stack([x[q] - x[p], x[p] - x[a], x[a] - x[q]])
     divisor = {"mean": len(chosen), "active": counted, "sum": 1}[form] or 1
     np.testing.assert_allclose(value, total / divisor, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(gradient, slope / divisor, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(gradient, wanted_gradient / divisor, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("mining", ["semihard", "all", "random", "given"])
