@@ -16,6 +16,7 @@ from jaxcv.types import Batch
 from jaxcv.weights.start import shapes
 
 torch: Any = pytest.importorskip("torch")
+torchvision: Any = pytest.importorskip("torchvision")
 detection: Any = pytest.importorskip("torchvision.models.detection")
 
 SIZE = (128, 160)
@@ -41,12 +42,9 @@ def photographs():
 
 @pytest.fixture(scope="module")
 def theirs():
-    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-    from torchvision.ops import FrozenBatchNorm2d
-
     torch.manual_seed(0)
-    backbone = resnet_fpn_backbone(
-        backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=5
+    backbone = detection.backbone_utils.resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None, norm_layer=torchvision.ops.FrozenBatchNorm2d, trainable_layers=5
     )
     network: Any = detection.FasterRCNN(
         backbone,

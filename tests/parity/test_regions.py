@@ -1,5 +1,7 @@
 """Boxes, regions and embeddings against torchvision's ops and a few plain lines of torch, to the digit."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from jaxcv import losses, ops
 
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
+detection: Any = pytest.importorskip("torchvision.models.detection")
 
 
 def tensor(array):
@@ -115,13 +118,10 @@ def test_multiscale_roi_align():
 
 
 def test_anchor_boxes_of_a_pyramid():
-    from torchvision.models.detection.anchor_utils import AnchorGenerator
-    from torchvision.models.detection.image_list import ImageList
-
     sizes, ratios = ((13, 32), (64, 100)), (0.5, 1.0, 1.7)
-    images = ImageList(torch.zeros(1, 3, 70, 99), [(70, 99)])
+    images = detection.image_list.ImageList(torch.zeros(1, 3, 70, 99), [(70, 99)])
     maps = [torch.zeros(1, 1, 17, 24), torch.zeros(1, 1, 8, 12)]
-    expected = AnchorGenerator(sizes, (ratios,) * 2)(images, maps)[0]
+    expected = detection.anchor_utils.AnchorGenerator(sizes, (ratios,) * 2)(images, maps)[0]
     found = [
         ops.anchor_grid(ops.anchor_sizes(s, ratios), grid_size=tuple(m.shape[2:]), image_size=(70, 99))
         for s, m in zip(sizes, maps, strict=True)
@@ -131,14 +131,12 @@ def test_anchor_boxes_of_a_pyramid():
 
 @pytest.mark.parametrize(("high", "low", "keep_best"), [(0.7, 0.3, True), (0.5, 0.5, False)])
 def test_matcher(high, low, keep_best):
-    from torchvision.models.detection._utils import Matcher
-
     candidates, _, _ = crowd(300, 3)
     candidates[:, 2:] = np.maximum(candidates[:, 2:], candidates[:, :2])  # torchvision's area of inverted boxes is odd
     targets = np.concatenate([candidates[[5, 50]] + 2, candidates[[70, 70]], [[7, 7, 7, 7]]]).astype(np.float32)
     valid = np.array([True, True, True, False, False])
     overlaps = torchvision.ops.box_iou(tensor(targets[valid]), tensor(candidates))
-    expected = Matcher(high, low, keep_best)(overlaps).numpy()
+    expected = detection._utils.Matcher(high, low, keep_best)(overlaps).numpy()
     options = {"positive_iou": high, "negative_iou": low, "keep_best": keep_best}
     found = ops.match_boxes(jnp.asarray(candidates), jnp.asarray(targets), jnp.asarray(valid), **options)
     np.testing.assert_array_equal(found.positive, expected >= 0)

@@ -1,13 +1,16 @@
 """Transposed convolution, unpooling, upsampling and losses beside torch's."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from torch.nn import functional as F
 
 from jaxcv import losses, ops
+
+torch: Any = pytest.importorskip("torch")
+F: Any = torch.nn.functional
 
 
 def ours(tensor):
