@@ -142,6 +142,11 @@ def work(contender: str, name: str, train: bool) -> None:
         run, facts = ours(name, train=train, flax=contender == "flax")
     else:
         run, facts = theirs(name, train=train, mode=contender.removeprefix("torch "))
+    serve(run, facts)
+
+
+def serve(run: Callable[[], None], facts: dict[str, float]) -> None:
+    """Take turns, as `alternate` in another process asks for them."""
     for _ in range(2):
         run()
     print(json.dumps(facts), flush=True)
@@ -156,12 +161,17 @@ def work(contender: str, name: str, train: bool) -> None:
 
 def compare(name: str, train: bool, contenders: list[str], rounds: int) -> dict[str, dict[str, Any]]:
     """Milliseconds and facts of each contender, in alternating runs."""
+    rest = [] if train else ["--forward"]
+    return alternate({c: [sys.executable, __file__, name, "--worker", c, *rest] for c in contenders}, rounds)
+
+
+def alternate(commands: dict[str, list[str]], rounds: int) -> dict[str, dict[str, Any]]:
+    """The same of processes that `serve`, by contender: "jaxcv", "flax", or torch's."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     huge = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     found: dict[str, dict[str, Any]] = {}
     running = {}
-    for contender in contenders:
-        command = [sys.executable, __file__, name, "--worker", contender] + [] * train + ["--forward"] * (not train)
+    for contender, command in commands.items():
         pipe = subprocess.PIPE
         own = environment | ({} if contender in ("jaxcv", "flax") else huge)
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=own)

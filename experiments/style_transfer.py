@@ -50,7 +50,7 @@ def experiment(
     octaves: int = 1,
     optimizer: Literal["adam", "lbfgs"] = "adam",
     lr: float = 0.02,
-    steps: int = 200,
+    steps: int = 400,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.

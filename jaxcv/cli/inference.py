@@ -152,7 +152,7 @@ def predict_run(
         for number, scale, prediction in predictions(infer, setup.test_data, setup.inputs, files):
             path = files[number]
             original = _original(path)
-            drawing = _free_name(target, path.stem, written)
+            drawing = free_name(target, path.stem, written)
             options = {"minimum": minimum, "scale": scale}
             show.render(prediction, original, names, **options).save(drawing, compress_level=1)
             written.append(drawing)
@@ -170,7 +170,8 @@ def predict_run(
     return written
 
 
-def _free_name(folder: Path, stem: str, taken: Sequence[Path]) -> Path:
+def free_name(folder: Path, stem: str, taken: Sequence[Path]) -> Path:
+    """A file for the drawing of a picture, where several may have one name."""
     names = (folder / f"{stem}{suffix}.png" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
     return next(name for name in names if name not in taken)
 

@@ -86,6 +86,7 @@ def _parser() -> _Parser:
         metavar="IMAGE",
         help="draw what the newest checkpoint finds in pictures, folders of them or patterns; and write it as JSON",
     )
+    add("--explain", nargs="+", metavar="IMAGE", help="draw what a classifier's answers depend on: saliency, grad-CAM")
     add("--enroll", type=Path, metavar="FOLDER", help="keep the embeddings of people, a picture or a folder each")
     add("--verify", type=Path, nargs=2, metavar=("A", "B"), help="say whether two pictures show the same")
     add("--recognize", type=Path, metavar="PICTURE", help="say who of those enrolled is in a picture, or nobody")
@@ -94,7 +95,7 @@ def _parser() -> _Parser:
     add(
         "--best",
         action="store_true",
-        help="with --evaluate, --predict or --export: the best checkpoint, not the newest",
+        help="with --evaluate, --predict, --explain or --export: the best checkpoint, not the newest",
     )
     add(
         "--search",
@@ -134,9 +135,14 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             raise UserError(targets.unknown_flag(token, flags, next(iter(rest[i + 1 :]), "")))
     files = [token for token in rest if "=" not in token or targets.is_target(token)]
     # `--predict a.png name=value` gives argparse the overrides as pictures.
-    pictures = options.predict or []
-    overrides = [token for token in rest if token not in files] + [p for p in pictures if _is_override(p)]
-    options.predict = [Path(picture) for picture in pictures if not _is_override(picture)] or None
+    overrides = [token for token in rest if token not in files]
+    for flag in ("predict", "explain"):
+        words = getattr(options, flag) or []
+        overrides += [word for word in words if _is_override(word)]
+        pictures = [Path(word) for word in words if not _is_override(word)]
+        if words and not pictures:
+            raise UserError(f"--{flag}: no picture named")
+        setattr(options, flag, pictures or None)
     if options.version:
         print("\n".join(f"{name} {version}" for name in ("jaxcv-research", "jax") if (version := _version(name))))
         raise SystemExit(0)
@@ -155,8 +161,6 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         raise UserError(f"which experiment? One of {named}, a file of your own, or the folder of a run")
     if len(files) > 1:
         raise UserError(f"{files[1]!r}: expected name=value; one experiment file at a time")
-    if pictures and not options.predict:
-        raise UserError("--predict: no picture named")
     if not 0 <= options.min_score <= 1:
         raise UserError(f"--min-score {options.min_score:g}: expected a score, from 0 to 1")
     options.file = targets.find(files[0])
@@ -287,10 +291,12 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
             from jaxcv.cli import preview_data
 
             preview_data.show(experiment, chosen[0], folder.with_name(f"{folder.name}.data.png"), reporter)
-        elif options.evaluate or options.predict or options.export:
+        elif options.evaluate or options.predict or options.export or options.explain:
             if len(chosen) > 1:
-                raise UserError("--evaluate, --predict and --export take one run: give one value for each name")
-            from jaxcv.cli import inference
+                raise UserError(
+                    "--evaluate, --predict, --explain and --export take one run: give one value for each name"
+                )
+            from jaxcv.cli import explain, inference
 
             if options.evaluate:
                 inference.evaluate_run(experiment, chosen[0], folder, best=options.best, reporter=reporter)
@@ -300,6 +306,9 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
             if options.predict:
                 how = {"best": options.best, "reporter": reporter, "minimum": options.min_score}
                 inference.predict_run(experiment, chosen[0], folder, options.predict, **how)
+            if options.explain:
+                how = {"best": options.best, "reporter": reporter}
+                explain.explain_run(experiment, chosen[0], folder, options.explain, **how)
         elif options.enroll or options.verify or options.recognize:
             if len(chosen) > 1:
                 raise UserError("--enroll, --verify and --recognize take one run: give one value for each name")
@@ -334,7 +343,7 @@ def _module(options: argparse.Namespace) -> tuple[Any, dict[str, Any] | None]:
     from jaxcv.runs.stored import facts_of
 
     _, values = stored_experiment(options.run)
-    uses = options.evaluate or options.predict or options.export or options.help
+    uses = options.evaluate or options.predict or options.explain or options.export or options.help
     return stored_module(options.run) if uses else _load(Path(facts_of(options.run)["file"])), values
 
 

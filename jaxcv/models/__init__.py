@@ -6,6 +6,7 @@ of each stage, in the paper's words. With `train=True`, pass `mutable=["batch_st
 normalisation. Variants are `partial`s of their family, so every one takes the family's fields.
 `named("resnet50")` is the network of a name.
 `convolutionalize(model, variables)` runs a classifier over every window of a picture at once.
+`saliency` and `grad_cam` show which pixels, and which part of a feature map, a class's logit depends on.
 `print(summary(model, (224, 224, 3)))` shows the layers, their parameters and their cost.
 """
 
@@ -15,6 +16,7 @@ from jaxcv.models.classifier import Classifier
 from jaxcv.models.darknet import Darknet53, PlainDarknet, darknet19, darknet53, darknet_tiny, extraction
 from jaxcv.models.deconvnet import DeconvNet
 from jaxcv.models.embedding import EmbeddingNet, Identified, IdentityClassifier, Siamese
+from jaxcv.models.explaining import grad_cam, saliency
 from jaxcv.models.fast_rcnn import RCNN, FastRCNN
 from jaxcv.models.faster_rcnn import FasterRCNN, fasterrcnn_resnet50_fpn
 from jaxcv.models.fcn import FCN
@@ -145,6 +147,7 @@ __all__ = [
     "extraction",
     "fasterrcnn_resnet50_fpn",
     "googlenet",
+    "grad_cam",
     "inception_v3",
     "lenet5",
     "lenet5_1998",
@@ -163,6 +166,7 @@ __all__ = [
     "resnet44",
     "resnet50",
     "resnet56",
+    "saliency",
     "summary",
     "vgg11",
     "vgg11_bn",

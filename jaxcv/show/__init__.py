@@ -20,6 +20,7 @@ knows no type:
     prediction      the five functions, and `render`: an image with a prediction on it
     sheets          `sheet`: targets beside predictions, the previews of a run; `example_sheet`: examples alone;
                     `animation`: pages one after the other, as a GIF
+    explanations    `draw_explanation`: what a classifier's answer depends on, beside the image
     example         `draw_example`: an image with all that its example holds; it needs no prediction
     canvas          `Canvas`: boxes, points, masks and labels on an image; colours and names of classes
 
@@ -48,6 +49,7 @@ from jaxcv.show.class_tables import class_tables
 from jaxcv.show.confusion import draw_confusion
 from jaxcv.show.error_curves import draw_error_curves
 from jaxcv.show.example import draw_example
+from jaxcv.show.explanations import draw_explanation
 from jaxcv.show.masks import palette_mask
 from jaxcv.show.patches import crop_patch, draw_patches
 from jaxcv.show.points_map import draw_map
@@ -67,6 +69,7 @@ __all__ = [
     "draw_error",
     "draw_error_curves",
     "draw_example",
+    "draw_explanation",
     "draw_map",
     "draw_patches",
     "draw_precision_recall",

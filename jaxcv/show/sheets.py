@@ -85,6 +85,11 @@ def example_sheet(examples: Sequence[Batch], class_names: Sequence[str]) -> Imag
     return _page(cells, columns=math.ceil(math.sqrt(len(cells))), gap=4)
 
 
+def row(images: Sequence[Image.Image]) -> Image.Image:
+    """Images of one size beside each other."""
+    return _page(images, columns=len(images), gap=6)
+
+
 def _page(cells: Sequence[Image.Image], *, columns: int, gap: int, between: int = 0) -> Image.Image:
     """Cells of one size in rows; `between` is added to the gap beside each."""
     width, height = cells[0].width + gap + between, cells[0].height + gap
