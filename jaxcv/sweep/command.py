@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxcv.errors import UserError, unknown_name
-from jaxcv.sweep import outcomes, pictures, storages
+from jaxcv.sweep import contact_sheet, outcomes, pictures, storages
 from jaxcv.sweep.engine import work_off
 from jaxcv.sweep.lanes import choose_width, work_off_in_lanes
 from jaxcv.sweep.ledger import Claim, Ledger
@@ -197,6 +197,8 @@ def report(sweep: Sweep, work: Work, rows: Sequence[outcomes.Row], reporter: Rep
     outcomes.write_csv(rows, work.metric, table)
     picture = pictures.draw(ledger, rows, work.metric, table.with_suffix(".png"))
     reporter.say(f"table: {table}   picture: {picture}")
+    if (page := contact_sheet.draw(rows, table.with_name(f"{ledger.name}-previews.png"))) is not None:
+        reporter.say(f"previews of all trials: {page}")
     if rows and rows[0].state == "finished":
         known = hyperparameters(sweep.experiment)
         workdir = [] if ledger.root.parent == Path("runs") else ["--workdir", str(ledger.root.parent)]
