@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -49,10 +50,11 @@ def test_from_run_to_picture(tmp_path, capsys):
     assert (run / "explanations/b.png").exists()
     assert main([str(run), "--explain", "steps=3"]) == 2
     assert "--explain: no picture named" in capsys.readouterr().err
-    setup = load_experiment(tmp_path / "mine.py")()
+    setup, image = load_experiment(tmp_path / "mine.py")(), jnp.zeros((1, 8, 8, 1))
+    variables = jax.jit(setup.model.init)(jax.random.key(0), image)
     for fields, message in (({"predict": None}, "predicts nothing"), ({"inputs": ("image", "boxes")}, "image, boxes")):
         with pytest.raises(UserError, match=message):
-            explained(replace(setup, **fields), {}, jnp.zeros((1, 8, 8, 1)))  # pyright: ignore[reportArgumentType]
+            explained(replace(setup, **fields), variables, image)
 
 
 def test_the_drawing_of_nothing_at_all():

@@ -15,7 +15,7 @@ from jaxcv.train.run import read_records
 
 TINY = [
     *("experiments/style_transfer.py", "network=vgg11", "content_layers=('conv2_1',)"),
-    *("style_layers=('conv1_1','conv2_1')", "layer_weights=(0.5,0.5)", "image_size=32", "--no-tune"),
+    *("style_layers=('conv1_1','conv2_1')", "layer_weights=(0.5,0.5)", "image_size=48", "--no-tune"),
 ]
 """Of the trunk, XLA compiles what these layers need."""
 

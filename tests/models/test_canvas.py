@@ -29,11 +29,11 @@ COSTS = partial(
 
 
 def experiment(optimizer, *, start="content", colors: Any = "style", **fields):
-    data = picture_data("china", image_size=32, others=("flower",))[0].batches(1, seed=0)
+    data = picture_data("china", image_size=48, others=("flower",))[0].batches(1, seed=0)
     model = models.Canvas(trunk=TRUNK, luminance=colors == "luminance", **LAYERS, **fields)
     return Experiment(
         model=model,
-        initial=repainted("", model, data, styles=("flower",), style_size=24, start=start, colors=colors),
+        initial=repainted("", model, data, styles=("flower",), style_size=48, start=start, colors=colors),
         trainable="picture",
         loss=COSTS,
         optimizer=optimizer,
@@ -97,7 +97,7 @@ def test_a_line_search_is_given_what_it_asks_for():
 def test_octaves_start_from_the_style_in_the_colours_asked_for(colors):
     setup = experiment(optax.sgd(0.1), start="style", octaves=3, colors=colors)
     state, _ = begun(setup)
-    assert [x.shape[:2] for _, x in sorted(state.params["picture"].items())] == [(21, 32), (11, 16), (6, 8)]
+    assert [x.shape[:2] for _, x in sorted(state.params["picture"].items())] == [(32, 48), (16, 24), (8, 12)]
     content = jnp.asarray(setup.train_data.batch(0)["image"] / np.float32(255))
     made = setup.model.apply(state.evaluation_variables, content)[0]["image"]
     assert made.shape == content.shape
@@ -108,13 +108,12 @@ def test_octaves_start_from_the_style_in_the_colours_asked_for(colors):
 
 
 def test_a_painter_learns_and_paints_pictures_of_other_sizes():
-    data = picture_data("china", image_size=32)[0].batches(1, seed=0)
+    data = picture_data("china", image_size=48)[0].batches(1, seed=0)
     net = models.TransformerNet(width=4, blocks=1)
     model = models.FastStyle(painter=net, trunk=TRUNK, **LAYERS)
-    # 32 x 21 pixels: the painter takes multiples of 4.
-    picture = jnp.asarray(data.batch(0)["image"][:, :20], jnp.float32) / 255
+    picture = jnp.asarray(data.batch(0)["image"], jnp.float32) / 255
     variables = jax.jit(model.init)(jax.random.key(0), picture)
-    variables, report = painter("", model, data, styles=("flower",), style_size=24)(variables)
+    variables, report = painter("", model, data, styles=("flower",), style_size=48)(variables)
     assert "painter: randomly" in report.summary
     kept = {"params": {"trunk": variables["params"]["trunk"]}, "targets": variables["targets"]}
 

@@ -21,8 +21,8 @@ from jaxcv.errors import DataError, UserError
 from jaxcv.types import Batch, ImageFile
 
 EMBEDDED = ("china", "flower")
-SMALLEST = 16
-"""Pixels of the shorter side after resizing."""
+SMALLEST = 32
+"""Pixels of the shorter side after resizing: networks halve it five times."""
 
 
 def picture_file(name: str) -> Path:
@@ -60,7 +60,7 @@ def fit_picture(
       channels: 1 or 3.
 
     Raises:
-      DataError: missing, not an image, damaged; or less than 16 pixels wide or high after resizing.
+      DataError: missing, not an image, damaged; or less than 32 pixels wide or high after resizing.
     """
     from PIL import Image
 

@@ -36,7 +36,7 @@ def test_pictures_of_any_kind(tmp_path, mode, size, expected):
 def test_what_cannot_be_repainted_is_refused_in_a_line(tmp_path):
     Image.new("RGB", (600, 20)).save(tmp_path / "long.png")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"long.png: 600x20 pixels, 64x2 at image_size=64: expected 16 at least"):
+    with pytest.raises(DataError, match=r"long.png: 600x20 pixels, 64x2 at image_size=64: expected 32 at least"):
         _ = picture_data(str(tmp_path / "long.png"), image_size=64)[0].batches(1).spec
     for name, message in (("text.png", "not an image file"), ("nothing.png", "image is missing")):
         with pytest.raises(DataError, match=message):
