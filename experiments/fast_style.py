@@ -1,6 +1,8 @@
 """Fast style transfer: a network that learns one style from any pictures, and then repaints one in a single pass.
 
-Claim: not measured.
+Claim: not measured to its end. After 80 steps on 103 photographs of COCO128 (lr=1e-3, starry_night, n=1) the held ones
+have the painting's colours and not yet its strokes. A step takes 0.5 s of CPU (2 AMD EPYC cores (Zen 5), jax 0.10.2,
+flax 0.12.8).
 
 Paper: Johnson, Alahi, Fei-Fei, Perceptual losses for real-time style transfer and super-resolution, ECCV 2016.
 Deviations: those of `models.TransformerNet`; half its channels; AdamW with warm-up and cosine.

@@ -46,7 +46,7 @@ def test_pictures_of_any_kind_as_content_and_as_style(call, tmp_path, capsys):
         assert image.size == (6000, 4000)
     picture(tmp_path / "thin.png", "RGB", (600, 20))
     capsys.readouterr()
-    assert call(f"content={tmp_path}/thin.png", "--quiet") == 2
+    assert call(f"content={clear}", f"style={tmp_path}/thin.png", "--quiet") == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "thin.png: 600x20 pixels" in line
 
