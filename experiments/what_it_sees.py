@@ -1,11 +1,12 @@
 """What a trained network sees: the patches of a set that excite its units most, and pictures made to excite them more.
 
 Claim: docs/what_it_sees.png has above a LeNet after 800 steps on MNIST, by the second command with steps=150: edges in
-conv1, strokes in conv2, digits in fc3. Below is MobileNetV1 with ImageNet's weights on 202 parts of photographs (fruits,
-lectures, cat.bmp and bird.bmp of Open Images, scikit-learn's and scikit-image's), by the third with steps=80: colours and
-edges in the stem, folds and outlines in block2, roofs and petals in block5, pagodas and cats' faces in block11. Both n=1,
-2 AMD EPYC cores (Zen 5), jax 0.10.2, flax 0.12.8; MobileNet 41 s of CPU. The pictures that are made are poor: half of
-LeNet's stay grey, as their units are dead at noise; MobileNet's excite as much as the best patch and look like noise.
+conv1, strokes in conv2, digits in fc3. Below is MobileNetV1 with ImageNet's weights on 202 parts of photographs
+(fruits, lectures, cat.bmp and bird.bmp of Open Images, scikit-learn's and scikit-image's), by the third with steps=80:
+colours and edges in the stem, folds and outlines in block2, roofs and petals in block5, pagodas and cats' faces in
+block11. Both n=1, 2 AMD EPYC cores (Zen 5), jax 0.10.2, flax 0.12.8; MobileNet 41 s of CPU. The pictures that are made
+are poor: half of LeNet's stay grey, as their units are dead at noise; MobileNet's excite as much as the best patch and
+look like noise.
 
 Papers: Zeiler, Fergus, Visualizing and understanding convolutional networks, ECCV 2014 (patches); Erhan et al.,
 Visualizing higher-layer features of a deep network, 2009 (activation maximisation).
