@@ -79,7 +79,7 @@ def explained(setup: Experiment, variables: Any, *fed: jax.Array) -> dict[str, A
     if not isinstance(classes, Classes):
         said = "nothing" if setup.predict is None else type(classes).__name__
         raise UserError(f"--explain is for classifiers; this experiment predicts {said}")
-    asked = setup.model, variables, images, classes.label
+    asked = setup.model, variables, images, jnp.asarray(classes.label)
     return {
         "image": images,
         "classes": classes,

@@ -56,7 +56,8 @@ def grad_cam(
     """
 
     def run(images: Array) -> tuple[Array, Array]:
-        logits, features = model.apply(variables, images, train=False)
+        outputs: Any = model.apply(variables, images, train=False)
+        logits, features = outputs
         return logits, features[_map_name(model, features, layer)]
 
     maps, logits_of = _from_within(run, images)

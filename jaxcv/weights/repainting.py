@@ -84,6 +84,8 @@ def repainted(
             pictures = [match_colors(picture, content) for picture in pictures]
         elif colors == "luminance":
             pictures = [match_luminance(picture, content) for picture in pictures]
+        if _shapes_alone(variables):
+            return variables, Start(report, f"picture: {start}")
         seen = match_luminance(content, content) if colors == "luminance" else content
         compute = jax.jit(lambda v, c, s: model.apply({"params": v}, c, s, method="targets"))
         targets = compute(variables["params"], _float(seen), [_float(picture) for picture in pictures])
@@ -109,12 +111,19 @@ def painter(
         if source:
             variables, report = pretrained(source, model.trunk, within="trunk")(variables)
         pictures = [_float(read_picture(picture_file(name), style_size)) for name in styles]
+        if _shapes_alone(variables):
+            return variables, Start(report, "painter: randomly initialised")
         compute = jax.jit(lambda v, c, s: model.apply({"params": v}, c, s, method="targets"))
         content = jnp.asarray(data.batch(0)["image"], jnp.float32) / 255
         targets = compute(variables["params"], content, pictures)
         return {**variables, "targets": targets}, Start(report, "painter: randomly initialised")
 
     return initial
+
+
+def _shapes_alone(variables: Any) -> bool:
+    """Whether only the account is wanted, as by `--dry-run`: there are no values to compute with."""
+    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(variables))
 
 
 def _float(pixels: np.ndarray) -> jax.Array:
