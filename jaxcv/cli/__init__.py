@@ -6,6 +6,7 @@ main           words to what is to be done, errors to lines and exit codes
 dry_run        all that can be known before the first step
 preview_data   augmented training examples with their targets
 inference      a trained run used again: evaluated, exported, shown pictures
+explain        what the answers of a classifier's run depend on, drawn
 picture_files  the files of --predict
 interrupts     Ctrl-C and SIGTERM while nothing can be lost
 disk           what the system refuses to read or write, in one line

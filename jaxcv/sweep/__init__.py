@@ -7,7 +7,8 @@ ledger    an Optuna study: the owner and the result of each trial; `owner` tells
 pruning   trials that are stopped early
 trial     one trial, from claim to end
 engine    trials one after another in this process
-outcomes  the trials as rows; `pictures` draws them, `live` shows them while the sweep runs
+outcomes  the trials as rows; `pictures` draws them, `contact_sheet` shows what they made, `live` shows
+          them while the sweep runs
 command   a whole sweep: `command.run(command.Sweep(...), reporter)`
 
 Only what a single run needs is imported here, because importing Optuna takes long.
