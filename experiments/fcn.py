@@ -26,6 +26,7 @@ def experiment(
     on_error: str = "raise",
     image_size: int = 64,
     network: str = "resnet18",
+    width: int = 16,
     weights: str = "",
     trainable: str = ".*",
     stride: Literal[32, 16, 8] = 8,
@@ -50,7 +51,8 @@ def experiment(
         values: the number of each class in masks whose greys are no class numbers, as (0, 128, 255).
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         image_size: side of the square that pictures are resized to, in pixels.
-        network: the trunk, such as "vgg16" or "resnet50".
+        network: the trunk, such as "vgg16" or "resnet50"; "unet" is unet.py's encoder at depth=4, pooled once more.
+        width: channels of "unet" at full resolution.
         weights: file, or folder of a run, that the trunk starts from.
         trainable: pattern over parameter paths, such as "score"; the rest is frozen.
         stride: of the finest map that is scored: 32, 16 or 8.
@@ -69,7 +71,8 @@ def experiment(
         seed: of parameters, order of the data and augmentation.
     """
     train, test = segmentation_data(data, image_size=image_size, values=values, on_error=on_error)
-    trunk = models.named(network, models.TRUNKS)()
+    encoder = partial(models.VGG, (2,) * 5, tuple(width << i for i in range(5)), norm=True)
+    trunk = encoder() if network == "unet" else models.named(network, (*models.TRUNKS, "unet"))()
     return Experiment(
         model=models.FCN(trunk, num_classes=train.num_classes, stride=stride, fc_width=fc_width, dropout=dropout),
         initial=pretrained(weights, trunk, within="trunk") if weights else None,
