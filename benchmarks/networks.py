@@ -28,6 +28,8 @@ NETWORKS = {
     "resnet50": (8, 224, 3),
     "mobilenet_v2": (16, 224, 3),
     "unet": (8, 128, 3),
+    "fcn32s_resnet50": (4, 224, 3),
+    "deconvnet": (2, 224, 3),
     "yolo": (32, 128, 3),
     "yolo_detect": (32, 128, 3),
 }
@@ -42,6 +44,10 @@ def our_model(name: str) -> Any:
 
     if name.startswith("yolo"):
         return models.YOLO(num_classes=10, anchor_boxes=ANCHOR_BOXES)
+    if name == "fcn32s_resnet50":
+        return models.FCN(models.resnet50(), stride=32)
+    if name == "deconvnet":
+        return models.DeconvNet()
     return models.UNet(width=32) if name == "unet" else getattr(models, name)()
 
 

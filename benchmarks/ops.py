@@ -54,6 +54,14 @@ CASES: dict[str, dict[str, Any]] = {
         }
         for grad in (False, True)
     },
+    **{
+        f"conv_transpose2d, {k}x{k}/2, 16 images, 32² x 64, {'both' if grad else 'forward'}": {
+            "op": "conv_transpose2d",
+            **{"images": 16, "side": 32, "c": 64, "kernel": k, "grad": grad},
+        }
+        for k in (2, 4)
+        for grad in (False, True)
+    },
     "triplet, 512 x 128, with gradient": {"op": "triplet", "n": 512, "c": 128},
     **{
         f"gram_matrix, {side}² x {c}{', with gradient' if grad else ''}": {
@@ -85,9 +93,14 @@ def some_boxes(n: int, kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray
     return boxes, random.permutation(n).astype(np.float32) / n, random.integers(0, 80, n)
 
 
-def inputs(op: str, *, n: int = 0, side: int = 0, c: int = 0, kind: str = "", images: int = 1, **_: Any) -> list[Any]:
+def inputs(
+    op: str, *, n: int = 0, side: int = 0, c: int = 0, kind: str = "", images: int = 1, kernel: int = 0, **_: Any
+) -> list[Any]:
     """The arrays both sides are given, channels last."""
     random = np.random.default_rng(1)
+    if op == "conv_transpose2d":
+        shapes = (images, side, side, c), (kernel, kernel, c, c), (images, 2 * side, 2 * side, c)
+        return [random.normal(size=shape).astype(np.float32) for shape in shapes]
     if op == "gram_matrix":
         return [random.normal(size=(side, side, c)).astype(np.float32)]
     if op == "triplet":
@@ -116,6 +129,11 @@ def ours(case: dict[str, Any], device: str) -> list[Run]:
         if case["op"] in ("roi_align", "roi_pool"):
             features, boxes, gradients = args
             out, pull = jax.vjp(lambda x: getattr(ops, case["op"])(x, boxes, output_size=7), features)
+            return (out, pull(gradients)) if case["grad"] else out
+        if case["op"] == "conv_transpose2d":
+            *arrays, gradients = args
+            padding = (case["kernel"] - 2) // 2
+            out, pull = jax.vjp(lambda x, w: ops.conv_transpose2d(x, w, strides=2, padding=padding), *arrays)
             return (out, pull(gradients)) if case["grad"] else out
         if case["op"] == "triplet":
             return jax.value_and_grad(lambda x: losses.triplet(x, {"label": args[1]})["triplet"][0].mean())(args[0])
@@ -162,6 +180,23 @@ def theirs(case: dict[str, Any], compile: bool, device: str) -> list[Run]:
         ways = [*functions, *(torch.compile(f) for f in functions if compile)]
         return [finished(lambda way=way: run(way)) for way in ways]
 
+    def upscaling(x: Any, w: Any, gradients: Any, padding: int) -> Run:
+        def run() -> Any:
+            with torch.set_grad_enabled(case["grad"]):
+                out = torch.nn.functional.conv_transpose2d(x, w, stride=2, padding=padding)
+            return torch.autograd.grad(out, (x, w), gradients) if case["grad"] else out
+
+        x, w = x.requires_grad_(case["grad"]), w.requires_grad_(case["grad"])
+        return finished(run)
+
+    if case["op"] == "conv_transpose2d":
+        x, w, gradients = args[0].permute(0, 3, 1, 2), args[1].permute(2, 3, 0, 1), args[2].permute(0, 3, 1, 2)
+        padding = (case["kernel"] - 2) // 2
+        ways = []
+        for layout in (torch.contiguous_format, torch.channels_last):
+            tensors = [tensor.contiguous(memory_format=layout) for tensor in (x, w, gradients)]
+            ways.append(upscaling(*tensors, padding))
+        return ways
     if case["op"] == "box_iou":
         return runs(vision.box_iou)
     if "images" in case:

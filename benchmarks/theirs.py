@@ -15,6 +15,10 @@ def torch_network(name: str, anchor_boxes: tuple[tuple[float, float], ...] = (),
         return t.Sequential(*parts, t.Linear(400, 120), t.ReLU(), t.Linear(120, 84), t.ReLU(), t.Linear(84, 10))
     if name == "unet":
         return _unet()
+    if name == "fcn32s_resnet50":
+        return _fcn32s(torchvision.models.resnet50())
+    if name == "deconvnet":
+        return _deconvnet()
     if name == "yolo":
         return _yolo()
     if name == "yolo_detect":
@@ -57,6 +61,50 @@ def _unet(width: int = 32, depth: int = 4) -> Any:
             return self.head(x)
 
     return UNet()
+
+
+def _fcn32s(trunk: Any, k: int = 21) -> Any:
+    t: Any = importlib.import_module("torch.nn")
+
+    enlarge = t.Upsample(scale_factor=32, mode="bilinear", align_corners=False)
+    return t.Sequential(*list(trunk.children())[:-2], t.Conv2d(2048, k, 1), enlarge)
+
+
+def _deconvnet(k: int = 21, middle: int = 4096) -> Any:
+    t: Any = importlib.import_module("torch.nn")
+
+    def up(inputs: int, outputs: int, kernel: int = 3, padding: int = 1) -> Any:
+        conv = t.ConvTranspose2d(inputs, outputs, kernel, padding=padding, bias=False)
+        return t.Sequential(conv, t.BatchNorm2d(outputs), t.ReLU(True))
+
+    def dense(inputs: int, outputs: int, kernel: int) -> Any:
+        conv = t.Conv2d(inputs, outputs, kernel, bias=False)
+        return t.Sequential(conv, t.BatchNorm2d(outputs), t.ReLU(True))
+
+    stages = [[3, 64, 64], [64, 128, 128], [128, 256, 256, 256], [256, 512, 512, 512], [512, 512, 512, 512]]
+
+    class DeconvNet(t.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            pairs = [list(zip(c, c[1:], strict=False)) for c in stages]
+            self.down = t.ModuleList(t.Sequential(*(_unit(i, o, t.ReLU(True)) for i, o in stage)) for stage in pairs)
+            self.middle = t.Sequential(dense(512, middle, 7), dense(middle, middle, 1), up(middle, 512, 7, 0))
+            self.up = t.ModuleList(
+                t.Sequential(*(up(o, i) if i > 3 else t.ConvTranspose2d(o, k, 3, padding=1) for i, o in stage[::-1]))
+                for stage in pairs[::-1]
+            )
+
+        def forward(self, x: Any) -> Any:
+            positions = []
+            for stage in self.down:
+                x, where = t.functional.max_pool2d(stage(x), 2, return_indices=True)
+                positions.append(where)
+            x = self.middle(x)
+            for stage in self.up:
+                x = stage(t.functional.max_unpool2d(x, positions.pop(), 2))
+            return x
+
+    return DeconvNet()
 
 
 def _yolo(channels: tuple[int, ...] = (32, 64, 128), depths: tuple[int, ...] = (1, 2, 2), neck: int = 64) -> Any:

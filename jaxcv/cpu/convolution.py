@@ -24,6 +24,8 @@ on Zen 5 cores, half of the CPU time of two cores; in brackets, without the rule
        or else, from a        Winograd's products:     [4, 28², 512 -> 512] 42 (84), kernel's gradient 58 (110)
        gigaflop on                                     [8, 28², 128 -> 128] 7.5 (11), kernel's gradient 12 (15)
                               64 while it is small:    [8, 56², 64 -> 64] 8.5 (13), but kernel's gradient 24 (21)
+    4x4/2, in C++:            Winograd for each phase: [16, 64², 64 -> 64] 7.6 (13), its transpose 8.5 (14)
+    2x2/2, transposed:        a product for each line: [16, 32², 64 -> 64] 3.7 (4.3)
     8 channels and fewer      several outputs in one:  5x5 [256, 32², 1 -> 6] 1.6 (8.3), input's gradient 4.7 (28)
                                                        3x3 [4, 224², 3 -> 64] 9.3 (12), input's gradient 20 (25)
     large kernel, stride      blocks of pixels:        7x7/2 [8, 224², 3 -> 64] 16 (20), input's gradient 40 (73)
@@ -39,6 +41,8 @@ on Zen 5 cores, half of the CPU time of two cores; in brackets, without the rule
                               temporary memory 864 MB (1,583)
 """
 
+import math
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -52,6 +56,8 @@ def forward(x: Array, w: Array, at: Geometry) -> Array:
     """[b h w c] by [fh fw c o]: [b oh ow o]."""
     if pointwise(w, at):
         return every(x, at.strides) @ w[0, 0]
+    if few_taps_fit(x.shape[:3], w, at):
+        return few_taps(x, w, (len(x), *output_size(x.shape, w.shape, at), w.shape[3]), at)
     if by_blocks_fits(w, at):
         return by_blocks(x, w, at)
     if winograd.fits((x.shape[0], *output_size(x.shape, w.shape, at)), w.shape, at, x.dtype):
@@ -86,6 +92,31 @@ def by_blocks(x: Array, w: Array, at: Geometry) -> Array:
     return plain(x.reshape(*x.shape[:3], -1), w, BARE)
 
 
+def few_taps_fit(x: tuple[int, ...], w: Array, at: Geometry, *, up: tuple[int, int] | None = None) -> bool:
+    """Whether the C++ kernel is faster for a kernel of one or two strides.
+
+    Args:
+        x: batch size, height and width of the images that are read.
+        w: the kernel [fh fw c o].
+        at: strides, padding and dilation.
+        up: for the transpose, height and width of its result.
+    """
+    s, c = at.strides[0], w.shape[2]
+    if at.strides != (s, s) or s < 2 or at.dilation != (1, 1) or w.dtype != jnp.float32 or min(w.shape[2:]) < 16:
+        return False
+    if w.shape[:2] == (s, s):
+        covered = at.pads == BARE.pads and up == (s * x[1], s * x[2])
+        return covered and x[2] >= 8 and s * c % 32 == 0 and kernels.ready()
+    small = math.prod(x) // (1 if up else s * s)
+    return w.shape[:2] == (2 * s, 2 * s) and small >= 256 and min(p[0] for p in at.pads) >= 0 and kernels.ready()
+
+
+def few_taps(x: Array, w: Array, out: tuple[int, ...], at: Geometry, *, up: bool = False) -> Array:
+    """A convolution whose kernel is one or two strides long, or with `up` its transpose."""
+    place = {"s": at.strides[0], "top": at.pads[0][0], "left": at.pads[1][0], "up": int(up)}
+    return kernels.call("strided", kernels.output(*out), x, w, **place)
+
+
 # Gradient of the input.
 
 
@@ -93,6 +124,8 @@ def input_gradient(dy: Array, w: Array, size: tuple[int, int], at: Geometry) -> 
     """[b oh ow o] by [fh fw c o]: [b h w c]."""
     if pointwise(w, at) and at.strides == (1, 1):
         return dy @ w[0, 0].T
+    if few_taps_fit(dy.shape[:3], w, at, up=size):
+        return few_taps(dy, w, (len(dy), *size, w.shape[2]), at, up=True)
     if wide := neighbours((dy.shape[0], *size), w.shape, at):
         b, rows, columns, o = dy.shape
         dy = pad(dy, ((0, 0), (0, wide.blocks * wide.m - columns))).reshape(b, rows, wide.blocks, wide.m * o)

@@ -24,6 +24,7 @@ _NAMES = (
     "depthwise_gradient",
     "winograd_forward",
     "winograd_gradient",
+    "strided",
     "batch_norm_statistics",
     "batch_norm_sums",
 )

@@ -124,6 +124,31 @@ def test_winograd_in_parts(shape):
     assert len({np.asarray(found(x, dy)).tobytes() for _ in range(20)}) == 1
 
 
+@pytest.mark.parametrize(
+    ("window", "pads", "channels"),
+    [
+        (2, ((0, 0), (0, 0)), (16, 24)),
+        (4, ((1, 1), (1, 1)), (32, 64)),
+        (4, ((0, 1), (2, 0)), (17, 40)),
+        (4, ((3, 3), (1, -1)), (16, 19)),
+        (6, ((1, 2), (2, 1)), (16, 16)),
+    ],
+)
+def test_kernels_of_one_or_two_strides(window, pads, channels):
+    """The convolution and its transpose, at sizes that do not fill tiles."""
+    s = 3 if window == 6 else 2
+    at, sides = Geometry((s, s), pads, (1, 1)), (44, 38) if window == 2 else (43, 38)
+    rng = np.random.default_rng(0)
+    x, w = array(rng, 3, *sides, channels[0]), array(rng, window, window, *channels)
+    y, pull = jax.vjp(lambda x: plain(pad(x, at.pads), w, Geometry((s, s), BARE.pads, (1, 1))), x)
+    dy = array(rng, *y.shape)
+    assert convolution.few_taps_fit(dy.shape[:3], w, at, up=sides)
+    close(convolution.few_taps(dy, w, x.shape, at, up=True), pull(dy)[0])
+    if window != 2:
+        assert convolution.few_taps_fit(x.shape[:3], w, at)
+        close(convolution.few_taps(x, w, y.shape, at), y)
+
+
 @few
 @hypothesis.given(st.integers(1, 600), st.integers(1, 140), st.integers(1, 150), st.integers(0, 1000))
 def test_products_of_many_rows(n, c, o, seed):

@@ -6,6 +6,7 @@
 #include "batch_norm.h"
 #include "direct.h"
 #include "products.h"
+#include "strided.h"
 #include "winograd.h"
 
 namespace {
@@ -63,6 +64,17 @@ ffi::Error WinogradGradientOf(ffi::ThreadPool pool, Array x, Array dy, int64_t t
   return ffi::Error::Success();
 }
 
+ffi::Error StridedOf(ffi::ThreadPool pool, Array x, Array w, int64_t s, int64_t top, int64_t left, int64_t up,
+                     Result out) {
+  auto d = x.dimensions(), y = out->dimensions();
+  auto run = [&](auto at) { at.run(pool, x.typed_data(), w.typed_data(), out->typed_data()); };
+  if (w.dimensions()[0] == s)
+    run(SideBySide{d[0], d[1], d[2], d[3], y[3], s});
+  else
+    run(FourTaps{d[0], d[1], d[2], d[3], y[1], y[2], y[3], s, top, left, up != 0});
+  return ffi::Error::Success();
+}
+
 ffi::Error BatchNormStatistics(ffi::ThreadPool pool, Array x, Result mean, Result variance) {
   Rows rows{x.dimensions()[0], x.dimensions()[1]};
   statistics(pool, rows, x.typed_data(), mean->typed_data(), variance->typed_data());
@@ -96,3 +108,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(winograd_forward, WinogradForward,
                                   .Attr<int64_t>("flip").Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(winograd_gradient, WinogradGradientOf,
                               BIND.Arg<Array>().Arg<Array>().Attr<int64_t>("top").Attr<int64_t>("left").Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(strided, StridedOf,
+                              BIND.Arg<Array>().Arg<Array>().Attr<int64_t>("s").Attr<int64_t>("top")
+                                  .Attr<int64_t>("left").Attr<int64_t>("up").Ret<Array>());
