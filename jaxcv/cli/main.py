@@ -267,7 +267,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         raise targets.other_networks(error, error.name, options.file) from error
     chosen = search.representatives()
     root = options.workdir / options.file.stem
-    folder = root / sweep.folder_name(chosen[0])
+    folder = sweep.run_folder(root, chosen[0])
     if stored is not None:
         chosen, folder = _of_run(options, stored, chosen), options.run
     reporter = Reporter(quiet=options.quiet)
