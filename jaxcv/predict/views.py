@@ -119,7 +119,7 @@ def _masks(first: Masks, found: Sequence[Masks], views: Sequence[View], size: tu
     for one, view in zip(found, views, strict=True):
         rows, columns, inside = _where_seen(view, size)
         labels.append(one.label[..., rows[:, None], columns])
-        scores.append(jnp.where(inside, one.score[..., rows[:, None], columns], 0.0))
+        scores.append(jnp.where(jnp.broadcast_to(inside, one.score.shape), one.score[..., rows[:, None], columns], 0.0))
     votes = [
         _sum([jnp.where(other == label, score, 0.0) for other, score in zip(labels, scores, strict=True)])
         for label in labels
@@ -127,14 +127,16 @@ def _masks(first: Masks, found: Sequence[Masks], views: Sequence[View], size: tu
     best = jnp.argmax(jnp.stack(votes), 0)[None]
     label = jnp.take_along_axis(jnp.stack(labels), best, 0)[0]
     seen_by = sum(_where_seen(view, size)[2].astype(np.float32) for view in views)
-    return Masks(label, jnp.take_along_axis(jnp.stack(votes), best, 0)[0] / jnp.asarray(seen_by))
+    return Masks(
+        label, jnp.take_along_axis(jnp.stack(votes), best, 0)[0] / jnp.broadcast_to(jnp.asarray(seen_by), label.shape)
+    )
 
 
 @_combine.register
 def _detections(
     first: Detections, found: Sequence[Detections], views: Sequence[View], size: tuple[int, int]
 ) -> Detections:
-    edges = jnp.asarray([size[1], size[0]] * 2, first.boxes.dtype)
+    edges = jnp.broadcast_to(jnp.asarray([size[1], size[0]] * 2, first.boxes.dtype), first.boxes.shape)
     boxes = [jnp.clip(_back(one.boxes, view, size), 0, edges) for one, view in zip(found, views, strict=True)]
     merged = Detections(
         jnp.concatenate(boxes, -2), *(jnp.concatenate([one[i] for one in found], -1) for i in (1, 2, 3))
@@ -159,7 +161,7 @@ def _suppressed(every: Detections, *, count: int) -> Detections:
 
 def _back(boxes: Array, view: View, size: tuple[int, int]) -> Array:
     """Boxes `[... 4]` of a view, where they are in the image."""
-    middle = jnp.asarray([size[1] / 2, size[0] / 2] * 2, boxes.dtype)
+    middle = jnp.broadcast_to(jnp.asarray([size[1] / 2, size[0] / 2] * 2, boxes.dtype), boxes.shape)
     boxes = (boxes - middle) / view.zoom + middle
     if view.mirrored:
         x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
