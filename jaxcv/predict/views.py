@@ -159,7 +159,7 @@ def _suppressed(every: Detections, *, count: int) -> Detections:
     )
 
 
-def _back(boxes: Array, view: View, size: tuple[int, int]) -> Array:
+def _back(boxes: Any, view: View, size: tuple[int, int]) -> Array:
     """Boxes `[... 4]` of a view, where they are in the image."""
     middle = jnp.broadcast_to(jnp.asarray([size[1] / 2, size[0] / 2] * 2, boxes.dtype), boxes.shape)
     boxes = (boxes - middle) / view.zoom + middle
@@ -182,9 +182,9 @@ def _where_seen(view: View, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarr
     return rows, columns, inside[0][:, None] & inside[1]
 
 
-def _sum(arrays: Sequence[Array]) -> Array:
+def _sum(arrays: Sequence[Any]) -> Array:
     return jax.tree.reduce(jnp.add, list(arrays))
 
 
-def _mean(arrays: Sequence[Array]) -> Array:
+def _mean(arrays: Sequence[Any]) -> Array:
     return _sum(arrays) / len(arrays)

@@ -65,7 +65,7 @@ def _worst_first(one: tuple[float, int, Any]) -> tuple[float, int]:
 
 def _classes(batch: Batch) -> np.ndarray:
     """A class for each example: its label, that of its first box, or the same for all."""
-    if np.ndim(batch.get("label")) == 1:
+    if "label" in batch and np.ndim(batch["label"]) == 1:
         return np.asarray(batch["label"]).astype(np.int64)
     if "classes" in batch and "valid" in batch and batch["valid"].shape[-1]:
         valid = np.asarray(batch["valid"])
