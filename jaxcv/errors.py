@@ -46,3 +46,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
         return f"unknown {kind} {name!r}: did you mean {_ELSEWHERE[name]}?"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"unknown {kind} {name!r}: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}")
+
+
+def argument_meanings(doc: str) -> dict[str, str]:
+    """What the section Args of a docstring, without its indentation, says of each argument."""
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
+    meanings: dict[str, str] = {}
+    name = None
+    for line in section.group(1).splitlines() if section else []:
+        if entry := re.match(r"    (\w+):\s*(.*)", line):
+            name = entry.group(1)
+            meanings[name] = entry.group(2)
+        elif name and line.strip():
+            meanings[name] += " " + line.strip()
+    return meanings

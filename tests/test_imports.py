@@ -23,8 +23,8 @@ ARROWS = {
     "data": {"types", "errors", "ops"},  # ops for the k-means of anchor boxes; its own rooms are in DATA_ARROWS
     "weights": {"types", "errors", "data", "models", "ops", "train"},  # train for a run's checkpoints
     "train": {"types", "errors", "cpu", "ops", "show"},  # ops for the first values of parameters
-    # data answers without its files; show knows what a prediction's pixels are
-    "runs": {"types", "errors", "data", "show", "train", "weights"},
+    # data answers without its files; show knows what a prediction's pixels are, predict combines views of a picture
+    "runs": {"types", "errors", "data", "predict", "show", "train", "weights"},
     "sweep": {"types", "errors", "train"},
     # models for the summary that --dry-run prints, weights for --export, predict and metrics for --enroll
     "cli": {"types", "errors", "weights", "train", "runs", "sweep", "models", "show", "predict", "metrics"},

@@ -1,7 +1,11 @@
 """The command `jaxcv`, as `launch.py` of a clone."""
 
 import gc
+import os
 import sys
+
+_NOBODY_READS = 141
+"""What a shell has for a program that SIGPIPE ends, such as the first of `jaxcv --help | head`."""
 
 
 def run() -> None:
@@ -12,4 +16,12 @@ def run() -> None:
     interrupts.exit_at_once()
     from jaxcv.cli.main import main
 
-    sys.exit(main())
+    try:
+        try:
+            code = main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left at its end
+        code = _NOBODY_READS
+    sys.exit(code)

@@ -1,14 +1,19 @@
 """A trained run used again: evaluated, or shown pictures it has never seen."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from jaxcv import show
 from jaxcv.cli.picture_files import expand, write_json, write_mask, write_yolo
+from jaxcv.cli.videos import Drawing, Video, is_video
 from jaxcv.errors import UserError
 from jaxcv.runs import Run, export, predictions, without_data
 from jaxcv.train import program, reports, resolve
@@ -21,6 +26,8 @@ from jaxcv.types import Masks, Picture, Table
 
 _PRINTED = 20
 """Up to so many pictures have their predictions printed; of more, the files tell."""
+_FRAMES = 32
+"""Of a video, that are held in memory together."""
 
 
 def load_run(
@@ -115,6 +122,7 @@ def predict_run(
     best: bool,
     reporter: Reporter,
     minimum: float = 0.3,
+    timed: bool = False,
 ) -> list[Path]:
     """Draw what a run predicts for pictures, into `predictions/` of its folder, print it, and write it as files.
 
@@ -122,19 +130,21 @@ def predict_run(
 
     `predictions/NAME.png` is the drawing, `predictions/predictions.json` holds the predictions, and of detectors
     `predictions/labels/NAME.txt` the boxes in YOLO's format, of pixel classifiers `predictions/masks/NAME.png` the
-    class numbers with a palette, at the picture's own size. Pictures go through the network in batches.
+    class numbers with a palette, at the picture's own size. Pictures go through the network in batches. A video becomes
+    `predictions/NAME.mp4`, and each of its frames an entry with its number.
 
     Args:
         experiment: its function.
         overrides: of its hyperparameters.
         folder: of the run.
-        pictures: image files of any size, folders of them, or patterns.
+        pictures: image files of any size, folders of them, patterns, or videos.
         best: the best checkpoint, not the newest.
         reporter: prints.
         minimum: detections with a smaller score are neither drawn nor printed nor written.
+        timed: whether to say how long a picture takes.
 
     Returns:
-        The pictures written.
+        The pictures and videos written.
     """
     files, experiment = expand(pictures), without_data(experiment, folder)
     values = resolve(experiment, overrides)
@@ -144,35 +154,93 @@ def predict_run(
     target.mkdir(parents=True, exist_ok=True)
     written, entries = [], []
     hyperparameters, variables = shared.hyperparameters(values), state.evaluation_variables
+    times = _Times()
 
     def infer(*fed: np.ndarray) -> Any:
-        return shared.compile("infer", hyperparameters, variables, *fed)(hyperparameters, variables, *fed)
+        compiled = shared.compile("infer", hyperparameters, variables, *fed)
+        return times.of(lambda *fed: compiled(hyperparameters, variables, *fed), fed)
 
+    def drawn(original: np.ndarray, scale: Any, prediction: Any) -> tuple[Image.Image, dict[str, Any]]:
+        """The drawing of a prediction, and its entry."""
+        height, width = original.shape[:2]
+        options = {"minimum": minimum, "scale": scale}
+        image = show.render(prediction, original, names, **options)
+        fields = show.record(prediction, names, size=(width, height), **options)
+        return image, {"width": width, "height": height, **fields}
+
+    films, files = [file for file in files if is_video(file)], [file for file in files if not is_video(file)]
+    found = predictions(infer, setup.test_data, setup.inputs, files)
     with reporter.counting("predicting") as count:
-        for number, scale, prediction in predictions(infer, setup.test_data, setup.inputs, files):
+        for number, scale, prediction in found:
             path = files[number]
             original = _original(path)
             drawing = free_name(target, path.stem, written)
-            options = {"minimum": minimum, "scale": scale}
-            show.render(prediction, original, names, **options).save(drawing, compress_level=1)
+            image, entry = drawn(original, scale, prediction)
+            image.save(drawing, compress_level=1)
             written.append(drawing)
-            height, width = original.shape[:2]
-            fields = show.record(prediction, names, size=(width, height), **options)
-            entries.append({"image": str(path), "width": width, "height": height, **fields})
-            if "detections" in fields:
+            entries.append({"image": str(path), **entry})
+            if "detections" in entry:
                 write_yolo(target, drawing.stem, entries[-1])
             if isinstance(prediction, Masks):
-                write_mask(target, drawing.stem, show.palette_mask(prediction, (width, height)))
+                write_mask(target, drawing.stem, show.palette_mask(prediction, (entry["width"], entry["height"])))
             if len(files) <= _PRINTED:
-                reporter.show(show.table(prediction, f"{path} -> {drawing}", names, **options))
+                title = f"{path} -> {drawing}"
+                reporter.show(show.table(prediction, title, names, minimum=minimum, scale=scale))
             count(len(written), len(files))
-    reporter.say(f"{len(written)} pictures: {target}, and all predictions: {write_json(target, entries)}")
+    for path in films:
+        film, drawing = Video(path), free_name(target, path.stem, written, ".mp4")
+        with contextlib.closing(Drawing(drawing, film.rate)) as out, reporter.counting(path.name) as count:
+            done = 0
+            for frames in film.frames(together=_FRAMES):
+                for i, scale, prediction in predictions(infer, setup.test_data, setup.inputs, frames):
+                    image, entry = drawn(frames[i], scale, prediction)
+                    out.add(np.asarray(image))
+                    entries.append({"image": str(path), "frame": done + i, **entry})
+                done += len(frames)
+                count(done, max(done, film.count))
+        written.append(drawing)
+        reporter.say(f"{path} -> {drawing}: {done:,} frames")
+    what = f"{len(written)} pictures" if not films else f"{len(files)} pictures, {len(films)} videos"
+    reporter.say(f"{what}: {target}, and all predictions: {write_json(target, entries)}")
+    if timed:
+        reporter.say(times.line(len(entries)))
     return written
 
 
-def free_name(folder: Path, stem: str, taken: Sequence[Path]) -> Path:
+class _Times:
+    """How long the network takes, and everything."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._last: tuple[Callable[..., Any], tuple[np.ndarray, ...]] | None = None
+
+    def of(self, function: Callable[..., Any], fed: tuple[np.ndarray, ...]) -> Any:
+        """What a function gives for a batch, which is kept."""
+        self._last = function, fed
+        return function(*fed)
+
+    def line(self, pictures: int) -> str:
+        """The median time of ten calls for the last batch, for a picture of it; and the mean time of everything."""
+        took = time.perf_counter() - self._began
+        if self._last is None:
+            return "time: no picture"
+        function, fed = self._last
+        calls = []
+        for _ in range(10):
+            began = time.perf_counter()
+            jax.block_until_ready(function(*fed))
+            calls.append(time.perf_counter() - began)
+        rows = len(fed[0])
+        alone = 1e3 * statistics.median(calls) / rows
+        return (
+            f"time: the network takes {alone:.2f} ms a picture, in batches of {rows}; everything, with compiling, "
+            f"reading, drawing and writing, {1e3 * took / max(1, pictures):.1f} ms"
+        )
+
+
+def free_name(folder: Path, stem: str, taken: Sequence[Path], ending: str = ".png") -> Path:
     """A file for the drawing of a picture, where several may have one name."""
-    names = (folder / f"{stem}{suffix}.png" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
+    names = (folder / f"{stem}{suffix}{ending}" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
     return next(name for name in names if name not in taken)
 
 

@@ -9,7 +9,7 @@ same command goes on.
 
 import sys
 
-from jaxcv.cli import disk, interrupts, targets
+from jaxcv.cli import disk, help, interrupts, targets
 
 if __name__ == "__main__":  # a worker of --jobs: from here on, imports take their time
     interrupts.exit_at_once()
@@ -17,7 +17,6 @@ if __name__ == "__main__":  # a worker of --jobs: from here on, imports take the
 import argparse
 import glob
 import importlib.util
-import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -77,20 +76,26 @@ def _parser() -> _Parser:
         "--export",
         type=Path,
         metavar="FILE",
-        help="write the run: .stablehlo, .onnx; its weights: .safetensors, .npz",
+        help="write the run: .stablehlo, .onnx; its weights: .safetensors, .npz, .pth (torch's names)",
     )
     add("--evaluate", action="store_true", help="evaluate the newest checkpoint of the run")
     add(
         "--predict",
         nargs="+",
         metavar="IMAGE",
-        help="draw what the newest checkpoint finds in pictures, folders of them or patterns; and write it as JSON",
+        help="draw what the newest checkpoint finds in pictures, folders, patterns or videos; and write it as JSON",
     )
     add("--explain", nargs="+", metavar="IMAGE", help="draw what a classifier's answers depend on: saliency, grad-CAM")
     add("--enroll", type=Path, metavar="FOLDER", help="keep the embeddings of people, a picture or a folder each")
     add("--verify", type=Path, nargs=2, metavar=("A", "B"), help="say whether two pictures show the same")
     add("--recognize", type=Path, metavar="PICTURE", help="say who of those enrolled is in a picture, or nobody")
     add("--false-accepts", type=float, default=0.01, metavar="RATE", help="that --enroll and --verify allow (0.01)")
+    add("--time", action="store_true", help="with --predict: say how long a picture takes")
+    add(
+        "--tta",
+        metavar="VIEWS",
+        help="with --evaluate, --predict or --export: mirrored and resized views too, such as flip,0.8,1.25",
+    )
     add("--min-score", type=float, default=0.3, metavar="P", help="with --predict: leave doubtful boxes out (0.3)")
     add(
         "--best",
@@ -235,6 +240,13 @@ def _run_or_hint(options: argparse.Namespace, tokens: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, tokens: list[str]) -> int:
+    if options.help and options.run is None and (text := help.of_file(options.file)) is not None:
+        print(f"{text}\n\n{_parser().format_help()}")
+        return 0
+    if options.tta and not (options.evaluate or options.predict or options.export):
+        raise UserError("--tta is for --evaluate, --predict and --export: a network is trained on single views")
+    if options.time and not options.predict:
+        raise UserError("--time is for --predict; --profile looks into training")
     if options.address and options.engine != "ray":
         raise UserError("--address is of a Ray cluster: give --engine ray too")
     if options.engine == "ray" and options.jobs > 1:
@@ -263,15 +275,20 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
 
     known = hyperparameters(experiment)
     if options.help:
-        print(_help(module, known))
+        print(f"{help.of_module(module, known)}\n\n{_parser().format_help()}")
         return 0
+    if options.tta:
+        from jaxcv.predict import views
+        from jaxcv.runs import in_views
+
+        experiment = in_views(experiment, views(options.tta))
     try:
         search = _search(options, module, sweep.parse_overrides(tokens, known), known)
     except sweep.UnknownHyperparameter as error:
         raise targets.other_networks(error, error.name, options.file) from error
     chosen = search.representatives()
     root = options.workdir / options.file.stem
-    folder = root / sweep.folder_name(chosen[0])
+    folder = sweep.run_folder(root, chosen[0])
     if stored is not None:
         chosen, folder = _of_run(options, stored, chosen), options.run
     reporter = Reporter(quiet=options.quiet)
@@ -304,7 +321,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
                 how = {"best": options.best, "reporter": reporter}
                 inference.export_run(experiment, chosen[0], folder, options.export, **how)
             if options.predict:
-                how = {"best": options.best, "reporter": reporter, "minimum": options.min_score}
+                how = {"best": options.best, "reporter": reporter, "minimum": options.min_score, "timed": options.time}
                 inference.predict_run(experiment, chosen[0], folder, options.predict, **how)
             if options.explain:
                 how = {"best": options.best, "reporter": reporter}
@@ -417,17 +434,6 @@ def _search(options: argparse.Namespace, module: Any, space: Any, known: Any) ->
             raise UserError(f"--sweep: {options.file} defines no function `sweep` that yields dicts of hyperparameters")
         own = sweep.own_trials(cast(Any, function), space, known, str(options.file))
     return sweep.make_search(space, kind=options.search, count=options.trials, seed=options.sampler_seed, own=own)
-
-
-def _help(module: Any, known: Any) -> str:
-    text = module.__doc__ or ""
-    lines = [text.strip(), "", "hyperparameters (name=value; a comma sweeps):"]
-    width = max(len(name) for name in known) if known else 0
-    for name, h in known.items():
-        facts = f"{h.type_name} = {h.default!r}"
-        lines.append(f"  {name:<{width}}  {facts}")
-        lines += textwrap.wrap(h.meaning, 100, initial_indent=" " * (width + 6), subsequent_indent=" " * (width + 6))
-    return "\n".join(lines) + "\n\n" + _parser().format_help()
 
 
 if __name__ == "__main__":

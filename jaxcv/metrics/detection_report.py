@@ -12,7 +12,7 @@ _COLUMNS = ("class", "truths", "detections", "precision", "recall", "voc_average
 
 
 def detection_report(batches: list[list[ImageBoxes]], data: Batches) -> list[Table | Picture]:
-    """`per_class`, and the pictures `precision_recall`, `confusion` and `worst`, those that the set defines.
+    """`per_class`; `precision_recall`, `f1_by_score`, `confusion` and `worst`, of these pictures what the set defines.
 
     Args:
         batches: what `collect_boxes` gave for each batch.
@@ -32,6 +32,7 @@ def detection_report(batches: list[list[ImageBoxes]], data: Batches) -> list[Tab
     counted = (outcomes.target, outcomes.prediction, [*names, "background"])
     pictures = {
         "precision_recall": show.draw_precision_recall(names, outcomes.curves, values, threshold=outcomes.threshold),
+        "f1_by_score": show.draw_f1(names, outcomes.curves, threshold=outcomes.threshold),
         "confusion": show.draw_confusion(*counted) if len(outcomes.target) else None,
         "worst": _worst_images(outcomes, data),
     }

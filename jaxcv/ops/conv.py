@@ -171,7 +171,7 @@ def conv_transpose2d(
 
 
 def _plain_transposed(x: Array, w: Array, *, size: tuple[int, int], **geometry: Any) -> Array:
-    images = jax.ShapeDtypeStruct((len(x), *size, w.shape[2]), x.dtype)
+    images = jax.ShapeDtypeStruct((x.shape[0], *size, w.shape[2]), x.dtype)  # not len: it may be symbolic
     return jax.linear_transpose(lambda images: _plain(images, w, **geometry), images)(x)[0]
 
 

@@ -15,6 +15,7 @@ The same function serves evaluation, previews, prediction and export. Jitted; op
     peaks            activations -> the largest of each unit, and where
     sliding_windows  logits of windows -> boxes, scores, classes
     stylised         a picture that was made -> its pixels
+    views seen combined  several views of an image, mirrored or of other sizes -> one prediction
     threshold_at     scores of validation pairs -> the threshold for a rate of false accepts
     verify           two embeddings -> whether they are of one identity
     yolo             grids with anchor boxes -> boxes, scores, classes
@@ -30,10 +31,13 @@ from jaxcv.predict.regions import rcnn
 from jaxcv.predict.seeing import peaks
 from jaxcv.predict.segmentation import masks
 from jaxcv.predict.style import stylised
+from jaxcv.predict.views import View, combined, seen, views
 from jaxcv.predict.windows import sliding_windows
 
 __all__ = [
+    "View",
     "classes",
+    "combined",
     "embeddings",
     "heatmaps",
     "landmarks",
@@ -43,11 +47,13 @@ __all__ = [
     "rcnn",
     "recognize",
     "search",
+    "seen",
     "similarities",
     "sliding_windows",
     "stylised",
     "threshold_at",
     "verify",
+    "views",
     "yolo",
     "yolo_v1",
 ]

@@ -2,11 +2,13 @@
 
 stored     the experiment as a run's folder holds it, composed without the data it was trained on
 trained    `load`, `Run`: predictions in the pixels of the pictures, the model and its variables, values, records
+seen       an experiment whose predictions are combined from several views of each picture
 exporting  a run as one file that needs no jaxcv: StableHLO, ONNX (`to_onnx`), or its weights by name
 """
 
 from jaxcv.runs.exporting import export
+from jaxcv.runs.seen import in_views
 from jaxcv.runs.stored import stored_experiment, stored_module, without_data
 from jaxcv.runs.trained import Run, load, predictions
 
-__all__ = ["Run", "export", "load", "predictions", "stored_experiment", "stored_module", "without_data"]
+__all__ = ["Run", "export", "in_views", "load", "predictions", "stored_experiment", "stored_module", "without_data"]

@@ -3,6 +3,7 @@
 `.stablehlo`   `jax.export`'s serialisation, for cpu, cuda and tpu at once and any number of pictures; for JAX alone
 `.onnx`        for onnxruntime, one picture at a time, by jax2onnx (`pip install 'jaxcv-research[onnx]'`)
 `.safetensors`, `.npz`   the weights, which `weights=FILE` and `weights.load` read
+`.pth`         the weights by torchvision's names where it has the network, for `torch.load`; see `weights.to_torch`
 
 The function takes pictures as the network is fed them, uint8 [b h w c], and returns what the run predicts: scaling,
 standardisation, decoding and suppression are inside; boxes and points are in pixels of the network's input. None of our
@@ -22,10 +23,10 @@ import numpy as np
 from jaxcv.errors import UserError
 from jaxcv.runs.trained import Run
 from jaxcv.train import step
-from jaxcv.weights import save
+from jaxcv.weights import save, to_torch, write_torch
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-FORMATS = (".stablehlo", ".onnx", ".safetensors", ".npz")
+FORMATS = (".stablehlo", ".onnx", ".safetensors", ".npz", ".pth")
 TOLERANCE = 1e-4
 """Largest difference from the run's own answers, relative to the larger of 1 and the answer."""
 
@@ -39,8 +40,9 @@ def export(run: Run, file: str | Path) -> list[str]:
     file = Path(file)
     if file.suffix not in FORMATS:
         raise UserError(f"{file}: expected an ending of {', '.join(FORMATS)}")
-    if file.suffix in (".safetensors", ".npz"):
-        save(file, jax.device_get(run.variables))
+    if file.suffix in (".safetensors", ".npz", ".pth"):
+        variables = jax.device_get(run.variables)
+        write_torch(file, to_torch(run.model, variables)) if file.suffix == ".pth" else save(file, variables)
         return [f"{file}: the weights of {run.folder} at step {run.step}"]
     if run.setup.inputs != ("image",):
         fed = ", ".join(run.setup.inputs)

@@ -1,7 +1,8 @@
 """A function of arrays as ONNX, by jax2onnx, and run again by onnxruntime: `pip install 'jaxcv-research[onnx]'`.
 
 jax2onnx has a translation for most of JAX's operations. What it lacks is first written in others: calls are inlined,
-operations with a form for the CPU are the plain ones, and a scatter of single numbers is a comparison of indices.
+operations with a form for the CPU are the plain ones, a convolution's arrays are in one order of axes, and a scatter
+of single numbers is a comparison of indices.
 """
 
 import logging
@@ -93,6 +94,8 @@ def _apply(primitive: Any, values: list[Any], params: dict[str, Any]) -> list[An
         return _evaluate(inner.jaxpr, inner.consts, *values)
     if name == "while":
         return _loop(values, params)
+    if name == "conv_general_dilated":
+        return [_convolved(*values, **params)]
     if name == "scatter" and values[2].shape == values[1].shape[:-1] and values[1].shape[-1] == 1:
         return [_scattered(*values)]
     found = primitive.bind(*values, **params)
@@ -108,6 +111,19 @@ def _loop(values: list[Any], params: dict[str, Any]) -> list[Any]:
         return _evaluate(condition.jaxpr, condition.consts, *first, *carry)[0]
 
     return jax.lax.while_loop(proceeds, lambda carry: _evaluate(body.jaxpr, body.consts, *second, *carry), carry)
+
+
+def _convolved(images: Any, kernel: Any, **params: Any) -> Any:
+    """A convolution whatever the order of its axes, as one of [b h w c] by [h w in out]."""
+    theirs, ours = params["dimension_numbers"], jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+    if images.ndim != 4 or tuple(theirs) == tuple(ours):
+        return jax.lax.conv_general_dilated_p.bind(images, kernel, **params)
+    images, kernel = (
+        jnp.transpose(array, [spec[own.index(axis)] for axis in range(4)])
+        for array, spec, own in ((images, theirs.lhs_spec, ours.lhs_spec), (kernel, theirs.rhs_spec, ours.rhs_spec))
+    )
+    found = jax.lax.conv_general_dilated_p.bind(images, kernel, **{**params, "dimension_numbers": ours})
+    return jnp.transpose(found, [ours.out_spec[theirs.out_spec.index(axis)] for axis in range(4)])
 
 
 def _scattered(array: Any, indices: Any, updates: Any) -> Any:

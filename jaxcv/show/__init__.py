@@ -28,7 +28,8 @@ knows no type:
 writes. These functions take plain arrays and names, so metrics know this room and not the other way round:
 
     class_tables    a row a class: the whole as a file; on a terminal, of many classes the worst
-    draw_confusion, draw_precision_recall, draw_error_curves, draw_map, draw_patches, draw_roc, paired_page
+    draw_confusion, draw_precision_recall, draw_f1, draw_error_curves, draw_map, draw_patches, draw_roc, paired_page,
+    draw_learning_curves
 
 Everything runs on the host. Predictions and examples are numpy arrays without batch axis, class names may be fewer than
 classes (the others are called by their index), and the same arguments give the same pixels. Boxes and points are in
@@ -50,10 +51,11 @@ from jaxcv.show.confusion import draw_confusion
 from jaxcv.show.error_curves import draw_error_curves
 from jaxcv.show.example import draw_example
 from jaxcv.show.explanations import draw_explanation
+from jaxcv.show.learning_curves import draw_learning_curves
 from jaxcv.show.masks import palette_mask
 from jaxcv.show.patches import crop_patch, draw_patches
 from jaxcv.show.points_map import draw_map
-from jaxcv.show.precision_recall import draw_precision_recall
+from jaxcv.show.precision_recall import draw_f1, draw_precision_recall
 from jaxcv.show.prediction import draw, draw_error, in_pixels, record, render, table, target_of
 from jaxcv.show.roc import draw_roc
 from jaxcv.show.sheets import animation, example_sheet, paired_page, sheet
@@ -70,6 +72,8 @@ __all__ = [
     "draw_error_curves",
     "draw_example",
     "draw_explanation",
+    "draw_f1",
+    "draw_learning_curves",
     "draw_map",
     "draw_patches",
     "draw_precision_recall",

@@ -36,23 +36,32 @@ class Canvas:
         factor = SHORTER_SIDE / min(image.size)
         factor = factor if exact else max(1, round(factor))
         size = round(image.width * factor), round(image.height * factor)
-        self.image = image.resize(size, Image.Resampling.BILINEAR)
+        self._image = image.resize(size, Image.Resampling.BILINEAR)
         self._factors = np.asarray(scale, np.float64) * factor
-        self._pen = ImageDraw.Draw(self.image)
+        self._pen = ImageDraw.Draw(self._image)
+        self._labels: list[tuple[Any, str, str]] = []
         self._font: Any = ImageFont.load_default(size=max(11, min(size) / 24))
+
+    @property
+    def image(self) -> Image.Image:
+        """What is drawn so far; labels of boxes are on top of all boxes."""
+        for label in self._labels:
+            self._label(*label)
+        self._labels.clear()
+        return self._image
 
     def box(self, box: np.ndarray, text: str, color: str) -> None:
         """The outline of a box, xyxy, with its label; none where it is not finite. An inverted box has its corners."""
         corners = box.reshape(2, 2) * self._factors
         if np.isfinite(corners).all():
             low, high = corners.min(0), corners.max(0)
-            width = max(1, round(min(self.image.size) / 150))
+            width = max(1, round(min(self._image.size) / 150))
             self._pen.rectangle([tuple(low), tuple(high)], outline=color, width=width)
-            self._label(low, text, color)
+            self._labels.append((low, text, color))
 
     def points(self, points: np.ndarray, visible: np.ndarray) -> None:
         """Dots, (x, y) [p 2]; colours run round the circle by index: points that a flip has interchanged are seen."""
-        radius = max(2, min(self.image.size) / 150)
+        radius = max(2, min(self._image.size) / 150)
         for i, (x, y) in enumerate(points * self._factors):
             if visible[i] and np.isfinite([x, y]).all():
                 fill = f"hsl({300 * i // len(points)}, 100%, 50%)"
@@ -67,8 +76,8 @@ class Canvas:
 
     def tint(self, colors: np.ndarray) -> None:
         """Colours [h w 3] laid over the whole image, half transparent."""
-        tint = Image.fromarray(colors).resize(self.image.size, Image.Resampling.NEAREST)
-        self.image.paste(Image.blend(self.image, tint, 0.5))
+        tint = Image.fromarray(colors).resize(self._image.size, Image.Resampling.NEAREST)
+        self._image.paste(Image.blend(self._image, tint, 0.5))
 
     def text(self, text: str, color: str, *, row: int = 0) -> None:
         """A label at the left, rows counted from the top."""
@@ -76,12 +85,12 @@ class Canvas:
 
     def title(self, text: str) -> None:
         """A label in the lower right corner."""
-        self._label(self.image.size, text, DARK)
+        self._label(self._image.size, text, DARK)
 
     def _label(self, corner: Any, text: str, color: str) -> None:
         """White writing on a filled strip above `corner`, moved inside the image."""
         width, height = self._pen.textlength(text, self._font) + 4, self._font.size + 3
-        x = min(max(0, corner[0]), max(0, self.image.width - width))
-        y = min(max(0, corner[1] - height), self.image.height - height)
+        x = min(max(0, corner[0]), max(0, self._image.width - width))
+        y = min(max(0, corner[1] - height), self._image.height - height)
         self._pen.rectangle([x, y, x + width, y + height], fill=color)
         self._pen.text((x + 2, y), text, fill="white", font=self._font)

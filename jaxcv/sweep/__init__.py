@@ -16,7 +16,7 @@ Only what a single run needs is imported here, because importing Optuna takes lo
 
 from jaxcv.sweep.plan import Plan, plan
 from jaxcv.sweep.search import Search, make_search
-from jaxcv.sweep.space import Range, UnknownHyperparameter, folder_name, own_trials, parse_overrides, trials
+from jaxcv.sweep.space import Range, UnknownHyperparameter, folder_name, own_trials, parse_overrides, run_folder, trials
 
 __all__ = [
     "Plan",
@@ -24,6 +24,7 @@ __all__ = [
     "Search",
     "UnknownHyperparameter",
     "folder_name",
+    "run_folder",
     "make_search",
     "own_trials",
     "parse_overrides",

@@ -17,10 +17,11 @@ from jaxcv.sweep.plan import Plan, plan
 from jaxcv.sweep.pruning import Pruning
 from jaxcv.sweep.search import Search
 from jaxcv.sweep.trial import Work
-from jaxcv.train import Options, Result, fit, hyperparameters, resolve
+from jaxcv.train import Options, Result, fit, hyperparameters, resolve, unused
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import Experiment, ExperimentFunction
 from jaxcv.train.identity import identify
+from jaxcv.train.loop import Preempted
 from jaxcv.train.run import Run, read_run
 from jaxcv.types import Table
 
@@ -134,13 +135,17 @@ def run(
     if engine is None and width is None:
         width = choose_width(work, planned.groups, left, reporter.say) if left > 1 else 1
     width = min(width or 1, max(left, 1))
-    with show.live():
-        if engine is not None:
-            engine(work, show)
-        elif width > 1:
-            work_off_in_lanes(work, show, width=width, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
-        else:
-            work_off(work, show, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
+    try:
+        with show.live():
+            if engine is not None:
+                engine(work, show)
+            elif width > 1:
+                work_off_in_lanes(work, show, width=width, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
+            else:
+                work_off(work, show, fail_fast=sweep.fail_fast, on_begin=on_begin, on_end=on_end)
+    except (KeyboardInterrupt, Preempted):
+        _report_so_far(work, reporter)
+        raise
     rows = outcomes.rows(ledger)
     if moved := [row for row in rows if row.starts]:
         moves = [f"{row.number} ({_way(row)})" for row in moved]
@@ -172,6 +177,15 @@ def plan_lines(sweep: Sweep, planned: Plan) -> list[str]:
     return lines
 
 
+def _report_so_far(work: Work, reporter: Reporter) -> None:
+    """The table of the trials that have ended, of a sweep that is interrupted."""
+    rows = outcomes.rows(work.ledger)
+    ended = [row for row in rows if row.ended]
+    if ended and not reporter.quiet:
+        title = f"{len(ended)} of {len(rows)} trials so far, best {work.metric} first"
+        reporter.console.print(results_table(ended, work.metric, title))
+
+
 def report(sweep: Sweep, work: Work, rows: Sequence[outcomes.Row], reporter: Reporter) -> tuple[Path, Path]:
     """Print the table, best first; write it and a picture beside the run folders; print the best run's command.
 
@@ -195,7 +209,8 @@ def report(sweep: Sweep, work: Work, rows: Sequence[outcomes.Row], reporter: Rep
             reporter.say(line)
     table = ledger.root / f"{ledger.name}.csv"
     outcomes.write_csv(rows, work.metric, table)
-    picture = pictures.draw(ledger, rows, work.metric, table.with_suffix(".png"))
+    picture = table.with_suffix(".png")
+    pictures.draw(ledger, rows, work.metric, picture, unused=unused(sweep.experiment))
     reporter.say(f"table: {table}   picture: {picture}")
     if (page := contact_sheet.draw(rows, table.with_name(f"{ledger.name}-previews.png"))) is not None:
         reporter.say(f"previews of all trials: {page}")

@@ -27,7 +27,7 @@ from jaxcv.errors import UserError
 from jaxcv.sweep import owner, storages
 from jaxcv.sweep.sampling import distributions, draw
 from jaxcv.sweep.search import Search, encode
-from jaxcv.sweep.space import folder_name
+from jaxcv.sweep.space import run_folder
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -142,7 +142,7 @@ class Ledger:
             if not owner.same(self.storage.get_trial(trial._trial_id).user_attrs.get("owner"), mine):
                 return None
         overrides = self._overrides(trial)
-        folder = self.root / folder_name(overrides)
+        folder = run_folder(self.root, overrides)
         if trial.user_attrs.get("folder") != str(folder):
             self.storage.set_trial_user_attr(trial._trial_id, "folder", str(folder))
         return Claim(trial._trial_id, trial.number, overrides, before, folder)

@@ -17,7 +17,7 @@ _NAMED = 10
 _INCHES = (8.0, 5.0)
 
 
-def draw(ledger: Ledger, rows: Sequence[Row], metric: str, path: Path) -> Path:
+def draw(ledger: Ledger, rows: Sequence[Row], metric: str, path: Path, *, unused: Sequence[str] = ()) -> Path:
     """Draw all panels that the trials allow and write them as one PNG; returns its path.
 
     Args:
@@ -25,6 +25,7 @@ def draw(ledger: Ledger, rows: Sequence[Row], metric: str, path: Path) -> Path:
         rows: rows of the trials, best first.
         metric: name of the compared value.
         path: of the picture.
+        unused: hyperparameters that the experiment never uses: they have no importance.
 
     Returns:
         `path`.
@@ -36,6 +37,7 @@ def draw(ledger: Ledger, rows: Sequence[Row], metric: str, path: Path) -> Path:
 
     names = [n for n in varied(rows) if sum(n in row.overrides for row in rows) == len(rows)]
     done = [row for row in rows if row.state == "finished"]
+    names = [name for name in names if name not in unused]
     shown = _without_fixed(ledger, names)
     panels: list[Callable[[], Any]] = []
     if done:

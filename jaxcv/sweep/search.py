@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxcv.errors import UserError
-from jaxcv.sweep.space import Range, Space, folder_name, trials
+from jaxcv.sweep.space import Range, Space, former_folder_name, trials
 
 KINDS = ("grid", "random", "tpe", "cmaes")
 _DIGITS = 5
@@ -47,7 +47,7 @@ class Search:
     def digest(self) -> str:
         """Eight hexadecimal digits that identify space and kind, whatever the number of trials."""
         if self.kind == "grid":
-            text = "\n".join(sorted(folder_name(trial) for trial in self.listed))
+            text = "\n".join(sorted(former_folder_name(trial) for trial in self.listed))
         else:
             text = repr((self.kind, self.seed, [(n, str(v)) for n, v in self.space.items()]))
         return hashlib.sha256(text.encode()).hexdigest()[:8]

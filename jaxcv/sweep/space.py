@@ -2,7 +2,7 @@
 
 A comma outside brackets and quotes separates alternatives; several names make the product. Values are Python literals
 checked against the annotation; where the annotation is `str`, the text is the value, and a comma in the path of an
-existing file or folder belongs to the path: `weights=runs/lenet/lr=0.1,seed=0/w.npz`, `data=folder:cats,dogs`.
+existing file or folder belongs to the path: `data=folder:cats,dogs`, `weights=lr=0.1,seed=0.npz`.
 
 `uniform(a,b)` and `log(a,b)` are ranges, both ends included, of integers where the annotation is `int`;
 `uniform(a,b,step)` has steps.
@@ -18,6 +18,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jaxcv.errors import UserError, unknown_name
@@ -267,15 +268,36 @@ def own_trials(
 
 
 def folder_name(overrides: Mapping[str, Any]) -> str:
-    """A run's folder is its overrides: `lr=0.001,seed=0`; `defaults` where there are none.
+    """A run's folder is its overrides: `lr=0.001+seed=0`; `defaults` where there are none.
 
-    Characters that are special in file systems or shells become `_`, and long names are truncated; then a digest is
-    appended, so that different overrides have different folders.
+    It holds nothing that shells, scp or file systems take for a sign of their own: other characters become `_`, those
+    of a tuple are left out, and long names are truncated; then a digest is appended, so that different overrides have
+    different folders.
     """
-    exact = ",".join(f"{name}={value}" for name, value in overrides.items())
-    if not exact:
+    if not overrides:
         return "defaults"
-    name = re.sub(r"[^A-Za-z0-9_.,=+:()-]+", "_", exact)
-    if name != exact or len(name) > _LONGEST_NAME:
-        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+    words = [f"{name}={value}" for name, value in overrides.items()]
+    plain = [re.sub(r"[^A-Za-z0-9_.=-]+", "_", re.sub(r"[()\[\]'\"]", "", word.replace(", ", "-"))) for word in words]
+    name = "+".join(plain)
+    if plain != words or len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{_digest(former_folder_name(overrides, whole=True))}"
     return name
+
+
+def former_folder_name(overrides: Mapping[str, Any], *, whole: bool = False) -> str:
+    """As runs were called while names had commas, colons and brackets; `whole`: with every character, however long."""
+    exact = ",".join(f"{name}={value}" for name, value in overrides.items())
+    if whole or not exact:
+        return exact or "defaults"
+    name = re.sub(r"[^A-Za-z0-9_.,=+:()-]+", "_", exact)
+    return name if name == exact and len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}-{_digest(exact)}"
+
+
+def run_folder(root: Path, overrides: Mapping[str, Any]) -> Path:
+    """The folder of a run in `root`; the one that an earlier version made for it, if there is one."""
+    former = root / former_folder_name(overrides)
+    return former if (former / "run.json").is_file() else root / folder_name(overrides)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

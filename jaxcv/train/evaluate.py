@@ -1,4 +1,4 @@
-"""One pass over a data set: loss terms, metrics, and the first predictions for a preview."""
+"""One pass over a data set: loss terms, metrics, and the worst predictions for a preview."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 from jaxcv.train.compiled import Program
 from jaxcv.train.experiment import Experiment
 from jaxcv.train.feed import Resident, Streamed
+from jaxcv.train.worst import Worst
 from jaxcv.types import Batch, Picture, Table
 
 
@@ -23,7 +24,7 @@ def evaluate(
     reports: list[Table | Picture] | None = None,
     warnings: list[str] | None = None,
 ) -> tuple[dict[str, float], list[tuple[Batch, Any]]]:
-    """Loss, terms and metrics over all examples of the test data; and the first batches with their predictions.
+    """Loss, terms and metrics over all examples of the test data; and the worst of each class with their predictions.
 
     Rows that pad the last batch count nowhere. Metrics that share their work (`measure` and `reduce`) do it once.
 
@@ -40,15 +41,15 @@ def evaluate(
     data, total = experiment.test_data, len(experiment.test_data)
     sums: dict[str, np.ndarray] = {}
     measured: dict[Any, list[Any]] = {metric.measure: [] for metric in experiment.metrics.values()}
-    shown: list[tuple[Batch, Any]] = []
-    for number, (batch, predictions, terms) in enumerate(_batches(program, hyperparameters, variables, feed, total)):
+    worst = Worst(experiment.previews, by_loss=not experiment.animate)
+    found = _batches(program, hyperparameters, variables, feed, total)
+    for number, (batch, predictions, terms, losses) in enumerate(found):
         for name, pair in terms.items():
             sums[name] = sums.get(name, np.zeros(2)) + np.array(pair, np.float64)
-        predictions, batch = _real_rows((predictions, batch), batch.get("example_valid"))
+        predictions, batch, losses = _real_rows((predictions, batch, losses), batch.get("example_valid"))
         for measure, results in measured.items():
             results.append(measure(predictions, batch))
-        if sum(len(b["image"]) for b, _ in shown) < experiment.previews:
-            shown.append((batch, predictions))
+        worst.add(batch, predictions, losses)
         on_batch(number + 1, total)
     values = {name: float(total / max(weight, 1e-8)) for name, (total, weight) in sums.items()}
     values = {"loss": float(sum(values.values())), **values}
@@ -66,13 +67,13 @@ def evaluate(
         for measure, report in makers:
             if report is not None:
                 reports += report(measured[measure], data)
-    return values, shown
+    return values, worst.examples()
 
 
 def _batches(
     program: Program, hyperparameters: Mapping[str, Any], variables: Any, feed: Resident | Streamed, total: int
-) -> Iterator[tuple[Batch, Any, Any]]:
-    """Every batch on the host, its predictions, and sum and weight of its loss terms; several at a time."""
+) -> Iterator[tuple[Batch, Any, Any, np.ndarray]]:
+    """Every batch on the host, its predictions, sum and weight of its loss terms, and its examples' losses."""
     spec, indices = feed.spec()
     args = hyperparameters, variables, spec, indices
     compiled = program.compile("evaluate_all", *args)
@@ -81,8 +82,7 @@ def _batches(
         data, indices = feed.take(first, count)
         found = jax.device_get(compiled(hyperparameters, variables, data, indices))
         for i in range(count):
-            predictions, terms = jax.tree.map(lambda array, i=i: array[i], found)
-            yield feed.batch(first + i), predictions, terms
+            yield feed.batch(first + i), *jax.tree.map(lambda array, i=i: array[i], found)
 
 
 def _real_rows(tree: Any, valid: np.ndarray | None) -> Any:

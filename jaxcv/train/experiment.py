@@ -7,7 +7,6 @@ trace with every `float` (and `seed`) as a traced scalar, so that one compiled s
 
 import ast
 import inspect
-import re
 import textwrap
 import types
 import typing
@@ -18,7 +17,7 @@ from typing import Any, Union
 import numpy as np
 import optax
 
-from jaxcv.errors import UserError, unknown_name
+from jaxcv.errors import UserError, argument_meanings, unknown_name
 from jaxcv.train.ranges import outside
 from jaxcv.types import Batch, Batches, Scalar
 
@@ -139,7 +138,7 @@ def hyperparameters(experiment: ExperimentFunction) -> dict[str, Hyperparameter]
         UserError: a parameter is not keyword-only, or lacks its annotation or default.
     """
     hints = typing.get_type_hints(experiment)
-    meanings = _argument_meanings(inspect.getdoc(experiment) or "")
+    meanings = argument_meanings(inspect.getdoc(experiment) or "")
     found = {}
     for name, parameter in inspect.signature(experiment).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
@@ -160,19 +159,6 @@ def unused(experiment: ExperimentFunction) -> list[str]:
         return []
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     return [] if "locals" in used else [name for name in hyperparameters(experiment) if name not in used]
-
-
-def _argument_meanings(doc: str) -> dict[str, str]:
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
-    meanings: dict[str, str] = {}
-    name = None
-    for line in section.group(1).splitlines() if section else []:
-        if entry := re.match(r"    (\w+):\s*(.*)", line):
-            name = entry.group(1)
-            meanings[name] = entry.group(2)
-        elif name and line.strip():
-            meanings[name] += " " + line.strip()
-    return meanings
 
 
 def resolve(experiment: ExperimentFunction, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -203,7 +203,12 @@ class Observer:
         if ends and self.setup.animate:
             pages = sorted((folder / "previews").glob("step_*.png"))
             reports.replace_file(folder / "previews" / "progress.gif", show.animation(pages))
-        reports.write(items or (), folder, self._reporter)
+        items = items or []
+        if ends and not self._short:
+            terms = [name for name in test if name not in setup.metrics]
+            curves = reports.learning_curves(read_records(folder / "metrics.jsonl"), terms)
+            items += [] if curves is None else [curves]
+        reports.write(items, folder, self._reporter)
         return test, ends
 
     def _test_feed(self) -> Resident | Streamed:

@@ -1,12 +1,14 @@
 """Optimizers that experiments share; rates and strengths may be traced.
 
 The learning rate rises linearly from 0 to its peak and falls to 0 along half a cosine: see `schedules.warmup_cosine`.
+They tell their rates to the records of a run; so may any other optimizer, by `with_rates`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as optax_muon
@@ -46,9 +48,9 @@ def adamw(
         raise UserError(f"accumulate={accumulate}: expected at least 1 batch an update")
     schedule = _schedule(lr, steps // accumulate, warmup)
     optimizer = _clipped(optax.adamw(schedule, weight_decay=weight_decay, mask=mask), clip)
-    if accumulate == 1:
-        return optimizer
-    return optax.MultiSteps(optimizer, accumulate).gradient_transformation()
+    if accumulate > 1:
+        optimizer = optax.MultiSteps(optimizer, accumulate).gradient_transformation()
+    return with_rates(optimizer, {"learning_rate": schedule})
 
 
 def sgd(
@@ -72,8 +74,9 @@ def sgd(
         weight_decay: factor of the parameters in the gradients.
         mask: of the parameters that decay, such as `kernels`; None: all.
     """
-    decay = optax.add_decayed_weights(weight_decay, mask=mask)
-    return optax.chain(decay, optax.sgd(_schedule(lr, steps, warmup), momentum=momentum, nesterov=True))
+    decay, schedule = optax.add_decayed_weights(weight_decay, mask=mask), _schedule(lr, steps, warmup)
+    optimizer = optax.chain(decay, optax.sgd(schedule, momentum=momentum, nesterov=True))
+    return with_rates(optimizer, {"learning_rate": schedule})
 
 
 def muon(
@@ -110,14 +113,49 @@ def muon(
 
         return jax.tree_util.tree_map_with_path(axes, params)
 
+    schedule, adam_schedule = _schedule(lr, steps, warmup), _schedule(adam_lr, steps, warmup)
     optimizer = optax_muon(
-        _schedule(lr, steps, warmup),
+        schedule,
         weight_decay=weight_decay,
-        adam_learning_rate=_schedule(adam_lr, steps, warmup),
+        adam_learning_rate=adam_schedule,
         adam_weight_decay=weight_decay,
         muon_weight_dimension_numbers=matrices,
     )
-    return _clipped(optimizer, clip)
+    return with_rates(_clipped(optimizer, clip), {"learning_rate": schedule, "learning_rate_adam": adam_schedule})
+
+
+class _WithRates(optax.GradientTransformationExtraArgs):
+    """An optimizer that knows its rates."""
+
+    rates: Mapping[str, optax.Schedule]
+
+
+def with_rates(
+    optimizer: optax.GradientTransformation, rates: Mapping[str, optax.Schedule]
+) -> optax.GradientTransformation:
+    """The same optimizer, whose learning rates stand in the records of a run.
+
+    Args:
+        optimizer: any.
+        rates: name in the records to the rate as a function of the updates made.
+    """
+    known = _WithRates(*optax.with_extra_args_support(optimizer))
+    known.rates = dict(rates)
+    return known
+
+
+def rates_of(optimizer: optax.GradientTransformation, opt_state: Any, updates: jax.Array) -> dict[str, jax.Array]:
+    """The learning rates of an optimizer after so many updates; of one that does not say, what its state holds.
+
+    Args:
+        optimizer: any; one that is wrapped again, as by `optax.chain`, is not known by its rates any more.
+        opt_state: its state, in which `optax.inject_hyperparams` keeps a learning rate.
+        updates: made before.
+    """
+    if isinstance(optimizer, _WithRates):
+        return {name: jnp.asarray(rate(updates), jnp.float32) for name, rate in optimizer.rates.items()}
+    held = [rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate") if jnp.shape(rate) == ()]
+    return {"learning_rate": jnp.asarray(held[0], jnp.float32)} if len(held) == 1 else {}
 
 
 def _schedule(peak: Scalar, updates: int, warmup: float) -> optax.Schedule:

@@ -14,6 +14,7 @@ import jax
 import optax
 
 from jaxcv.errors import UserError
+from jaxcv.train.optimizers import with_rates
 from jaxcv.types import matches
 
 EVERYTHING = ".*"
@@ -137,7 +138,13 @@ def by_part(optimizers: Mapping[str, optax.GradientTransformation]) -> optax.Gra
 
         return _nest({path: label("/".join(path)) for path, _ in _paths(params)})
 
-    return optax.multi_transform({**optimizers}, labels)
+    rates = {
+        f"{name}/{pattern}": rate
+        for pattern, optimizer in optimizers.items()
+        for name, rate in getattr(optimizer, "rates", {}).items()
+    }
+    together = optax.multi_transform({**optimizers}, labels)
+    return with_rates(together, rates) if rates else together
 
 
 def kernels(params: Any) -> Any:

@@ -6,9 +6,11 @@ The same report gives the same bytes.
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from jaxcv import show
 from jaxcv.train.console import Reporter
 from jaxcv.types import Picture, Table
 
@@ -36,6 +38,35 @@ def write(items: Sequence[Table | Picture], folder: Path | None, reporter: Repor
     if files:
         reporter.say(f"report: {', '.join(map(str, files))}")
     return files
+
+
+def learning_curves(records: Sequence[Mapping[str, Any]], terms: Sequence[str]) -> Picture | None:
+    """The records of a run as a picture: losses, test values, learning rates; None without a record.
+
+    Args:
+        records: of `metrics.jsonl`.
+        terms: names of the test values that are losses.
+    """
+
+    def curve(split: str, name: str) -> tuple[list[float], list[float]]:
+        found = [(r["step"], r[name]) for r in records if r["split"] == split and r.get(name) is not None]
+        return [float(step) for step, _ in found], [float(value) for _, value in found]
+
+    def names(split: str) -> list[str]:
+        return list(dict.fromkeys(name for r in records if r["split"] == split for name in r))
+
+    rates = [name for name in names("train") if name.partition("/")[0].startswith("learning_rate")]
+    others = [name for name in names("test") if name not in ("step", "split", "time", *terms)]
+    image = show.draw_learning_curves(
+        {
+            "loss": {split: curve(split, "loss") for split in ("train", "test")},
+            "test": {name: curve("test", name) for name in others},
+            "learning rate": {
+                name.removeprefix("learning_rate").strip("_/") or "rate": curve("train", name) for name in rates
+            },
+        }
+    )
+    return None if image is None else Picture("learning_curves", image)
 
 
 def _csv(table: Table) -> bytes:

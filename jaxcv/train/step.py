@@ -17,12 +17,14 @@ from jaxcv.ops.initializers import initialize
 from jaxcv.ops.platform import kept_apart
 from jaxcv.train import accumulation, parts
 from jaxcv.train.experiment import Experiment
+from jaxcv.train.optimizers import rates_of
 from jaxcv.train.state import TrainState
 from jaxcv.train.terms import mean, shown, weighted
 from jaxcv.types import Batch
 
 Logs = dict[str, jax.Array]
-"""`loss`, every term under its name, `grad_norm`: float32 scalars of one step; and `finite`, bool."""
+"""`loss`, every term under its name, `grad_norm`, rates if the optimizer tells them: float32 scalars of one step; and
+`finite`, bool."""
 
 
 def init(experiment: Experiment, variables: Any = None) -> TrainState:
@@ -70,6 +72,7 @@ def step(
         updates, opt_state = update(grads, state.opt_state, trained, **asked)
     params = parts.merge(optax.apply_updates(trained, updates), frozen)
     grad_norm = optax.tree.norm(grads)
+    rates = rates_of(experiment.optimizer, opt_state, accumulation.updates_made(state.opt_state, state.step))
     finite = state.finite & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     ema = state.ema
     if experiment.ema is not None:
@@ -88,7 +91,7 @@ def step(
     )
     # A step that is not finite changes nothing, so that the state before it can be saved and looked into.
     new = jax.tree.map(partial(_select, finite), proposed, state).replace(finite=finite)
-    return new, {"loss": loss, **terms, "grad_norm": grad_norm, "finite": finite}
+    return new, {"loss": loss, **terms, "grad_norm": grad_norm, **rates, "finite": finite}
 
 
 def gather(data: Batch, indices: jax.Array) -> Batch:
@@ -147,19 +150,18 @@ def intermediates(
 
 def evaluate(
     experiment: Experiment, variables: Any, batch: Batch
-) -> tuple[Any, dict[str, tuple[jax.Array, jax.Array]]]:
-    """Predictions (or raw outputs where the experiment predicts nothing), and sum and weight of every loss term."""
+) -> tuple[Any, dict[str, tuple[jax.Array, jax.Array]], jax.Array]:
+    """Predictions, or raw outputs where there are none; sum and weight of every loss term; each example's loss [b]."""
     batch = _floats(batch)
     found = experiment.model.apply(variables, *(batch[name] for name in experiment.inputs), train=False)
     outputs, _ = _outputs(experiment, found)
-    sums = {
-        name: (jnp.sum(values * weights), jnp.sum(weights))
-        for name, (values, weights) in weighted(experiment.loss(outputs, batch), batch).items()
-    }
-    return (outputs if experiment.predict is None else experiment.predict(outputs)), sums
+    terms = weighted(experiment.loss(outputs, batch), batch)
+    sums = {name: (jnp.sum(values * weights), jnp.sum(weights)) for name, (values, weights) in terms.items()}
+    each = jax.tree.reduce(jnp.add, [jax.vmap(mean)(*term) for term in terms.values()])
+    return (outputs if experiment.predict is None else experiment.predict(outputs)), sums, each
 
 
-def evaluate_all(experiment: Experiment, variables: Any, data: Batch, indices: jax.Array) -> tuple[Any, Any]:
+def evaluate_all(experiment: Experiment, variables: Any, data: Batch, indices: jax.Array) -> tuple[Any, Any, jax.Array]:
     """As `evaluate`, of the batches that `gather` makes of `indices` `[k b]`; every result has `k` first."""
     return jax.lax.map(lambda rows: evaluate(experiment, variables, gather(data, rows)), indices)
 

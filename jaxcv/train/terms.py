@@ -10,7 +10,7 @@ from jaxcv.errors import UserError
 from jaxcv.types import Batch
 
 _CONTRACT = 'loss(outputs, batch) -> {"name": [b] or (values, weights)}, one value an example: the trainer averages'
-_OWN_LOGS = ("grad_norm", "finite", "step", "split", "time")
+_OWN_LOGS = ("grad_norm", "learning_rate", "finite", "step", "split", "time")
 
 
 def weighted(terms: Any, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:

@@ -2,6 +2,7 @@
 
     load save                                   files: .npz .safetensors .h5 .pth, without running pickled code
     from_torchvision from_timm from_keras       tensors by their names -> variables of the network of that name
+    to_torch write_torch                        variables by torchvision's names, and torch's file of them
     from_darknet write_darknet                  Darknet's `.weights`, which has an order in place of names
     match Report                                the same for any of our networks, with an account of every tensor
     network                                     the network of a name with the fields that a file asks for
@@ -31,6 +32,7 @@ from jaxcv.weights.start import (
     pretrained,
     pretrained_detector,
 )
+from jaxcv.weights.to_torch import to_torch, write_torch
 
 __all__ = [
     "Gallery",
@@ -51,5 +53,7 @@ __all__ = [
     "repainted",
     "save",
     "save_gallery",
+    "to_torch",
     "write_darknet",
+    "write_torch",
 ]

@@ -1,5 +1,7 @@
 """Words that people type: each is answered with what to type here, in the line that is shown."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,16 @@ def test_without_words_the_experiments_are_listed(capsys):
     for path in (ROOT / "experiments").glob("*.py"):
         assert f"\n  {path.stem} " in out
     assert max(map(len, out.splitlines())) <= 100
+
+
+def test_nobody_reads_to_the_end():
+    """`launch.py --help | head`."""
+    command = [sys.executable, str(ROOT / "launch.py"), "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_an_experiment_is_found_by_its_name(capsys):

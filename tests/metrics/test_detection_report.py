@@ -67,8 +67,8 @@ def test_the_report_shows_classes_curves_confusions_and_the_worst_images():
     table, *pictures = detection_report([case()[:2], case()[2:]], data())
     assert isinstance(table, Table) and table.name == "per_class" and "at score 0.900, IoU 0.5" in table.title
     assert [row[0] for row in table.rows] == list(NAMES) and len(table.columns) == len(table.rows[0])
-    assert [picture.name for picture in pictures] == ["precision_recall", "confusion", "worst"]
-    worst = pictures[2]
+    assert [picture.name for picture in pictures] == ["precision_recall", "f1_by_score", "confusion", "worst"]
+    worst = pictures[3]
     assert isinstance(worst, Picture)
     # Pairs of 288 by 288: image 2, with a grey of 80, then image 0, which is black.
     assert [worst.image.getpixel((x, 150)) for x in (6 + 200, 6 + 294 + 200, 600 + 200)] == [(80,) * 3] * 2 + [(0,) * 3]

@@ -175,3 +175,12 @@ def test_a_new_type_is_four_functions():
         np.testing.assert_allclose(np.asarray(page)[130, x], color, atol=1.5)
     masks = Masks(mask[0])
     assert show.table(masks, "t", ()).rows == [(4096,)] and show.record(masks, (), size=(64, 64)) == {"pixels": 4096}
+
+
+def test_labels_are_on_top_of_all_boxes():
+    """A box drawn later does not cross the label of one before."""
+    boxes = np.array([[20, 30, 60, 60], [10, 28, 40, 50]], np.float32)
+    alone = render(Detections(boxes[:1], np.ones(1), np.zeros(1, int), np.ones(1, bool)), GREY, ("word",))
+    both = render(Detections(boxes[::-1], np.ones(2), np.array([1, 0]), np.ones(2, bool)), GREY, ("word", ""))
+    strip = np.s_[107:119, 82:110]  # the label of the first box, which the second one's edge would cross
+    assert not differs(alone, both)[strip].any()

@@ -70,8 +70,11 @@ def test_twelve_trials_trace_once_and_go_on_where_they_were_killed(tmp_path):
         calls.append(folder)
         return fit(experiment, overrides, folder, **options)
 
+    console = Console(file=io.StringIO(), width=200)
     with pytest.raises(KeyboardInterrupt):
-        run(sweep(tmp_path, TOKENS, train=killed_in_the_middle))
+        command.run(sweep(tmp_path, TOKENS, train=killed_in_the_middle), Reporter(console))
+    assert isinstance(console.file, io.StringIO)
+    assert "5 of 12 trials so far, best accuracy first" in console.file.getvalue()
     finished = {folder: (folder / "metrics.jsonl").stat().st_mtime_ns for folder in calls}
     traced = []
 

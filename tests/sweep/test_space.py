@@ -1,8 +1,12 @@
+import hashlib
+import re
+import shlex
+
 import pytest
 
 from jaxcv.errors import UserError
-from jaxcv.sweep import Range, folder_name, parse_overrides, trials
-from jaxcv.sweep.space import note_on_commas, split_alternatives
+from jaxcv.sweep import Range, folder_name, parse_overrides, run_folder, trials
+from jaxcv.sweep.space import former_folder_name, note_on_commas, split_alternatives
 from jaxcv.train import hyperparameters
 
 
@@ -166,13 +170,33 @@ def test_several_names_make_the_product_in_the_order_of_the_signature():
 
 def test_folder_names_are_readable_and_never_shared():
     assert folder_name({}) == "defaults"
-    assert folder_name({"lr": 0.001, "seed": 0}) == "lr=0.001,seed=0"
+    assert folder_name({"lr": 0.001, "seed": 0}) == "lr=0.001+seed=0"
+    assert folder_name({"lr": 1e-5, "on": True}) == "lr=1e-05+on=True"
     one, other = folder_name({"data": "voc:../a/b"}), folder_name({"data": "voc:../a_b"})
     assert "/" not in one
     assert one != other
     long = folder_name({"channels": tuple(range(200))})
     assert len(long) < 255
     assert long != folder_name({"channels": tuple(range(201))})
+    # A plus within a text is none between two words.
+    assert folder_name({"a": "1+b=2"}) != folder_name({"a": 1, "b": 2})
+
+
+def test_folder_names_are_words_of_a_shell_and_of_scp():
+    odd = {"sizes": (256, 320), "data": "coco:../a b", "name": "it's [x], {y}; $z & co *?!~#", "lr": 1e20}
+    name = folder_name(odd)
+    assert re.fullmatch(r"[A-Za-z0-9_.=+-]+", name) and shlex.split(name) == [name]
+    assert name.startswith("sizes=256-320+data=coco_.._a_b+")
+
+
+def test_a_run_of_an_earlier_version_keeps_its_folder(tmp_path):
+    overrides = {"lr": 0.001, "seed": 0}
+    assert run_folder(tmp_path, overrides) == tmp_path / "lr=0.001+seed=0"
+    former = tmp_path / "lr=0.001,seed=0"
+    former.mkdir()
+    (former / "run.json").write_text("{}")
+    assert run_folder(tmp_path, overrides) == former
+    assert former_folder_name({"sizes": (8, 8)}) == "sizes=(8,_8)-" + hashlib.sha256(b"sizes=(8, 8)").hexdigest()[:8]
 
 
 @pytest.mark.parametrize(

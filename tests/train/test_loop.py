@@ -46,7 +46,7 @@ def test_a_run_leaves_what_the_readme_says(whole):
     assert facts["traces"] <= 1
     assert facts["found"] == {"train": ["60 points"], "test": ["21 points"]}
     pictures = sorted(p.name for p in (whole.folder / "previews").iterdir())
-    assert pictures == ["confusion.png", "step_0000020.png", "step_0000040.png"]
+    assert pictures == ["confusion.png", "learning_curves.png", "step_0000020.png", "step_0000040.png"]
     assert (whole.folder / "per_class.csv").exists()
     assert list((whole.folder / "events").iterdir())
     records = without_time(whole.folder)

@@ -12,7 +12,7 @@ from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as optax_muon
 
 from jaxcv.errors import UserError
-from jaxcv.train import kernels, optimizers, schedules
+from jaxcv.train import by_part, kernels, optimizers, schedules
 
 PARAMS = {
     "stem": {"kernel": jnp.ones((3, 3, 2, 4))},
@@ -93,3 +93,22 @@ def test_rates_may_be_traced():
 
     assert jax.jit(moved)(0.1, 0.0, 1.0) == pytest.approx(-0.1, rel=1e-4)
     assert jax.jit(moved)(0.2, 0.5, 1.0) == pytest.approx(-0.2 - 0.2 * 0.5, rel=1e-4)
+
+
+def test_rates_are_told_to_the_records():
+    count, params = jnp.int32(5), {"head": {"kernel": jnp.ones((2, 2))}, "stem": {"kernel": jnp.ones((2, 2))}}
+
+    def told(optimizer, updates=count):
+        rates = optimizers.rates_of(optimizer, optimizer.init(params), updates)
+        return {name: pytest.approx(float(rate), rel=1e-6) for name, rate in rates.items()}
+
+    assert told(optimizers.adamw(1.0, steps=100, warmup=0.1)) == {"learning_rate": 0.5}
+    assert told(optimizers.sgd(2.0, steps=100, warmup=0.1)) == {"learning_rate": 1.0}
+    accumulating = optimizers.adamw(1.0, steps=200, warmup=0.1, accumulate=2)
+    assert told(accumulating) == {"learning_rate": 0.5}
+    both = optimizers.muon(1.0, adam_lr=0.1, steps=100, warmup=0.1)
+    assert told(both) == {"learning_rate": 0.5, "learning_rate_adam": 0.05}
+    parts = by_part({"head": optimizers.adamw(1.0, steps=100, warmup=0.1), ".*": optax.sgd(0.1)})
+    assert told(parts) == {"learning_rate/head": 0.5}
+    assert told(optax.inject_hyperparams(optax.adam)(learning_rate=0.25)) == {"learning_rate": 0.25}
+    assert told(optax.adam(0.25)) == {}
