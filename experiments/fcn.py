@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import segmentation_data
+from jaxcv.data import Resize, segmentation_data
 from jaxcv.train import Experiment, kernels, optimizers
 from jaxcv.weights import pretrained
 
@@ -25,6 +25,8 @@ def experiment(
     values: tuple[int, ...] = (),
     on_error: str = "raise",
     image_size: int = 64,
+    resize: Resize = "squash",
+    num_threads: int | None = None,
     network: str = "resnet18",
     weights: str = "",
     trainable: str = ".*",
@@ -50,6 +52,8 @@ def experiment(
         values: the number of each class in masks whose greys are no class numbers, as (0, 128, 255).
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         image_size: side of the square that pictures are resized to, in pixels.
+        resize: how pictures become square: "squash", "letterbox" between black borders, or "shortest", their middle.
+        num_threads: threads that read pictures; None is one for each core.
         network: the trunk, such as "vgg16" or "resnet50".
         weights: file, or folder of a run, that the trunk starts from.
         trainable: pattern over parameter paths, such as "score"; the rest is frozen.
@@ -68,7 +72,7 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = segmentation_data(data, image_size=image_size, values=values, on_error=on_error)
+    train, test = segmentation_data(data, image_size=image_size, values=values, on_error=on_error, resize=resize)
     trunk = models.named(network, models.TRUNKS)()
     return Experiment(
         model=models.FCN(trunk, num_classes=train.num_classes, stride=stride, fc_width=fc_width, dropout=dropout),
@@ -76,7 +80,7 @@ def experiment(
         trainable=trainable,
         loss=partial(losses.pixels, class_weights=class_weights),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=clip),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment=partial(augment.segmentation, flip=flip if train.mirrors else 0.0, scale=scale, color=color),
         predict=predict.masks,

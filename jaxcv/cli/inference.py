@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxcv import show
 from jaxcv.cli.picture_files import expand, write_json, write_mask, write_yolo
@@ -149,22 +149,21 @@ def predict_run(
         return shared.compile("infer", hyperparameters, variables, *fed)(hyperparameters, variables, *fed)
 
     with reporter.counting("predicting") as count:
-        for number, scale, prediction in predictions(infer, setup.test_data, setup.inputs, files):
+        for number, placement, prediction in predictions(infer, setup.test_data, setup.inputs, files):
             path = files[number]
             original = _original(path)
             drawing = _free_name(target, path.stem, written)
-            options = {"minimum": minimum, "scale": scale}
-            show.render(prediction, original, names, **options).save(drawing, compress_level=1)
+            prediction = show.in_pixels(prediction, placement, minimum=minimum)
+            show.render(prediction, original, names, minimum=minimum).save(drawing, compress_level=1)
             written.append(drawing)
-            height, width = original.shape[:2]
-            fields = show.record(prediction, names, size=(width, height), **options)
+            (width, height), fields = placement.size, show.record(prediction, names, minimum=minimum)
             entries.append({"image": str(path), "width": width, "height": height, **fields})
             if "detections" in fields:
                 write_yolo(target, drawing.stem, entries[-1])
             if isinstance(prediction, Masks):
-                write_mask(target, drawing.stem, show.palette_mask(prediction, (width, height)))
+                write_mask(target, drawing.stem, show.palette_mask(prediction))
             if len(files) <= _PRINTED:
-                reporter.show(show.table(prediction, f"{path} -> {drawing}", names, **options))
+                reporter.show(show.table(prediction, f"{path} -> {drawing}", names, minimum=minimum))
             count(len(written), len(files))
     reporter.say(f"{len(written)} pictures: {target}, and all predictions: {write_json(target, entries)}")
     return written
@@ -178,6 +177,6 @@ def _free_name(folder: Path, stem: str, taken: Sequence[Path]) -> Path:
 def _original(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"{path}: not a readable picture ({error})") from error

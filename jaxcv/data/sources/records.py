@@ -13,10 +13,10 @@ of itself or is given so, is read by all.
 
 import io
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,15 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxcv.data.example import Example, check_box, check_points
-from jaxcv.data.io.crops import fit_file, middle, resize_region, square, whole
+from jaxcv.data.example import Example, Task, check_box, check_points
+from jaxcv.data.io.crops import RESIZES, Resize, fit_file, resize_region
 from jaxcv.data.io.images import Progress, convert_image, open_image, to_array, to_image, upright
 from jaxcv.data.io.text import Where, one_line
 from jaxcv.data.outlines import IGNORE
 from jaxcv.data.source import LABEL, box_fields
-from jaxcv.data.sources.image_files import place
+from jaxcv.data.sources.image_files import USUAL, cut_out, place
 from jaxcv.errors import DataError
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 _LABELS = ("label", "labels", "fine_label")
 _KEYS = {"image": ("image", "img"), "label": _LABELS, "mask": ("mask", "annotation", "segmentation_mask")}
@@ -68,6 +68,8 @@ class Records:
     max_boxes: int
     alone: AbstractContextManager[Any] = field(default_factory=threading.Lock)
     """Held while a record is read; shared by both splits, which may stand behind the same file."""
+    resize: Resize | None = None
+    """How a picture becomes a square; None: as usual for what a record holds."""
 
     @cached_property
     def _positions(self) -> np.ndarray:
@@ -120,7 +122,7 @@ class Records:
 
         image, side = convert_image(record["image"], self.channels), self.image_size
         size, names = image.size, self.class_names()
-        example, fields, region = Example(where.file, where, size), {}, whole
+        example, fields, region = Example(where.file, where, size), {}, RESIZES[self._resize(record)]
         if "label" in record:
             label = record["label"]
             if isinstance(label, bool) or int(label) != label or not 0 <= label < (len(names) or 2**31):
@@ -131,12 +133,10 @@ class Records:
             pairs = zip(record["points"], visible, strict=True)
             values = [None if v is None or not shown else (float(v[0]), float(v[1])) for v, shown in pairs]
             points, seen = check_points(values, size=size, where=where)
-            example, region = example._replace(points=points, visible=seen), square
+            example = example._replace(points=points, visible=seen)
             fields |= {"points": (points.shape, np.float32), "visible": (seen.shape, np.bool_)}
         elif "boxes" in record:
             example, fields = self._boxed(example, record, len(names) or 2**31), fields | box_fields(self.max_boxes)
-        elif "mask" not in record:
-            region = partial(middle, at_least=1)
         batch = {key: np.zeros((1, *shape), dtype) for key, (shape, dtype) in fields.items()}
         place(batch, 0, example, region(size), side)
         found: Batch = {"image": to_array(resize_region(image, region(size), size=side))}
@@ -146,10 +146,12 @@ class Records:
             if mask.shape != size[::-1] or mask.dtype.kind not in "bui" or mask.min() < 0 or mask.max() > IGNORE:
                 what = f"mask {mask.dtype} of shape {mask.shape}"
                 raise ValueError(f"{what}, expected class indices [{size[1]} {size[0]}] up to {IGNORE}")
-            left, top, width, height = region(size)
-            labels = to_image(mask.astype(np.uint8)).crop((left, top, left + width, top + height))
-            found["mask"] = np.asarray(labels.resize((side, side), 0))  # the nearest
+            found["mask"] = cut_out(mask.astype(np.uint8), region(size), size=side)
         return found
+
+    def _resize(self, fields: Container[str]) -> Resize:
+        task: Task = next((kind for kind in ("points", "boxes", "mask") if kind in fields), "label")
+        return self.resize or USUAL[task]
 
     def _boxed(self, example: Example, record: Mapping[str, Any], count: int) -> Example:
         boxes = np.asarray(record["boxes"], np.float64).reshape(-1, 4)
@@ -204,9 +206,9 @@ class Records:
                 progress(i + 1, len(self))
         return [f"{self.split}: {len(self):,} records of {type(self.records).__name__}, fields {_shapes(self.spec())}"]
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file squashed to the input size, and the factors (x, y) from its pixels to the file's."""
-        return fit_file(path, whole, size=self.image_size, channels=self.channels)
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file as records are shown, and where that lies in the file."""
+        return fit_file(path, RESIZES[self._resize(self.spec())], size=self.image_size, channels=self.channels)
 
 
 def _shapes(fields: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from small_sets import examples
 
 from jaxcv.data import classification_data
 from jaxcv.data.formats import image_folder
+from jaxcv.data.io import memory
 from jaxcv.data.sources import image_files
 from jaxcv.errors import DataError, UserError
 from jaxcv.train import fit
@@ -305,7 +306,8 @@ def test_pictures_are_decoded_once_and_the_rest_again(tmp_path, monkeypatch):
     monkeypatch.setattr(
         image_files, "read_region", lambda path, *how, **options: decoded.append(path) or read(path, *how, **options)
     )
-    monkeypatch.setattr(image_files, "CACHE_BYTES", 2 * 8 * 8 * 3)  # two pictures
+    monkeypatch.setattr(memory, "_taken", 0)
+    monkeypatch.setenv("JAXCV_MEMORY", str(2 * 8 * 8 * 3))  # two pictures
     train, _ = opened(make(tmp_path, *SPLIT))
     first, second = (train.batches(3, num_threads=0).batch(0) for _ in range(2))
     assert [Path(path).name for path in decoded] == ["a.png", "b.jpg", "c.png", "c.png"]

@@ -183,7 +183,7 @@ def test_images_are_decoded_once(folder, monkeypatch):
     train, _ = folder.open()
     first, second = list(train.batches(2)), list(train.batches(2))
     assert len(calls) == 3
-    monkeypatch.setattr(image_files, "CACHE_BYTES", 100)
+    monkeypatch.setenv("JAXCV_MEMORY", "100")
     train, _ = folder.open()
     third = list(train.batches(2)) + list(train.batches(2))
     assert len(calls) == 9
