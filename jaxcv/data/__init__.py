@@ -27,6 +27,8 @@ import numpy as np
 
 from jaxcv.data.dataset import Dataset, DatasetBatches
 from jaxcv.data.example import Scan, Task
+from jaxcv.data.formats.array_records import scan_array_records
+from jaxcv.data.formats.arrow import scan_arrow
 from jaxcv.data.formats.coco import scan_coco
 from jaxcv.data.formats.cvat import scan_cvat
 from jaxcv.data.formats.image_folder import scan_folder
@@ -35,7 +37,9 @@ from jaxcv.data.formats.landmarks import scan_pts, scan_tables
 from jaxcv.data.formats.mask_folders import CAMVID, scan_masks
 from jaxcv.data.formats.numpy_arrays import array_names, load_array
 from jaxcv.data.formats.panoptic import scan_panoptic
+from jaxcv.data.formats.stored import Stored, StoredRecords
 from jaxcv.data.formats.voc import scan_voc, scan_voc_masks
+from jaxcv.data.formats.web_dataset import scan_tars
 from jaxcv.data.formats.yolo import scan_yolo
 from jaxcv.data.io.crops import RESIZES, Resize
 from jaxcv.data.sets import cifar
@@ -184,6 +188,23 @@ def _toy(make: Callable[[Request, str], Source], *, mirrors: bool = False) -> Op
     return lambda ask: _splits(partial(make, ask), ask, mirrors=mirrors)
 
 
+def _stored(task: Task) -> dict[str, Opener]:
+    """Opens records in large files."""
+
+    def opener(scan: Callable[[Path], Stored]) -> Opener:
+        def make(ask: Request, split: str, alone: Any) -> Records:
+            records = StoredRecords(partial(scan, ask.path), split, task)
+            how = (ask.image_size, ask.channels, ask.classes, dict, _MOST_BOXES, alone, ask.resize, ask.scale, ask.skip)
+            return Records(split, records, records.choose, *how, task)
+
+        return lambda ask: _splits(partial(make, ask, alone=nullcontext()), ask)
+
+    kinds = {"hf": scan_arrow, "parquet": scan_arrow, "arrayrecord": scan_array_records, "wds": scan_tars}
+    return {f"{kind}:PATH": opener(scan) for kind, scan in kinds.items()}
+
+
+_MOST_BOXES = 100
+"""Of one image, in sets that are not scanned for them."""
 _FOLDER = _files("label", lambda ask: scan_folder(ask.path, ask.skip))
 _ARRAY = _arrays(lambda ask: array_names(ask.path), lambda ask, split: load_array(ask.path, split), mirrors=True)
 _BOXES: dict[str, Opener] = {
@@ -194,6 +215,7 @@ _BOXES: dict[str, Opener] = {
     "yolo:PATH": _files("boxes", lambda ask: scan_yolo(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
     "labelme:PATH": _files("boxes", lambda ask: scan_labelme(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
     "cvat:PATH": _files("boxes", lambda ask: scan_cvat(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
+    **_stored("boxes"),
 }
 OPENERS: dict[str, dict[str, Opener]] = {
     "detection": {
@@ -217,6 +239,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "yolo:PATH": _files("mask", lambda ask: scan_yolo(ask.path, "mask", ask.classes, ask.skip)),
         "labelme:PATH": _files("mask", lambda ask: scan_labelme(ask.path, "mask", ask.classes, ask.skip)),
         "cvat:PATH": _files("mask", lambda ask: scan_cvat(ask.path, "mask", ask.classes, ask.skip)),
+        **_stored("mask"),
     },
     "landmark": {
         "drawn": _toy(lambda ask, split: DrawnFaces(split, ask.image_size, ask.channels), mirrors=True),
@@ -226,6 +249,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "yolo:PATH": _files("points", lambda ask: scan_yolo(ask.path, "points", (), ask.skip)),
         "labelme:PATH": _files("points", lambda ask: scan_labelme(ask.path, "points", (), ask.skip)),
         "cvat:PATH": _files("points", lambda ask: scan_cvat(ask.path, "points", (), ask.skip)),
+        **_stored("points"),
     },
     "classification": {
         "digits": _arrays(lambda ask: DIGITS, lambda ask, split: enlarged_digits(split, ask.image_size), mirrors=False),
@@ -238,6 +262,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "npy:PATH": _ARRAY,
         "pets:PATH": _files("label", lambda ask: scan_pets(ask.path, False, ask.skip)),
         "imagenet": _imagenet,
+        **_stored("label"),
     },
     "embedding": _embedding(),
     "verification": {"faces:PATH": _pairs("faces"), "omniglot:PATH": _pairs("omniglot")},

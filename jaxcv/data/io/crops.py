@@ -91,7 +91,7 @@ def resize_region(image: Any, region: Region, *, size: int, scale: int = 1, gap:
 
 
 def read_region(
-    path: ImageFile,
+    path: Any,
     region: Callable[[Size], Region],
     *,
     size: int,
@@ -99,9 +99,9 @@ def read_region(
     gap: float = 2.0,
     white: int | float | None = None,
 ) -> tuple[UInt8[np.ndarray, "s s c"], Size]:
-    """The region of one image file that `region` gives for its size, as `size` by `size` pixels, and the file's size.
+    """The region that `region` gives for the size of an image, as `size` by `size` pixels, and that size.
 
-    Sizes and regions are those of the upright picture; `white`: see `io.images`. `gap`: what is decoded at less than
+    The image is what `open_any` takes. Sizes and regions are those of the upright picture; `white`: see `io.images`. `gap`: what is decoded at less than
     its size still has so many times the pixels wanted along each axis. With less than 2, files that are no JPEGs are
     first averaged down so far too: faster, and farther from the whole resized.
 
