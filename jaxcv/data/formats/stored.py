@@ -116,7 +116,9 @@ def _labels(records: Any, task: Task) -> set[Any]:
 
 def _each(records: Any, task: Task) -> Iterator[Mapping[str, Any]]:
     """All records, without their pictures where these need not be read. Raises DataError: its number, what is wrong."""
-    for i, found in enumerate(records.labels() if hasattr(records, "labels") else records):
+    for i, found in enumerate(
+        records.labels() if hasattr(records, "labels") else map(records.__getitem__, range(len(records)))
+    ):
         try:
             _first(found, "label") if task == "label" else _objects(found)
         except (ValueError, KeyError) as error:

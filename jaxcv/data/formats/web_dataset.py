@@ -7,6 +7,8 @@ where they lie. Fields of a `.json` stand beside the members; class names in `cl
 import json
 import os
 import tarfile
+import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,10 +68,11 @@ class Samples:
                 rows.append((number, member.offset_data, member.size, samples - 1, known))
         self.endings, self.rows = tuple(endings), np.array(rows, np.int64).reshape(-1, 5)
         self.starts = np.searchsorted(self.rows[:, 3], np.arange(samples + 1))
-        self._open: dict[int, Any] = {}
+        self._open: dict[int, int] = {}
+        self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}
+    def __reduce__(self) -> Any:  # what is kept of the scan: neither handles nor a lock
+        return _again, (self.files, self.endings, self.rows, self.starts)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -91,12 +94,20 @@ class Samples:
         return {**described, **found} if isinstance(described, dict) else {**found, "label": described}
 
     def _bytes(self, file: int, start: int, size: int) -> bytes:
-        if (stream := self._open.get(file)) is None:  # two threads may open it both, and one stays
-            stream = self._open.setdefault(file, open(self.files[file], "rb", buffering=0))  # noqa: SIM115
-        found = os.pread(stream.fileno(), size, start)  # has no position that threads could move
+        with self._lock:
+            if (handle := self._open.get(file)) is None:
+                handle = self._open[file] = os.open(self.files[file], os.O_RDONLY)
+                weakref.finalize(self, os.close, handle)
+        found = os.pread(handle, size, start)  # has no position that threads could move
         if len(found) < size:
             raise ValueError(f"{self.files[file].name} is cut off")
         return found
+
+
+def _again(*fields: Any) -> Samples:
+    found = Samples(())
+    found.files, found.endings, found.rows, found.starts = fields
+    return found
 
 
 def _members(file: Path) -> Iterator[tarfile.TarInfo]:

@@ -101,7 +101,8 @@ def read_region(
 ) -> tuple[UInt8[np.ndarray, "s s c"], Size]:
     """The region that `region` gives for the size of an image, as `size` by `size` pixels, and that size.
 
-    The image is what `open_any` takes. Sizes and regions are those of the upright picture; `white`: see `io.images`. `gap`: what is decoded at less than
+    The image is what `open_any` takes. Sizes and regions are those of the upright picture.
+    `white`: see `io.images`. `gap`: what is decoded at less than
     its size still has so many times the pixels wanted along each axis. With less than 2, files that are no JPEGs are
     first averaged down so far too: faster, and farther from the whole resized.
 

@@ -8,8 +8,8 @@ An image is an array [h w], [h w 1] or [h w 3] of uint8, a Pillow image, the byt
 encoded ones a random window is cut out at full resolution.
 
 Records are read by one thread at a time, until their bytes or pixels are there: many stand behind one file, one archive
-or one connection, and two threads would read each other's bytes. Lists, tuples and arrays, and what says `thread_safe = True`
-of itself or is given so, is read by all.
+or one connection, and two threads would read each other's bytes. Lists, tuples and arrays, and what says
+`thread_safe = True` of itself or is given so, is read by all.
 """
 
 import logging
@@ -162,8 +162,8 @@ class Records:
         return found
 
     def _resize(self, fields: Collection[str]) -> Resize:
-        kinds: tuple[Task, ...] = ("points", "boxes", "mask")
-        return self.resize or USUAL[self.task or next((kind for kind in kinds if kind in fields), "label")]
+        kinds: list[Task] = ["points", "boxes", "mask"]
+        return self.resize or USUAL[self.task or next(iter(kind for kind in kinds if kind in fields), "label")]
 
     def _boxed(self, example: Example, record: Mapping[str, Any], count: int) -> Example:
         boxes = np.asarray(record["boxes"], np.float64).reshape(-1, 4)
@@ -264,7 +264,7 @@ def _shapes(fields: Mapping[str, Any]) -> str:
 
 
 def _opened(value: Any) -> Any:
-    """What `open_any` takes, of whatever form an image may have: its bytes or pixels are there, or in a file of its own."""
+    """What `open_any` takes, of whatever form an image has: its bytes or pixels are there, or in a file of its own."""
     from PIL import Image
 
     if isinstance(value, Mapping):  # as Hugging Face stores what it has not decoded
