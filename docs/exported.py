@@ -10,7 +10,12 @@ file, picture = sys.argv[1:]
 described = json.load(open(f"{file}.json"))
 _, height, width, channels = described["input"]["shape"]
 image = Image.open(picture).convert("RGB" if channels == 3 else "L")
-image = image.resize((width, height), Image.Resampling.BILINEAR)  # where "fitted" says so, cut out its middle first
+fitted = described["fitted"]
+if fitted["resize"] != "squash":  # a square of the longer or of the shorter side, black beyond the picture
+    side = int(fitted["fraction"] * {"letterbox": max, "shortest": min}[fitted["resize"]](image.size))
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+image = image.resize((width, height), Image.Resampling.BILINEAR)
 images = np.asarray(image, np.uint8).reshape(1, height, width, channels)
 if file.endswith(".onnx"):
     import onnxruntime

@@ -12,7 +12,7 @@ Paper: Noh, Hong, Han, Learning deconvolution network for semantic segmentation,
 from functools import partial
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import segmentation_data
+from jaxcv.data import Resize, segmentation_data
 from jaxcv.errors import UserError
 from jaxcv.train import Experiment, kernels, optimizers
 
@@ -23,6 +23,8 @@ def experiment(
     values: tuple[int, ...] = (),
     on_error: str = "raise",
     image_size: int = 64,
+    resize: Resize = "squash",
+    num_threads: int | None = None,
     width: int = 16,
     fc_width: int = 256,
     class_weights: tuple[float, ...] = (),
@@ -44,6 +46,8 @@ def experiment(
         values: the number of each class in masks whose greys are no class numbers, as (0, 128, 255).
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         image_size: side of the square that pictures are resized to, in pixels, a multiple of 32.
+        resize: how pictures become square: "squash", "letterbox" between black borders, or "shortest", their middle.
+        num_threads: threads that read pictures; None is one for each core.
         width: channels at full resolution, 64 in the paper; the stages have 1, 2, 4, 8 and 8 times as many.
         fc_width: channels of the fully connected middle, 4096 in the paper.
         class_weights: of each class in the loss; () for equal ones.
@@ -64,7 +68,7 @@ def experiment(
     if image_size % 32:
         near = image_size // 32 * 32
         raise UserError(f"image_size={image_size}: expected a multiple of 32, such as {near} or {near + 32}")
-    train, test = segmentation_data(data, image_size=image_size, values=values, on_error=on_error)
+    train, test = segmentation_data(data, image_size=image_size, values=values, on_error=on_error, resize=resize)
     return Experiment(
         model=models.DeconvNet(
             num_classes=train.num_classes,
@@ -74,7 +78,7 @@ def experiment(
         ),
         loss=partial(losses.pixels, class_weights=class_weights),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=clip),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment=partial(augment.segmentation, flip=flip if train.mirrors else 0.0, scale=scale, color=color),
         predict=predict.masks,

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import embedding_data
+from jaxcv.data import Resize, embedding_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.types import Batch, Embeddings
 
@@ -24,6 +24,7 @@ def experiment(
     data: str = "digits",
     unseen: str = "",
     image_size: int = 32,
+    resize: Resize | None = None,
     on_error: str = "raise",
     head: Literal["linear", "cosine"] = "cosine",
     angular: float = 0.0,
@@ -51,6 +52,7 @@ def experiment(
         unseen: identities for testing alone: a number, so many of the last ones, or the name of one or of an alphabet;
             "" takes a fifth.
         image_size: side of the square network input in pixels; from 64 on the network has a stage more.
+        resize: how pictures become square, "shortest" (their middle), "letterbox" or "squash"; None: as suits the set.
         on_error: "raise" or "skip" for faulty pictures; skipping says how many.
         head: "cosine", of the embedding and each identity's direction, or a "linear" layer without margins.
         angular: ArcFace's margin, in radians.
@@ -70,7 +72,7 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error)
+    train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error, resize=resize)
     size = {"stage_sizes": (1,) * (3 if image_size < 64 else 4), "width": width, "small_images": image_size < 64}
     backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.5,), std=(0.25,))
     embedding = models.EmbeddingNet(backbone, dimensions=dimensions, dropout=dropout, normalize=head == "cosine")

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import detection_data
+from jaxcv.data import Resize, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import network, pretrained_detector
 
@@ -28,6 +28,8 @@ def experiment(
     on_error: str = "raise",
     hold_out: bool = True,
     image_size: int | None = None,
+    resize: Resize = "letterbox",
+    num_threads: int | None = None,
     trunk: str = "",
     stages: tuple[int, ...] = (4, 8, 16),
     pyramid_channels: int | None = 64,
@@ -58,6 +60,8 @@ def experiment(
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         hold_out: of a coco or yolo set without a split of its own, whether a fifth is for testing.
         image_size: side of the square network input in pixels; None is the set's own (digits 128, others 256).
+        resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
+        num_threads: threads that read pictures; None is one for each core.
         trunk: any of `models.TRUNKS`; "" is a small residual network to be trained from nothing.
         stages: strides of the trunk's features that are used, finest first; one alone, such as (16,), is the paper's.
         pyramid_channels: of the feature pyramid over them; None: none, for one stage.
@@ -80,7 +84,9 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data, augmentation and samples.
     """
-    train, test = detection_data(data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out)
+    train, test = detection_data(
+        data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out, resize=resize
+    )
     side = train.image_size
     model = models.FasterRCNN(
         anchor_boxes=train.anchor_boxes(k=shapes * len(stages)),
@@ -105,7 +111,7 @@ def experiment(
         trainable=trainable,
         loss=losses.faster_rcnn,
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment=partial(augment.detector, **mirrors, crop=crop, color=color),
         predict=partial(predict.rcnn, image_size=(side, side), score_threshold=0.01),

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import segmentation_data
+from jaxcv.data import Resize, segmentation_data
 from jaxcv.train import Experiment, kernels, optimizers
 from jaxcv.weights import pretrained
 
@@ -29,6 +29,8 @@ def experiment(
     values: tuple[int, ...] = (),
     on_error: str = "raise",
     image_size: int = 64,
+    resize: Resize = "squash",
+    num_threads: int | None = None,
     network: str = "resnet18",
     width: int = 16,
     weights: str = "",
@@ -55,6 +57,8 @@ def experiment(
         values: the number of each class in masks whose greys are no class numbers, as (0, 128, 255).
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         image_size: side of the square that pictures are resized to, in pixels.
+        resize: how pictures become square: "squash", "letterbox" between black borders, or "shortest", their middle.
+        num_threads: threads that read pictures; None is one for each core.
         network: the trunk, such as "vgg16" or "resnet50"; "unet" is unet.py's encoder at depth=4, pooled once more.
         width: channels of "unet" at full resolution.
         weights: file, or folder of a run, that the trunk starts from.
@@ -74,7 +78,7 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = segmentation_data(data, image_size=image_size, values=values, on_error=on_error)
+    train, test = segmentation_data(data, image_size=image_size, values=values, on_error=on_error, resize=resize)
     encoder = partial(models.VGG, (2,) * 5, tuple(width << i for i in range(5)), norm=True)
     trunk = encoder() if network == "unet" else models.named(network, (*models.TRUNKS, "unet"))()
     return Experiment(
@@ -83,7 +87,7 @@ def experiment(
         trainable=trainable,
         loss=partial(losses.pixels, class_weights=class_weights),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=clip),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment=partial(augment.segmentation, flip=flip if train.mirrors else 0.0, scale=scale, color=color),
         predict=predict.masks,

@@ -14,13 +14,14 @@ Paper: LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to docume
 from functools import partial
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import classification_data
+from jaxcv.data import Resize, classification_data
 from jaxcv.train import Experiment, optimizers
 
 
 def experiment(
     *,
     data: str = "digits",
+    resize: Resize | None = None,
     lr: float = 2e-3,
     weight_decay: float = 1e-2,
     label_smoothing: float = 0.0,
@@ -34,6 +35,7 @@ def experiment(
 
     Args:
         data: "digits" (1,797 digits of 8x8, embedded) or "mnist:PATH" (IDX files).
+        resize: how pictures become square, "shortest" (their middle), "letterbox" or "squash"; None: as suits the set.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, decoupled.
         label_smoothing: probability mass moved from the true class to all classes.
@@ -43,7 +45,7 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = classification_data(data, image_size=32)
+    train, test = classification_data(data, image_size=32, resize=resize)
     return Experiment(
         model=models.lenet5(num_classes=train.num_classes),
         loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import localization_data
+from jaxcv.data import Resize, localization_data
 from jaxcv.train import Experiment, optimizers
 
 
@@ -25,6 +25,8 @@ def experiment(
     classes: tuple[str, ...] = (),
     on_error: str = "raise",
     image_size: int | None = None,
+    resize: Resize = "letterbox",
+    num_threads: int | None = None,
     form: Literal["log", "squares"] = "log",
     box_weight: float = 50.0,
     lr: float = 0.02,
@@ -48,6 +50,8 @@ def experiment(
         classes: the classes in order, for data whose annotations name them; () takes what the set declares.
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         image_size: side of the square network input in pixels; None is the set's own (digits 96, others 128).
+        resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
+        num_threads: threads that read pictures; None is one for each core.
         form: "log" is log-loss of p_c and classes with squared errors of the box, "squares" squared errors of all.
         box_weight: factor of the box's term.
         lr: peak learning rate of Muon, for the kernels of all convolutions but the first and the last, after a linear
@@ -64,7 +68,7 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = localization_data(data, image_size=image_size, classes=classes, on_error=on_error)
+    train, test = localization_data(data, image_size=image_size, classes=classes, on_error=on_error, resize=resize)
     backbone = models.ResNet(stage_sizes=(1, 2, 2), width=width, small_images=True, pixel_block=4)
     return Experiment(
         model=models.Localizer(backbone=backbone, num_classes=train.num_classes),
@@ -77,7 +81,7 @@ def experiment(
             clip=10.0,
             first_and_last=("stem", "answers"),
         ),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         # What can be seen at all is an object: pieces of digits that are none would blur p_c.
         augment=partial(

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import detection_data
+from jaxcv.data import Resize, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import network, pretrained_detector
 
@@ -26,6 +26,8 @@ def experiment(
     on_error: str = "raise",
     hold_out: bool = True,
     image_size: int | None = None,
+    resize: Resize = "letterbox",
+    num_threads: int | None = None,
     proposals: str = "components",
     count: int = 64,
     trunk: str = "",
@@ -54,6 +56,8 @@ def experiment(
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         hold_out: of a coco or yolo set without a split of its own, whether a fifth is for testing.
         image_size: side of the square network input in pixels; None is the set's own (digits 128, others 256).
+        resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
+        num_threads: threads that read pictures; None is one for each core.
         proposals: "components" of several thresholds, for objects of one shade, or "selective_search" by OpenCV; see
             `jaxcv.data.sources.region_proposers`.
         count: proposals of an image, the best; 2,000 in the paper.
@@ -75,7 +79,9 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data, augmentation and samples.
     """
-    train, test = detection_data(data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out)
+    train, test = detection_data(
+        data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out, resize=resize
+    )
     train, test = (split.with_proposals(proposals, count=count) for split in (train, test))
     side = train.image_size
     small = models.ResNet(stage_sizes=(1, 1, 1), width=16, small_images=True)
@@ -94,7 +100,7 @@ def experiment(
         trainable=trainable,
         loss=losses.fast_rcnn,
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment=partial(augment.detector, **mirrors, crop=crop, color=color),
         predict=partial(predict.rcnn, image_size=(side, side), score_threshold=0.01),

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import embedding_data
+from jaxcv.data import Resize, embedding_data
 from jaxcv.train import Experiment, optimizers
 
 
@@ -27,6 +27,7 @@ def experiment(
     way: int = 3,
     episodes: int = 20,
     image_size: int = 28,
+    resize: Resize | None = None,
     on_error: str = "raise",
     similarity: Literal["weighted", "chi_square", "cosine"] = "weighted",
     width: int = 16,
@@ -55,6 +56,7 @@ def experiment(
         way: characters of a test episode, all of one alphabet, each known by one drawing; of twenty, 20 x 20 pairs.
         episodes: how many.
         image_size: side of the square network input in pixels.
+        resize: how pictures become square, "shortest" (their middle), "letterbox" or "squash"; None: as suits the set.
         on_error: "raise" or "skip" for faulty pictures; skipping says how many.
         similarity: of embeddings f and g, into a logistic unit: weighted |f - g|, (f - g)^2 / (f + g), or the cosine.
         width: channels of the first stage.
@@ -72,7 +74,7 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error)
+    train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error, resize=resize)
     if runs:
         test_data = embedding_data(f"omniglot_runs:{runs}", image_size=image_size)[1].batches(2 * way)
     else:

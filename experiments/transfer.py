@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import classification_data
+from jaxcv.data import Resize, classification_data
 from jaxcv.train import Experiment, by_part, kernels, optimizers
 from jaxcv.weights import extractor, pretrained
 from jaxcv.weights import network as network_of
@@ -29,6 +29,10 @@ def experiment(
     cache_features: bool = True,
     feature: str = "pool",
     image_size: int | None = None,
+    resize: Resize | None = None,
+    min_area: float | None = None,
+    max_ratio: float = 4 / 3,
+    num_threads: int | None = None,
     lr: float = 3e-3,
     trunk_lr: float = 0.1,
     weight_decay: float = 0.01,
@@ -51,6 +55,11 @@ def experiment(
         cache_features: for "frozen": compute the trunk's features once, of pictures without augmentation.
         feature: what the head reads, where features are cached ("fc7" for AlexNet and VGG).
         image_size: side of the pictures the network is fed; None: 224 where there are weights, else 32.
+        resize: how pictures become square, "shortest" (their middle), "letterbox" or "squash"; None: as suits the set.
+        min_area: of class folders and records, show a random window while training, cut out of the file, of at least
+            this fraction of its area (0.08 in many papers); None: the whole picture.
+        max_ratio: largest width by height, or height by width, of these windows.
+        num_threads: threads that read pictures; None is one for each core.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         trunk_lr: for "finetune": the trunk's learning rate, as a fraction of the head's.
         weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
@@ -64,7 +73,7 @@ def experiment(
     """
     if image_size is None:
         image_size = 224 if weights else 32
-    train, test = classification_data(data, image_size=image_size)
+    train, test = classification_data(data, image_size=image_size, resize=resize)
     model = network_of(network, weights, num_classes=train.num_classes)
     if mode == "scratch" and hasattr(model, "norm"):
         model = model.clone(norm=True)  # without it, hardly any network of this depth learns from scratch
@@ -84,7 +93,9 @@ def experiment(
         trainable="head" if mode == "frozen" else ".*",
         loss=losses.cross_entropy,
         optimizer=by_part({"head": adamw(lr), ".*": adamw(lr * trunk_lr if mode == "finetune" else lr)}),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(
+            batch_size, seed=seed, min_area=min_area, max_ratio=max_ratio, num_threads=num_threads
+        ),
         test_data=test.batches(32),
         augment=None
         if cached

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import embedding_data
+from jaxcv.data import Resize, embedding_data
 from jaxcv.train import Experiment, optimizers
 
 
@@ -28,6 +28,7 @@ def experiment(
     data: str = "digits",
     unseen: str = "",
     image_size: int = 32,
+    resize: Resize | None = None,
     on_error: str = "raise",
     mining: Literal["hard", "semihard", "all", "random"] = "hard",
     distance: Literal["squared", "euclidean", "cosine"] = "squared",
@@ -57,6 +58,7 @@ def experiment(
         unseen: identities for testing alone: a number, so many of the last ones, or the name of one or of an alphabet;
             "" takes a fifth.
         image_size: side of the square network input in pixels; from 64 on the network has a stage more.
+        resize: how pictures become square, "shortest" (their middle), "letterbox" or "squash"; None: as suits the set.
         on_error: "raise" or "skip" for faulty pictures; skipping says how many.
         mining: the triplets that count: one of each anchor, the hardest or a random one; all semi-hard ones; all.
         distance: of embeddings: squared Euclidean, Euclidean, or 1 - cosine.
@@ -78,7 +80,7 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error)
+    train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error, resize=resize)
     size = {"stage_sizes": (1,) * (3 if image_size < 64 else 4), "width": width, "small_images": image_size < 64}
     backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.5,), std=(0.25,))
     moved = {"flip": flip if train.mirrors else 0.0, "shift": shift, "scale": scale, "rotate": rotate}

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import segmentation_data
+from jaxcv.data import Resize, segmentation_data
 from jaxcv.train import Experiment, kernels, optimizers
 
 
@@ -31,6 +31,8 @@ def experiment(
     values: tuple[int, ...] = (),
     hold_last: int = 0,
     image_size: int = 64,
+    resize: Resize = "squash",
+    num_threads: int | None = None,
     channels: Literal[1, 3] = 3,
     tile: int = 0,
     overlap: int = 32,
@@ -66,6 +68,8 @@ def experiment(
         values: the number of each class in masks whose greys are no class numbers, as (0, 128, 255).
         hold_last: of masks without a split of their own, how many of the last pictures are for testing; 0: a fifth.
         image_size: side of the square that pictures are resized to, in pixels.
+        resize: how pictures become square: "squash", "letterbox" between black borders, or "shortest", their middle.
+        num_threads: threads that read pictures; None is one for each core.
         channels: 1 for grey pictures, 3 for colour.
         tile: side in pixels of the tiles in which larger pictures are evaluated, and those of --predict taken at their
             own size; 0: no tiles, and pictures of --predict are resized to image_size.
@@ -95,7 +99,9 @@ def experiment(
         seed: of parameters, order of the data and augmentation.
     """
     opened = {"image_size": image_size, "channels": channels, "on_error": on_error}
-    train, test = segmentation_data(data, values=values, hold_last=hold_last, own_size=tile > 0, **opened)
+    train, test = segmentation_data(
+        data, values=values, hold_last=hold_last, own_size=tile > 0, **opened, resize=resize
+    )
     network = models.UNet(
         num_classes=train.num_classes, width=width, depth=depth, norm=norm, padding=padding, dropout=dropout
     )
@@ -107,7 +113,7 @@ def experiment(
         model=models.Tiled(network, tile=tile, overlap=overlap, flips=test_flips),
         loss=partial(losses.pixels, class_weights=class_weights, focus=focus, region=region),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=clip),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment=partial(augment.segmentation, color=color, **moves),
         predict=predict.masks,

@@ -14,7 +14,7 @@ Paper: Simonyan, Zisserman, https://arxiv.org/abs/1409.1556. For small pictures 
 from functools import partial
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import classification_data
+from jaxcv.data import Resize, classification_data
 from jaxcv.train import Experiment, kernels, optimizers
 from jaxcv.weights import pretrained
 
@@ -29,6 +29,10 @@ def experiment(
     weights: str = "",
     trainable: str = ".*",
     image_size: int = 32,
+    resize: Resize | None = None,
+    min_area: float | None = None,
+    max_ratio: float = 4 / 3,
+    num_threads: int | None = None,
     lr: float = 1e-3,
     weight_decay: float = 0.05,
     label_smoothing: float = 0.1,
@@ -51,6 +55,11 @@ def experiment(
         weights: file, or name of published weights, to start from; empty: from scratch.
         trainable: pattern over parameter paths, such as "head" or "conv5_.|fc6|fc7|head"; the rest is frozen.
         image_size: side of the pictures the network is fed.
+        resize: how pictures become square, "shortest" (their middle), "letterbox" or "squash"; None: as suits the set.
+        min_area: of class folders and records, show a random window while training, cut out of the file, of at least
+            this fraction of its area (0.08 in many papers); None: the whole picture.
+        max_ratio: largest width by height, or height by width, of these windows.
+        num_threads: threads that read pictures; None is one for each core.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
         label_smoothing: probability mass moved from the true class to all classes.
@@ -62,7 +71,7 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = classification_data(data, image_size=image_size)
+    train, test = classification_data(data, image_size=image_size, resize=resize)
     model = models.named(network, models.names(models.VGG))(
         num_classes=train.num_classes, fc_width=fc_width, fc_map_size=fc_side, dropout=dropout
     )
@@ -72,7 +81,9 @@ def experiment(
         trainable=trainable,
         loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),
         optimizer=optimizers.adamw(lr, steps=steps, warmup=0.1, weight_decay=weight_decay, mask=kernels, clip=1.0),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(
+            batch_size, seed=seed, min_area=min_area, max_ratio=max_ratio, num_threads=num_threads
+        ),
         test_data=test.batches(128),
         augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
         predict=predict.classes,

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import detection_data
+from jaxcv.data import Resize, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import pretrained_detector
 
@@ -30,6 +30,8 @@ def experiment(
     on_error: str = "raise",
     hold_out: bool = True,
     image_size: int | None = None,
+    resize: Resize = "letterbox",
+    num_threads: int | None = None,
     sizes: tuple[int, ...] = (),
     weights: str = "",
     trainable: str = ".*",
@@ -60,6 +62,8 @@ def experiment(
         hold_out: of a coco or yolo set without a split of its own, whether a fifth is for testing; False trains and
             tests on everything, to see whether a network can learn a few images by heart.
         image_size: side of the square network input in pixels; None is the set's own (digits 128, others 256).
+        resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
+        num_threads: threads that read pictures; None is one for each core.
         sizes: sides to train at in turns of ten steps, each with a compiled step of its own; () trains at image_size.
         weights: file, or folder of a run, to start from, but for the head.
         trainable: pattern over parameter paths, such as "head|neck"; the rest is frozen.
@@ -81,7 +85,9 @@ def experiment(
         steps: batches trained on.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = detection_data(data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out)
+    train, test = detection_data(
+        data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out, resize=resize
+    )
     anchor_boxes, side = train.anchor_boxes(k=5), train.image_size
     model = models.YOLO(num_classes=train.num_classes, anchor_boxes=anchor_boxes, dtype=dtype)
     mirrors = {"flip": flip, "flip_vertical": flip_vertical} if train.mirrors else {}
@@ -92,7 +98,7 @@ def experiment(
         trainable=trainable,
         loss=partial(losses.yolo, anchor_boxes=anchor_boxes, box_loss=box_loss, no_object_weight=no_object_weight),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip, accumulate=accumulate),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment={f"{n}x{n}": partial(augmented, size=(n, n)) for n in sizes} or augmented,
         predict=partial(

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import detection_data
+from jaxcv.data import Resize, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import network, pretrained_detector
 
@@ -26,6 +26,8 @@ def experiment(
     on_error: str = "raise",
     hold_out: bool = True,
     image_size: int | None = 256,
+    resize: Resize = "letterbox",
+    num_threads: int | None = None,
     backbone: str = "darknet_tiny",
     width: int = 256,
     fc_width: int = 0,
@@ -54,6 +56,8 @@ def experiment(
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         hold_out: of a coco or yolo set without a split of its own, whether a fifth is for testing.
         image_size: side of the square network input in pixels, of which a cell takes 64; None is the set's own.
+        resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
+        num_threads: threads that read pictures; None is one for each core.
         backbone: the trunk, any of `models.TRUNKS`; "" is the paper's `extraction`.
         width: channels of the four convolutions behind the trunk (1024 in the paper).
         fc_width: outputs of the fully connected layer behind them (4096 in the paper); 0: none.
@@ -75,7 +79,9 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = detection_data(data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out)
+    train, test = detection_data(
+        data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out, resize=resize
+    )
     model = models.YOLOv1(
         num_classes=train.num_classes,
         backbone=network(backbone, weights, known=models.TRUNKS) if backbone else None,
@@ -92,7 +98,7 @@ def experiment(
             losses.yolo_v1, num_boxes=2, coordinate_weight=coordinate_weight, no_object_weight=no_object_weight
         ),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment=partial(augment.detector, flip=flip if train.mirrors else 0.0, crop=crop, color=color),
         predict=partial(

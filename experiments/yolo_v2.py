@@ -17,7 +17,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import detection_data
+from jaxcv.data import Resize, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import network, pretrained_detector
 
@@ -29,6 +29,8 @@ def experiment(
     on_error: str = "raise",
     hold_out: bool = True,
     image_size: int | None = None,
+    resize: Resize = "letterbox",
+    num_threads: int | None = None,
     sizes: tuple[int, ...] = (),
     backbone: str = "darknet_tiny",
     width: int = 256,
@@ -55,6 +57,8 @@ def experiment(
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         hold_out: of a coco or yolo set without a split of its own, whether a fifth is for testing.
         image_size: side of the square network input in pixels, a multiple of 32; None is the set's own.
+        resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
+        num_threads: threads that read pictures; None is one for each core.
         sizes: sides to train at in turns of ten steps, each with a compiled step of its own; () trains at image_size.
         backbone: the trunk, any of `models.TRUNKS`; "" is the paper's `darknet19`.
         width: channels of the convolutions behind the trunk (1024 in the paper).
@@ -74,7 +78,9 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = detection_data(data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out)
+    train, test = detection_data(
+        data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out, resize=resize
+    )
     anchor_boxes, side = train.anchor_boxes(k=5), train.image_size
     model = models.YOLOv2(
         anchor_boxes,
@@ -90,7 +96,7 @@ def experiment(
         trainable=trainable,
         loss=partial(losses.yolo, anchor_boxes=anchor_boxes, no_object_weight=no_object_weight),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment={f"{n}x{n}": partial(augmented, size=(n, n)) for n in sizes} or augmented,
         predict=partial(

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import detection_data
+from jaxcv.data import Resize, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import network, pretrained_detector
 
@@ -27,6 +27,8 @@ def experiment(
     on_error: str = "raise",
     hold_out: bool = True,
     image_size: int | None = None,
+    resize: Resize = "letterbox",
+    num_threads: int | None = None,
     sizes: tuple[int, ...] = (),
     backbone: str = "darknet_tiny",
     tiny: bool = False,
@@ -55,6 +57,8 @@ def experiment(
         on_error: "raise" or "skip" for faulty examples of a set on disk; skipping says how many.
         hold_out: of a coco or yolo set without a split of its own, whether a fifth is for testing.
         image_size: side of the square network input in pixels; None is the set's own (digits 128, others 256).
+        resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
+        num_threads: threads that read pictures; None is one for each core.
         sizes: sides to train at in turns of ten steps, each with a compiled step of its own; () trains at image_size.
         backbone: the trunk, any of `models.TRUNKS`; "" is the paper's `darknet53`, or `darknet_tiny`.
         tiny: two grids, of strides 16 and 32, in place of three from stride 8 on; each has three anchor boxes.
@@ -76,7 +80,9 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    train, test = detection_data(data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out)
+    train, test = detection_data(
+        data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out, resize=resize
+    )
     anchor_boxes, side = train.anchor_boxes(k=6 if tiny else 9), train.image_size
     model = (models.yolo_v3_tiny if tiny else models.YOLOv3)(
         anchor_boxes,
@@ -99,7 +105,7 @@ def experiment(
             focal_gamma=focal_gamma,
         ),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip),
-        train_data=train.batches(batch_size, seed=seed),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment={f"{n}x{n}": partial(augmented, size=(n, n)) for n in sizes} or augmented,
         predict=partial(

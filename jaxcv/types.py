@@ -33,6 +33,27 @@ ImageFile = str | Path | np.ndarray
 """A picture of any size: its file, or its pixels, uint8 [h w], [h w 1] or [h w 3]."""
 
 
+class Placement(NamedTuple):
+    """Where the network's input lies in a picture: (u, v) of the input is (left + x u, top + y v) of the picture."""
+
+    size: tuple[int, int]
+    """Width and height of the picture, upright, in pixels."""
+    x: float = 1.0
+    """Pixels of the picture for one of the input, along its width."""
+    y: float = 1.0
+    left: float = 0.0
+    top: float = 0.0
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """Points [... 2] of the input, in pixels of the picture."""
+        return points * np.array([self.x, self.y]) + np.array([self.left, self.top])
+
+    def boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes xyxy [... 4] of the input, in pixels of the picture and clipped to it."""
+        moved = self.points(boxes.reshape(-1, 2)).reshape(boxes.shape)
+        return np.clip(moved, 0, np.tile(self.size, 2)).astype(np.float32)
+
+
 class Detections(NamedTuple):
     """Boxes found in a batch of images (or in one), padded to a fixed count: best score first, padding last."""
 
@@ -245,8 +266,8 @@ class Batches(Protocol):
         """A batch of one without truth, from an image of `read_image`: every field that a model may be fed."""
         ...
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file as the model is fed it: uint8 [h w c], and the factors (x, y) from its pixels to the file's."""
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file as the model is fed it: uint8 [h w c], and where that lies in the file."""
         ...
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxcv import show
 from jaxcv.cli.picture_files import expand, write_json, write_mask, write_yolo
@@ -160,40 +160,37 @@ def predict_run(
         compiled = shared.compile("infer", hyperparameters, variables, *fed)
         return times.of(lambda *fed: compiled(hyperparameters, variables, *fed), fed)
 
-    def drawn(original: np.ndarray, scale: Any, prediction: Any) -> tuple[Image.Image, dict[str, Any]]:
-        """The drawing of a prediction, and its entry."""
+    def drawn(original: np.ndarray, prediction: Any) -> tuple[Image.Image, dict[str, Any]]:
+        """The drawing of a prediction in pixels, and its entry."""
         height, width = original.shape[:2]
-        options = {"minimum": minimum, "scale": scale}
-        image = show.render(prediction, original, names, **options)
-        fields = show.record(prediction, names, size=(width, height), **options)
-        return image, {"width": width, "height": height, **fields}
+        fields = show.record(prediction, names, minimum=minimum)
+        return show.render(prediction, original, names, minimum=minimum), {"width": width, "height": height, **fields}
 
     films, files = [file for file in files if is_video(file)], [file for file in files if not is_video(file)]
     found = predictions(infer, setup.test_data, setup.inputs, files)
     with reporter.counting("predicting") as count:
-        for number, scale, prediction in found:
+        for number, placement, prediction in found:
             path = files[number]
-            original = _original(path)
+            prediction = show.in_pixels(prediction, placement, minimum=minimum)
             drawing = free_name(target, path.stem, written)
-            image, entry = drawn(original, scale, prediction)
+            image, entry = drawn(_original(path), prediction)
             image.save(drawing, compress_level=1)
             written.append(drawing)
             entries.append({"image": str(path), **entry})
             if "detections" in entry:
                 write_yolo(target, drawing.stem, entries[-1])
             if isinstance(prediction, Masks):
-                write_mask(target, drawing.stem, show.palette_mask(prediction, (entry["width"], entry["height"])))
+                write_mask(target, drawing.stem, show.palette_mask(prediction))
             if len(files) <= _PRINTED:
-                title = f"{path} -> {drawing}"
-                reporter.show(show.table(prediction, title, names, minimum=minimum, scale=scale))
+                reporter.show(show.table(prediction, f"{path} -> {drawing}", names, minimum=minimum))
             count(len(written), len(files))
     for path in films:
         film, drawing = Video(path), free_name(target, path.stem, written, ".mp4")
         with contextlib.closing(Drawing(drawing, film.rate)) as out, reporter.counting(path.name) as count:
             done = 0
             for frames in film.frames(together=_FRAMES):
-                for i, scale, prediction in predictions(infer, setup.test_data, setup.inputs, frames):
-                    image, entry = drawn(frames[i], scale, prediction)
+                for i, placement, prediction in predictions(infer, setup.test_data, setup.inputs, frames):
+                    image, entry = drawn(frames[i], show.in_pixels(prediction, placement, minimum=minimum))
                     out.add(np.asarray(image))
                     entries.append({"image": str(path), "frame": done + i, **entry})
                 done += len(frames)
@@ -247,6 +244,6 @@ def free_name(folder: Path, stem: str, taken: Sequence[Path], ending: str = ".pn
 def _original(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"{path}: not a readable picture ({error})") from error

@@ -6,10 +6,12 @@ same text gives the same objects for as long as the process lives, so scans, dec
 files changed meanwhile are not noticed. `from_records` does the same with Python objects.
 
 Common arguments: `image_size`, height and width of the network's input image in pixels; `channels`, 1 for grey, 3 for
-RGB, None for what suits the set; `classes`, names in order, empty for what the set lists; `on_error`, `raise` at the
-first faulty file or `skip` faulty examples, counted and reported; `scale`, of image files deeper than 8 bits, the value
-that is white where it is not that of their type, such as 4095 of 12 bits in 16. All raise UserError where there is no
-such kind of set, or an option it does not have. docs/data.md has a table of all layouts.
+RGB, None for what suits the set; `resize`, how pictures become square: `squash`, stretched; `letterbox`, between black
+borders; `shortest`, the centre square of the shorter side; None for what suits the task (boxes are letterboxed, masks
+squashed, of classes the middle is shown). `classes`, names in order, empty for what the set lists; `on_error`, `raise`
+at the first faulty file or `skip` faulty examples, counted and reported; `scale`, of image files deeper than 8 bits,
+the value that is white where it is not that of their type, such as 4095 of 12 bits in 16. All raise UserError where
+there is no such kind of set, or an option it does not have. docs/data.md has a table of all layouts.
 """
 
 import threading
@@ -25,6 +27,8 @@ import numpy as np
 
 from jaxcv.data.dataset import Dataset, DatasetBatches
 from jaxcv.data.example import Scan, Task
+from jaxcv.data.formats.array_records import scan_array_records
+from jaxcv.data.formats.arrow import scan_arrow
 from jaxcv.data.formats.coco import scan_coco
 from jaxcv.data.formats.cvat import scan_cvat
 from jaxcv.data.formats.image_folder import scan_folder
@@ -33,8 +37,11 @@ from jaxcv.data.formats.landmarks import scan_pts, scan_tables
 from jaxcv.data.formats.mask_folders import CAMVID, scan_masks
 from jaxcv.data.formats.numpy_arrays import array_names, load_array
 from jaxcv.data.formats.panoptic import scan_panoptic
+from jaxcv.data.formats.stored import Stored, StoredRecords
 from jaxcv.data.formats.voc import scan_voc, scan_voc_masks
+from jaxcv.data.formats.web_dataset import scan_tars
 from jaxcv.data.formats.yolo import scan_yolo
+from jaxcv.data.io.crops import RESIZES, Resize
 from jaxcv.data.sets import cifar
 from jaxcv.data.sets.catalogue import SETS, set_folder
 from jaxcv.data.sets.imagenet import ImageNet
@@ -55,12 +62,12 @@ from jaxcv.data.toy.digit_masks import SceneMasks
 from jaxcv.data.toy.digit_scenes import Scenes
 from jaxcv.data.toy.digit_windows import SceneWindows
 from jaxcv.data.toy.digits import digits_apart, enlarged_digits
-from jaxcv.errors import UserError
+from jaxcv.errors import UserError, unknown_name
 
 __all__ = [
-    "Dataset", "DatasetBatches", "Source", "classification_data", "detection_data", "embedding_data", "from_records",
-    "landmark_data", "localization_data", "photograph_data", "picture_data", "segmentation_data", "verification_data",
-    "window_data",
+    "Dataset", "DatasetBatches", "Resize", "Source", "classification_data", "detection_data", "embedding_data",
+    "from_records", "landmark_data", "localization_data", "photograph_data", "picture_data", "segmentation_data",
+    "verification_data", "window_data",
 ]  # fmt: skip
 
 Splits = tuple[Dataset, Dataset]
@@ -82,6 +89,7 @@ class Request(NamedTuple):
     squares: int = 0
     unseen: str = ""
     hold_last: int = 0
+    resize: Resize | None = None
 
 
 Opener = Callable[[Request], Splits]
@@ -98,7 +106,9 @@ def _files(
     """Opens the image files that a scan lists."""
 
     def make(ask: Request, split: str) -> ImageFiles:
-        return ImageFiles(split, ask.image_size, ask.channels, task, partial(scan, ask), white=ask.scale, **fit)
+        return ImageFiles(
+            split, ask.image_size, ask.channels, task, partial(scan, ask), white=ask.scale, resize=ask.resize, **fit
+        )
 
     return lambda ask: _splits(partial(make, ask), ask, mirrors=mirrors, ignored=ignored)
 
@@ -109,7 +119,8 @@ def _arrays(
     """Opens images that fit in memory."""
 
     def make(ask: Request, split: str) -> InMemory:
-        return InMemory(split, ask.image_size, ask.channels, partial(names, ask), partial(load, ask, split), **fit)
+        found = partial(names, ask), partial(load, ask, split)
+        return InMemory(split, ask.image_size, ask.channels, *found, resize=ask.resize or "squash", **fit)
 
     return lambda ask: _splits(partial(make, ask), ask, mirrors=mirrors)
 
@@ -177,6 +188,23 @@ def _toy(make: Callable[[Request, str], Source], *, mirrors: bool = False) -> Op
     return lambda ask: _splits(partial(make, ask), ask, mirrors=mirrors)
 
 
+def _stored(task: Task) -> dict[str, Opener]:
+    """Opens records in large files."""
+
+    def opener(scan: Callable[[Path], Stored]) -> Opener:
+        def make(ask: Request, split: str, alone: Any) -> Records:
+            records = StoredRecords(partial(scan, ask.path), split, task)
+            how = (ask.image_size, ask.channels, ask.classes, dict, _MOST_BOXES, alone, ask.resize, ask.scale, ask.skip)
+            return Records(split, records, records.choose, *how, task)
+
+        return lambda ask: _splits(partial(make, ask, alone=nullcontext()), ask)
+
+    kinds = {"hf": scan_arrow, "parquet": scan_arrow, "arrayrecord": scan_array_records, "wds": scan_tars}
+    return {f"{kind}:PATH": opener(scan) for kind, scan in kinds.items()}
+
+
+_MOST_BOXES = 100
+"""Of one image, in sets that are not scanned for them."""
 _FOLDER = _files("label", lambda ask: scan_folder(ask.path, ask.skip))
 _ARRAY = _arrays(lambda ask: array_names(ask.path), lambda ask, split: load_array(ask.path, split), mirrors=True)
 _BOXES: dict[str, Opener] = {
@@ -187,12 +215,19 @@ _BOXES: dict[str, Opener] = {
     "yolo:PATH": _files("boxes", lambda ask: scan_yolo(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
     "labelme:PATH": _files("boxes", lambda ask: scan_labelme(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
     "cvat:PATH": _files("boxes", lambda ask: scan_cvat(ask.path, "boxes", ask.classes, ask.skip, ask.hold_out)),
+    **_stored("boxes"),
 }
 OPENERS: dict[str, dict[str, Opener]] = {
-    "detection": {"digits": _toy(lambda ask, split: Scenes(split, ask.image_size)), **_BOXES},
-    "localization": {"digits": _toy(lambda ask, split: Scenes(split, ask.image_size, single=True)), **_BOXES},
+    "detection": {
+        "digits": _toy(lambda ask, split: Scenes(split, ask.image_size, resize=ask.resize or "letterbox")),
+        **_BOXES,
+    },
+    "localization": {
+        "digits": _toy(lambda ask, split: Scenes(split, ask.image_size, True, ask.resize or "letterbox")),
+        **_BOXES,
+    },
     "segmentation": {
-        "digits": _toy(lambda ask, split: SceneMasks(split, ask.image_size)),
+        "digits": _toy(lambda ask, split: SceneMasks(split, ask.image_size, ask.resize or "squash")),
         "masks:PATH": _files(
             "mask", lambda ask: scan_masks(ask.path, ask.classes, ask.void, ask.skip, ask.values, ask.hold_last)
         ),
@@ -204,6 +239,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "yolo:PATH": _files("mask", lambda ask: scan_yolo(ask.path, "mask", ask.classes, ask.skip)),
         "labelme:PATH": _files("mask", lambda ask: scan_labelme(ask.path, "mask", ask.classes, ask.skip)),
         "cvat:PATH": _files("mask", lambda ask: scan_cvat(ask.path, "mask", ask.classes, ask.skip)),
+        **_stored("mask"),
     },
     "landmark": {
         "drawn": _toy(lambda ask, split: DrawnFaces(split, ask.image_size, ask.channels), mirrors=True),
@@ -213,6 +249,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "yolo:PATH": _files("points", lambda ask: scan_yolo(ask.path, "points", (), ask.skip)),
         "labelme:PATH": _files("points", lambda ask: scan_labelme(ask.path, "points", (), ask.skip)),
         "cvat:PATH": _files("points", lambda ask: scan_cvat(ask.path, "points", (), ask.skip)),
+        **_stored("points"),
     },
     "classification": {
         "digits": _arrays(lambda ask: DIGITS, lambda ask, split: enlarged_digits(split, ask.image_size), mirrors=False),
@@ -225,6 +262,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
         "npy:PATH": _ARRAY,
         "pets:PATH": _files("label", lambda ask: scan_pets(ask.path, False, ask.skip)),
         "imagenet": _imagenet,
+        **_stored("label"),
     },
     "embedding": _embedding(),
     "verification": {"faces:PATH": _pairs("faces"), "omniglot:PATH": _pairs("omniglot")},
@@ -278,6 +316,8 @@ def _open(
     for fault, is_there in faults.items():
         if is_there:
             raise UserError(fault)
+    if (resize := how.get("resize")) not in (None, *RESIZES):
+        raise UserError(unknown_name("resize", resize, list(RESIZES)))
     channels = channels or (1 if (task, kind) in _GREY else 3)
     train, test = known[key](Request(path, image_size, channels, on_error == "skip", **how))
     where = str(path.resolve()) if key.endswith(":PATH") else ""
@@ -317,7 +357,7 @@ def _shared(opener: Callable[Options, Splits]) -> Callable[Options, Splits]:
 @_shared
 def detection_data(
     data: str, *, image_size: int | None = None, classes: tuple[str, ...] = (), on_error: str = "raise",
-    hold_out: bool = True, scale: int | float | None = None,
+    hold_out: bool = True, scale: int | float | None = None, resize: Resize | None = None,
 ) -> Splits:  # fmt: skip
     """Open a detection set: `image` uint8 [b s s 3], `boxes`, `classes`, `valid`, `ignored`.
 
@@ -326,8 +366,8 @@ def detection_data(
     `hold_out`: of a set without a split of its own, whether a fifth is kept for testing; False: both splits hold
     everything.
     """
-    size = image_size or (128 if data == "digits" else 256)
-    return _open("detection", data, size, None, on_error, classes=classes, hold_out=hold_out, scale=scale)
+    how: dict[str, Any] = {"classes": classes, "hold_out": hold_out, "scale": scale, "resize": resize}
+    return _open("detection", data, image_size or (128 if data == "digits" else 256), None, on_error, **how)
 
 
 @_shared
@@ -338,6 +378,7 @@ def localization_data(
     classes: tuple[str, ...] = (),
     on_error: str = "raise",
     scale: int | float | None = None,
+    resize: Resize | None = None,
 ) -> Splits:
     """Open a set for localization, one object or none an image: fields as of `detection_data`.
 
@@ -345,14 +386,14 @@ def localization_data(
     where the largest object of an image is the one meant. `image_size`: None for 96 of digits, 128 of the others.
     """
     size = image_size or (96 if data == "digits" else 128)
-    return _open("localization", data, size, None, on_error, classes=classes, scale=scale)
+    return _open("localization", data, size, None, on_error, classes=classes, scale=scale, resize=resize)
 
 
 @_shared
 def segmentation_data(
     data: str, *, image_size: int = 256, channels: int | None = None, classes: tuple[str, ...] = (),
     void: int | None = None, values: tuple[int, ...] = (), hold_last: int = 0, own_size: bool = False,
-    on_error: str = "raise", scale: int | float | None = None,
+    on_error: str = "raise", scale: int | float | None = None, resize: Resize | None = None,
 ) -> Splits:  # fmt: skip
     """Open a set for semantic segmentation: `image` uint8 [b s s c], `mask` uint8 [b s s], 255 where void.
 
@@ -364,8 +405,8 @@ def segmentation_data(
     masks without a split of their own, how many pairs are for testing, the last by name, numbers in names by value; 0:
     a fifth. `own_size`: pictures of --predict are not squashed to the network's input.
     """
-    how = {"classes": classes, "void": void, "values": values, "hold_last": hold_last, "scale": scale}
-    train, test = _open("segmentation", data, image_size, channels, on_error, **how)
+    how: dict[str, Any] = {"classes": classes, "void": void, "values": values, "hold_last": hold_last, "scale": scale}
+    train, test = _open("segmentation", data, image_size, channels, on_error, resize=resize, **how)
     return replace(train, own_size=own_size), replace(test, own_size=own_size)
 
 
@@ -394,6 +435,7 @@ def classification_data(
     channels: int | None = None,
     on_error: str = "raise",
     scale: int | float | None = None,
+    resize: Resize | None = None,
 ) -> Splits:
     """Open a classification set: `image` uint8 [b s s c], `label` int32 [b].
 
@@ -402,13 +444,14 @@ def classification_data(
     `npy:PATH`, `pets:PATH`, or `imagenet` (its class names alone, for networks that know them); see
     `jaxcv.data.formats` and `jaxcv.data.sets`.
     """
-    return _open("classification", data, image_size, channels, on_error, scale=scale)
+    return _open("classification", data, image_size, channels, on_error, scale=scale, resize=resize)
 
 
 @_shared
 def embedding_data(
-    data: str, *, unseen: str = "", image_size: int = 32, channels: int | None = None, on_error: str = "raise"
-) -> Splits:
+    data: str, *, unseen: str = "", image_size: int = 32, channels: int | None = None, on_error: str = "raise",
+    resize: Resize | None = None,
+) -> Splits:  # fmt: skip
     """Open a set to learn what makes two pictures alike: `image` uint8 [b s s c], `label` int32 [b].
 
     `data`: `digits` (embedded), `faces:PATH` (a folder for each person) or `omniglot:PATH`; see
@@ -417,7 +460,7 @@ def embedding_data(
     `faces:PATH/pairs.txt`, a list of pairs in a folder of faces, has these for testing, rows 2 i and 2 i + 1, and the
     people who are not in it for training. `omniglot_runs:PATH` is for testing alone: batches of 40 are Omniglot's runs.
     """
-    return _open("embedding", data, image_size, channels, on_error, unseen=unseen)
+    return _open("embedding", data, image_size, channels, on_error, unseen=unseen, resize=resize)
 
 
 @_shared
@@ -483,15 +526,14 @@ def photograph_data(data: str, *, image_size: int = 256, longest: int = 1024) ->
 def from_records(
     train: Any, test: Any = None, *, image_size: int, channels: int = 3, class_names: tuple[str, ...] = (),
     convert: Callable[[Any], Mapping[str, Any]] | None = None, max_boxes: int = 100, mirrors: bool = True,
-    thread_safe: bool | None = None,
+    thread_safe: bool | None = None, resize: Resize | None = None,
 ) -> Splits:  # fmt: skip
     """Two indexable objects as the train and the test split. Nothing is read before it is needed.
 
     Args:
       train: the training examples: has a length and is indexed by numbers. See `jaxcv.data.sources.records`.
       test: the others; None: every fifth record of `train` is for testing.
-      image_size: height and width that images are fitted to, in pixels: with boxes or a mask squashed, with points
-        in the middle of black borders, with a label alone the middle of the image.
+      image_size: height and width that images are fitted to, in pixels.
       channels: 3 for RGB, 1 for grey.
       class_names: name of each class index; empty: those of `train.features`, as Hugging Face has them, else numbers.
       convert: makes a mapping of a record; see `Records.read_record`.
@@ -499,6 +541,8 @@ def from_records(
       mirrors: whether the mirror image of an example is still a valid example of its class.
       thread_safe: whether several threads may read records, and `convert` them, at the same time; None: what `train`
         and `test` say of themselves as `thread_safe`, and lists, tuples and arrays.
+      resize: as of `jaxcv.data`; None: with boxes or points letterboxed, with a mask squashed, with a label alone the
+        middle of the image.
 
     Raises:
       UserError: an object that cannot be indexed.
@@ -513,6 +557,6 @@ def from_records(
         known = (list, tuple, np.ndarray, type(None))
         thread_safe = all(getattr(each, "thread_safe", isinstance(each, known)) for each in (train, test))
     alone = nullcontext() if thread_safe else threading.Lock()
-    how = (image_size, channels, class_names, convert or by_usual_names, max_boxes, alone)
+    how = (image_size, channels, class_names, convert or by_usual_names, max_boxes, alone, resize)
     opened = (Dataset(Records(split, *part, *how), image_size, mirrors) for split, part in parts.items())
     return next(opened), next(opened)

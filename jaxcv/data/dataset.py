@@ -33,7 +33,7 @@ from jaxcv.data.sources.region_proposers import PROPOSERS
 from jaxcv.data.sources.resident import cores, read, resident
 from jaxcv.errors import UserError, unknown_name
 from jaxcv.ops import kmeans_anchor_boxes
-from jaxcv.types import Batch, ImageFile, Scalar
+from jaxcv.types import Batch, ImageFile, Placement, Scalar
 
 _SMALL_BATCH = 2**20
 """Bytes up to which a batch is read at once: to put together what each thread read would take longer."""
@@ -328,10 +328,11 @@ class DatasetBatches:
             fields["proposals"] = self.source.propose(image)[None]
         return fields
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file as the model is fed it, and the factors (x, y) from its pixels to the file's."""
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file as the model is fed it, and where that lies in the file."""
         if self.own_size:
-            return read_image(path, channels=self.spec["image"].shape[-1]), (1.0, 1.0)
+            pixels = read_image(path, channels=self.spec["image"].shape[-1])
+            return pixels, Placement(pixels.shape[1::-1])
         return self.source.read_image(path)
 
     @property
@@ -340,9 +341,9 @@ class DatasetBatches:
 
     @cached_property
     def _parts(self) -> int:
-        """Parts of a batch that are read each on its own: for all threads to work on the next one, if it is large."""
-        rows = self.batch_size // jax.process_count()
-        return max(1, min(self.num_threads, rows)) if rows * self._example_bytes > _SMALL_BATCH else 1
+        """Parts of a batch that threads read: each example on its own, or of small ones the whole batch at once."""
+        rows = max(1, self.batch_size // jax.process_count())
+        return rows if rows * self._example_bytes > _SMALL_BATCH else 1
 
     def _rows(self, numbers: Int[np.ndarray, "k"]) -> tuple[Int[np.ndarray, "k b"], Int[np.ndarray, "k b"]]:
         """Epoch and example of each of this process's rows of batches, -1 beyond the end."""
@@ -447,7 +448,7 @@ class PositionedIterator:
 
             numbers = grain.MapDataset.range(len(batches) * count if batches.seed is None else sys.maxsize)
             parts = numbers.map(lambda number: batches._read(*divmod(number, count), count))
-            options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+            options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * threads, count))
             self._reader = iter(parts.to_iter_dataset(options))
             self._reader.set_state({"next_index": self._position * count})
         read = [next(self._reader) for _ in range(count)]

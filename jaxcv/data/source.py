@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxcv.data.io.images import Progress
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 
 @runtime_checkable
@@ -38,7 +38,7 @@ class Source(Protocol):
         """What `Batches.check` promises, for this split."""
         ...
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
         """What `Batches.read_image` promises."""
         ...
 

@@ -29,6 +29,8 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 FORMATS = (".stablehlo", ".onnx", ".safetensors", ".npz", ".pth")
 TOLERANCE = 1e-4
 """Largest difference from the run's own answers, relative to the larger of 1 and the answer."""
+_PROBE = (480, 640, 3)
+"""Of the picture that tells how pictures are fitted."""
 
 
 def export(run: Run, file: str | Path) -> list[str]:
@@ -130,12 +132,9 @@ def _describe(run: Run, shape: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _fitted(run: Run) -> str:
-    """How a picture of any size becomes the network's input, in words."""
-    set_ = (run.facts.get("sets", {}).get("test") if (run.folder / "run.json").exists() else None) or {}
-    region = "the whole picture"
-    if set_.get("source") == "ImageFiles" and "label" in set_["fields"]:
-        region = "the centre square of 0.875 of the shorter side"
-    elif set_.get("source") == "ImageFiles" and "points" in set_["fields"]:
-        region = "the picture in the middle of a black square"
-    return f"{region}, resized bilinearly with antialiasing"
+def _fitted(run: Run) -> dict[str, Any]:
+    """How a picture of any size becomes the network's input; see `docs/exported.py`."""
+    (width, height), _, y, _, _ = run.setup.test_data.read_image(np.zeros(_PROBE, np.uint8))[1]
+    shown = y * run.setup.test_data.spec["image"].shape[1]
+    resize = {height: "squash", width: "letterbox"}.get(round(shown), "shortest")
+    return {"resize": resize, "fraction": shown / height if resize == "shortest" else 1.0}

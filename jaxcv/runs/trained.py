@@ -13,12 +13,12 @@ import jax
 import numpy as np
 
 from jaxcv import show
-from jaxcv.errors import DataError, UserError
+from jaxcv.errors import UserError
 from jaxcv.runs.stored import facts_of, stored_experiment
 from jaxcv.train import Experiment, runtime, step
 from jaxcv.train.checkpoint import chosen_step, weights_of
 from jaxcv.train.run import read_records
-from jaxcv.types import Batches, ImageFile
+from jaxcv.types import Batches, ImageFile, Placement
 
 _BATCH = 32
 """Pictures that go through the network together."""
@@ -123,29 +123,16 @@ class Run:
         listed: list[ImageFile] = [pictures] if alone else list(pictures)  # pyright: ignore
         infer = partial(self.infer, self.variables)
         found = [
-            show.in_pixels(prediction, scale=scale, size=_size(listed[i]), minimum=min_score)
-            for i, scale, prediction in predictions(infer, self.setup.test_data, self.setup.inputs, listed)
+            show.in_pixels(prediction, placement, minimum=min_score)
+            for _, placement, prediction in predictions(infer, self.setup.test_data, self.setup.inputs, listed)
         ]
         return found[0] if alone else found
 
 
-def _size(picture: ImageFile) -> tuple[int, int]:
-    """Width and height of a picture."""
-    if isinstance(picture, np.ndarray):
-        return picture.shape[1], picture.shape[0]
-    from PIL import Image
-
-    try:
-        with Image.open(picture) as image:
-            return image.size
-    except OSError as error:
-        raise DataError(f"not a readable picture ({error})", file=picture) from error
-
-
 def predictions(
     infer: Callable[..., Any], data: Batches, inputs: Sequence[str], pictures: Sequence[ImageFile]
-) -> Iterator[tuple[int, tuple[float, float], Any]]:
-    """Each picture's number, the factors from the network's pixels to its own, and its prediction on the host.
+) -> Iterator[tuple[int, Placement, Any]]:
+    """Each picture's number, where the network's input lies in it, and its prediction on the host.
 
     Pictures are read ahead by threads, and go through the network in batches of equal shapes.
 

@@ -7,7 +7,7 @@ type of its first argument, the prediction for one image:
     draw(prediction, canvas, class_names, ...)        the prediction drawn onto a `Canvas`
     table(prediction, title, class_names, ...)        its rows for a terminal
     record(prediction, class_names, ...) -> dict      its fields for JSON
-    in_pixels(prediction, scale, size) -> prediction  the same in the pixels of the image; only where pixels are meant
+    in_pixels(prediction, placement) -> prediction    the same in the pixels of a picture; only where pixels are meant
     draw_error(prediction, target, canvas) -> bool    optional: where it is wrong
 
     classes  detections  embeddings  landmarks  localization  masks  stylised
@@ -33,7 +33,7 @@ writes. These functions take plain arrays and names, so metrics know this room a
 
 Everything runs on the host. Predictions and examples are numpy arrays without batch axis, class names may be fewer than
 classes (the others are called by their index), and the same arguments give the same pixels. Boxes and points are in
-pixels of the network's input; `scale`, factors (x, y), leads from there to the pixels of the image shown.
+pixels of the image shown: of the network's input, or of a picture after `in_pixels`.
 """
 
 from jaxcv.show import (  # noqa: F401 (each registers its type)

@@ -23,21 +23,20 @@ def name_of(label: int, class_names: Sequence[str]) -> str:
 
 
 class Canvas:
-    """An RGB image, enlarged if small; what is drawn onto it is given in the pixels of a prediction.
+    """An RGB image, enlarged if small; what is drawn onto it is given in its pixels.
 
     Args:
         pixels: uint8 [h w c], c 1 or 3.
-        scale: from the prediction's pixels to those of the image, x and y.
         exact: the shorter side becomes 256 pixels; else the image is enlarged by the whole factor that comes nearest.
     """
 
-    def __init__(self, pixels: np.ndarray, *, scale: tuple[float, float] = (1.0, 1.0), exact: bool = False):
+    def __init__(self, pixels: np.ndarray, *, exact: bool = False):
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
         factor = SHORTER_SIDE / min(image.size)
         factor = factor if exact else max(1, round(factor))
         size = round(image.width * factor), round(image.height * factor)
         self._image = image.resize(size, Image.Resampling.BILINEAR)
-        self._factors = np.asarray(scale, np.float64) * factor
+        self._factor = factor
         self._pen = ImageDraw.Draw(self._image)
         self._labels: list[tuple[Any, str, str]] = []
         self._font: Any = ImageFont.load_default(size=max(11, min(size) / 24))
@@ -52,7 +51,7 @@ class Canvas:
 
     def box(self, box: np.ndarray, text: str, color: str) -> None:
         """The outline of a box, xyxy, with its label; none where it is not finite. An inverted box has its corners."""
-        corners = box.reshape(2, 2) * self._factors
+        corners = box.reshape(2, 2) * self._factor
         if np.isfinite(corners).all():
             low, high = corners.min(0), corners.max(0)
             width = max(1, round(min(self._image.size) / 150))
@@ -62,7 +61,7 @@ class Canvas:
     def points(self, points: np.ndarray, visible: np.ndarray) -> None:
         """Dots, (x, y) [p 2]; colours run round the circle by index: points that a flip has interchanged are seen."""
         radius = max(2, min(self._image.size) / 150)
-        for i, (x, y) in enumerate(points * self._factors):
+        for i, (x, y) in enumerate(points * self._factor):
             if visible[i] and np.isfinite([x, y]).all():
                 fill = f"hsl({300 * i // len(points)}, 100%, 50%)"
                 self._pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill, outline="black")

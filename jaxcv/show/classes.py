@@ -34,7 +34,6 @@ def _table(
     class_names: Sequence[str],
     *,
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> Table:
     best = np.argsort(-prediction.scores)[:_BEST].tolist()
     rows = [(name_of(label, class_names), f"{prediction.scores[label]:.3f}") for label in best]
@@ -46,9 +45,7 @@ def _record(
     prediction: Classes,
     class_names: Sequence[str],
     *,
-    size: tuple[int, int],
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> dict[str, Any]:
     best = np.argsort(-prediction.scores)[:_BEST].tolist()
     fields = [{"class": name_of(i, class_names), "index": i, "score": float(prediction.scores[i])} for i in best]

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxcv.show.canvas import Canvas, color_of, name_of
 from jaxcv.show.prediction import draw, in_pixels, record, table, target_of
-from jaxcv.types import Batch, Detections, Table
+from jaxcv.types import Batch, Detections, Placement, Table
 
 
 def _kept(prediction: Detections, minimum: float) -> Iterator[tuple[np.ndarray, float, int]]:
@@ -38,10 +38,9 @@ def _table(
     class_names: Sequence[str],
     *,
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> Table:
     rows = [
-        (name_of(label, class_names), f"{score:.3f}", *(f"{c:.1f}" for c in box * np.tile(scale, 2)))
+        (name_of(label, class_names), f"{score:.3f}", *(f"{c:.1f}" for c in box))
         for box, score, label in _kept(prediction, minimum)
     ]
     return Table("", title, ("class", "score", "x1", "y1", "x2", "y2"), rows)
@@ -52,16 +51,14 @@ def _record(
     prediction: Detections,
     class_names: Sequence[str],
     *,
-    size: tuple[int, int],
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> dict[str, Any]:
     detections = [
         {
             "class": name_of(label, class_names),
             "index": label,
             "score": round(score, 6),
-            "box": [round(float(c), 2) for c in np.clip(box * np.tile(scale, 2), 0, np.tile(size, 2))],
+            "box": [round(float(c), 2) for c in box],
         }
         for box, score, label in _kept(prediction, minimum)
     ]
@@ -69,11 +66,7 @@ def _record(
 
 
 @in_pixels.register
-def _in_pixels(
-    prediction: Detections, *, scale: tuple[float, float], size: tuple[int, int], minimum: float = 0.0
-) -> Detections:
+def _in_pixels(prediction: Detections, placement: Placement, *, minimum: float = 0.0) -> Detections:
     kept = np.asarray(prediction.valid) & (np.asarray(prediction.scores) >= minimum)
     boxes, scores, classes, valid = (np.asarray(field)[kept] for field in prediction)
-    return Detections(
-        np.clip(boxes * np.tile(scale, 2), 0, np.tile(size, 2)).astype(np.float32), scores, classes, valid
-    )
+    return Detections(placement.boxes(boxes), scores, classes, valid)

@@ -27,7 +27,6 @@ def _table(
     class_names: Sequence[str],
     *,
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> Table:
     values = prediction[0]
     first = " ".join(f"{value:.3f}" for value in values[:8])
@@ -40,9 +39,7 @@ def _record(
     prediction: Any,
     class_names: Sequence[str],
     *,
-    size: tuple[int, int],
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> dict[str, Any]:
     return {_NAMES[type(prediction)]: np.asarray(prediction[0], np.float64).round(6).tolist()}
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxcv.show.canvas import Canvas
 from jaxcv.show.prediction import draw, in_pixels, record, table, target_of
-from jaxcv.types import Batch, Landmarks, Table
+from jaxcv.types import Batch, Landmarks, Placement, Table
 
 
 @target_of.register
@@ -29,10 +29,9 @@ def _table(
     class_names: Sequence[str],
     *,
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> Table:
     points = enumerate(zip(*prediction, strict=True))
-    rows = [(str(i), *(f"{c:.1f}" for c in point * np.asarray(scale))) for i, (point, visible) in points if visible]
+    rows = [(str(i), *(f"{c:.1f}" for c in point)) for i, (point, visible) in points if visible]
     return Table("", title, ("point", "x", "y"), rows)
 
 
@@ -41,16 +40,12 @@ def _record(
     prediction: Landmarks,
     class_names: Sequence[str],
     *,
-    size: tuple[int, int],
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> dict[str, Any]:
-    points = np.round(prediction.points * np.asarray(scale), 2).tolist()
+    points = np.round(np.asarray(prediction.points, np.float64), 2).tolist()
     return {"points": points, "visible": np.asarray(prediction.visible).tolist()}
 
 
 @in_pixels.register
-def _in_pixels(
-    prediction: Landmarks, *, scale: tuple[float, float], size: tuple[int, int], minimum: float = 0.0
-) -> Landmarks:
-    return prediction._replace(points=(prediction.points * np.asarray(scale)).astype(np.float32))
+def _in_pixels(prediction: Landmarks, placement: Placement, *, minimum: float = 0.0) -> Landmarks:
+    return prediction._replace(points=placement.points(np.asarray(prediction.points)).astype(np.float32))

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxcv.show.canvas import DARK, Canvas, color_of, name_of
 from jaxcv.show.prediction import draw, in_pixels, record, table, target_of
-from jaxcv.types import Batch, Localization, Table
+from jaxcv.types import Batch, Localization, Placement, Table
 
 
 @target_of.register
@@ -40,12 +40,11 @@ def _table(
     class_names: Sequence[str],
     *,
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> Table:
     name, corners = "no object", ("",) * 4
     if prediction.score > 0.5:
         name = name_of(int(prediction.label), class_names)
-        corners = (f"{c:.1f}" for c in prediction.box * np.tile(scale, 2))
+        corners = (f"{c:.1f}" for c in prediction.box)
     row = (name, f"{prediction.score:.3f}", *corners)
     return Table("", title, ("class", "p_c", "x1", "y1", "x2", "y2"), [row])
 
@@ -55,14 +54,11 @@ def _record(
     prediction: Localization,
     class_names: Sequence[str],
     *,
-    size: tuple[int, int],
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> dict[str, Any]:
-    box = np.clip(prediction.box * np.tile(scale, 2), 0, np.tile(size, 2))
     return {
         "score": float(prediction.score),
-        "box": [round(float(c), 2) for c in box],
+        "box": [round(float(c), 2) for c in prediction.box],
         "class": name_of(int(prediction.label), class_names),
         "label": int(prediction.label),
         "scores": np.asarray(prediction.scores).tolist(),
@@ -70,8 +66,5 @@ def _record(
 
 
 @in_pixels.register
-def _in_pixels(
-    prediction: Localization, *, scale: tuple[float, float], size: tuple[int, int], minimum: float = 0.0
-) -> Localization:
-    box = np.clip(prediction.box * np.tile(scale, 2), 0, np.tile(size, 2))
-    return prediction._replace(box=box.astype(np.float32))
+def _in_pixels(prediction: Localization, placement: Placement, *, minimum: float = 0.0) -> Localization:
+    return prediction._replace(box=placement.boxes(np.asarray(prediction.box)))

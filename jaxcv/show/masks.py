@@ -8,7 +8,7 @@ from PIL import Image, ImageColor
 
 from jaxcv.show.canvas import Canvas, color_of, name_of
 from jaxcv.show.prediction import draw, draw_error, in_pixels, record, table, target_of
-from jaxcv.types import Batch, Masks, Table
+from jaxcv.types import Batch, Masks, Placement, Table
 
 _VOID = 255
 
@@ -41,12 +41,9 @@ def _table(
     class_names: Sequence[str],
     *,
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> Table:
     areas = _areas(np.asarray(prediction.label), class_names)
-    height, width = prediction.label.shape
-    pixels = width * scale[0] * height * scale[1]
-    rows = [(a["class"], f"{a['fraction'] * pixels:,.0f}", f"{a['fraction']:.3f}") for a in areas]
+    rows = [(a["class"], f"{a['pixels']:,}", f"{a['fraction']:.3f}") for a in areas]
     return Table("", title, ("class", "pixels", "fraction"), rows)
 
 
@@ -55,17 +52,15 @@ def _record(
     prediction: Masks,
     class_names: Sequence[str],
     *,
-    size: tuple[int, int],
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> dict[str, Any]:
     """How many pixels of the image each class takes, the largest first."""
-    return {"areas": _areas(np.asarray(palette_mask(prediction, size)), class_names)}
+    return {"areas": _areas(np.asarray(prediction.label), class_names)}
 
 
-def palette_mask(prediction: Masks, size: tuple[int, int]) -> Image.Image:
-    """Class numbers as a picture with a palette, enlarged to the width and height of an image by the nearest pixel."""
-    picture = Image.fromarray(np.asarray(prediction.label, np.uint8)).resize(size, Image.Resampling.NEAREST)
+def palette_mask(prediction: Masks) -> Image.Image:
+    """Class numbers as a picture with a palette."""
+    picture = Image.fromarray(np.asarray(prediction.label, np.uint8))
     colors = [ImageColor.getrgb(color_of(i)) for i in range(_VOID)] + [(0, 0, 0)]
     picture.putpalette([channel for color in colors for channel in color])
     return picture
@@ -86,8 +81,17 @@ def _areas(label: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]
 
 
 @in_pixels.register
-def _in_pixels(prediction: Masks, *, scale: tuple[float, float], size: tuple[int, int], minimum: float = 0.0) -> Masks:
-    height, width = np.shape(prediction.label)
-    rows, columns = (np.arange(new) * old // new for new, old in zip(size[::-1], (height, width), strict=True))
-    label, score = (np.asarray(field)[rows[:, None], columns] for field in prediction)  # the nearest
+def _in_pixels(prediction: Masks, placement: Placement, *, minimum: float = 0.0) -> Masks:
+    """By the nearest pixel; void where the network was not shown the picture."""
+    (width, height), x, y, left, top = placement
+    rows, columns = (
+        np.floor((np.arange(n) + 0.5 - start) / factor).astype(int)
+        for n, start, factor in ((height, top, y), (width, left, x))
+    )
+    label, score = (
+        np.pad(np.asarray(field), 1, constant_values=outside)[
+            np.clip(rows + 1, 0, field.shape[0] + 1)[:, None], np.clip(columns + 1, 0, field.shape[1] + 1)
+        ]
+        for field, outside in ((prediction.label, _VOID), (prediction.score, 0))
+    )
     return Masks(label, score)

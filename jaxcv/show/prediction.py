@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from jaxcv.show.canvas import Canvas
-from jaxcv.types import Batch, Table
+from jaxcv.types import Batch, Placement, Table
 
 
 @singledispatch
@@ -60,7 +60,6 @@ def table(
     class_names: Sequence[str],
     *,
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> Table:
     """The prediction for one image as a table for a terminal.
 
@@ -69,7 +68,6 @@ def table(
         title: of the table.
         class_names: name of each class index.
         minimum: detections with a smaller score are left out.
-        scale: from the prediction's pixels to those of the image, x and y.
 
     Raises:
         TypeError: nothing is registered for the type.
@@ -82,34 +80,29 @@ def record(
     prediction: Any,
     class_names: Sequence[str],
     *,
-    size: tuple[int, int],
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> dict[str, Any]:
-    """The prediction for one image as fields for JSON, in the pixels of the image.
+    """The prediction for one image as fields for JSON.
 
     Args:
         prediction: for one image.
         class_names: name of each class index.
-        size: width and height of the image; boxes are clipped to it.
         minimum: detections with a smaller score are left out.
-        scale: from the prediction's pixels to those of the image, x and y.
 
     Returns:
-        Of a type for which nothing is registered: its fields as nested lists, unscaled.
+        Of a type for which nothing is registered: its fields as nested lists.
     """
     fields = prediction._asdict() if hasattr(prediction, "_asdict") else {"output": prediction}
     return {name: np.asarray(value).tolist() for name, value in fields.items()}
 
 
 @singledispatch
-def in_pixels(prediction: Any, *, scale: tuple[float, float], size: tuple[int, int], minimum: float = 0.0) -> Any:
+def in_pixels(prediction: Any, placement: Placement, *, minimum: float = 0.0) -> Any:
     """The prediction for one image in the pixels of the image, without padding; its type stays.
 
     Args:
         prediction: for one image.
-        scale: from the prediction's pixels to those of the image, x and y.
-        size: width and height of the image; boxes are clipped to it.
+        placement: where the network's input lies in the image; boxes are clipped to that.
         minimum: detections with a smaller score are left out.
 
     Returns:
@@ -125,7 +118,6 @@ def render(
     *,
     title: str = "",
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
     scores: bool = True,
 ) -> Image.Image:
     """One uint8 image [h w c] with its prediction drawn onto it, small images enlarged.
@@ -136,10 +128,9 @@ def render(
         class_names: name of each class index.
         title: written in the lower right corner.
         minimum: detections with a smaller score are left out.
-        scale: from the prediction's pixels to those of the image, x and y.
         scores: whether scores are written.
     """
-    canvas = Canvas(pixels, scale=scale)
+    canvas = Canvas(pixels)
     draw(prediction, canvas, class_names, minimum=minimum, scores=scores)
     if title:
         canvas.title(title)

@@ -31,7 +31,6 @@ def _table(
     class_names: Sequence[str],
     *,
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> Table:
     height, width, _ = prediction.picture.shape
     return Table("", title, ("width", "height"), [(width, height)])
@@ -42,9 +41,7 @@ def _record(
     prediction: Stylised,
     class_names: Sequence[str],
     *,
-    size: tuple[int, int],
     minimum: float = 0.3,
-    scale: tuple[float, float] = (1.0, 1.0),
 ) -> dict[str, Any]:
     height, width, _ = prediction.picture.shape
     return {"made_at": [width, height]}

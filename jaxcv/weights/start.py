@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -232,12 +232,12 @@ def _classes(model: Any, tensors: Mapping[str, Any]) -> int | None:
     return next((len(tensors[head]) for head in [*heads, "params/head/bias"] if head in tensors), None)
 
 
-@cache
+@lru_cache(maxsize=2)  # files are large
 def _darknet(source: str, model: Any) -> dict[str, np.ndarray]:
     return read_darknet(source, model, shapes)
 
 
-@cache
+@lru_cache(maxsize=2)
 def _tensors(source: str) -> dict[str, np.ndarray]:
     from jaxcv.weights.published import fetch, is_published
 

@@ -57,7 +57,7 @@ def moved(tmp_path_factory):
     setup = experiment(data=data)
     pixels = np.random.default_rng(0).integers(0, 255, (20, 40, 3), np.uint8)
     Image.fromarray(pixels).save(root / "picture.png")
-    fed, factors = setup.test_data.read_image(root / "picture.png")
+    fed, placement = setup.test_data.read_image(root / "picture.png")
     folder = tmp_path_factory.mktemp("there") / "run"
     (root / "run").rename(folder)
     variables = jaxcv.load(folder).variables
@@ -65,4 +65,4 @@ def moved(tmp_path_factory):
     shutil.move(root / "picture.png", folder.parent)
     shutil.rmtree(root)
     forget()
-    return folder, pixels, jax.tree.map(lambda array: np.asarray(array[0]), expected), factors
+    return folder, pixels, jax.tree.map(lambda array: np.asarray(array[0]), expected), placement

@@ -68,7 +68,7 @@ def test_stablehlo_for_all_platforms_and_any_number_of_pictures(detector, pictur
     described = json.loads(Path(f"{file}.json").read_text())
     assert described["input"] == {"shape": ["b", 32, 32, 3], "dtype": "uint8", "channels": "RGB"}
     assert described["type"] == "Detections" and described["class_names"] == ["cell", "plate"]
-    assert described["fitted"] == "the whole picture, resized bilinearly with antialiasing"
+    assert described["fitted"] == {"resize": "letterbox", "fraction": 1.0}
 
 
 def test_onnx(detector, picture, tmp_path):

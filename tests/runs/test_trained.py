@@ -13,11 +13,11 @@ from jaxcv.types import Detections
 
 
 def test_predictions_in_the_pictures_own_pixels_without_the_data(moved):
-    folder, pixels, expected, factors = moved
+    folder, pixels, expected, placement = moved
     run = jaxcv.load(folder)
     found = run.predict(pixels)
     assert isinstance(found, Detections) and len(found.boxes) == expected.valid.sum() > 0
-    np.testing.assert_allclose(found.boxes, expected.boxes[expected.valid] * np.tile(factors, 2), atol=1e-4)
+    np.testing.assert_allclose(found.boxes, placement.boxes(expected.boxes[expected.valid]), atol=1e-4)
     assert found.boxes[:, [0, 2]].max() <= 40 and found.boxes[:, [1, 3]].max() <= 20
     file = folder.parent / "picture.png"
     several = run.predict([file, str(file), pixels])

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxcv import show
 from jaxcv.show import render, sheet, target_of
-from jaxcv.types import Classes, Detections, Landmarks, Localization, Table
+from jaxcv.types import Classes, Detections, Landmarks, Localization, Placement, Table
 
 GREY = np.full((64, 64, 3), 128, np.uint8)
 BOX = np.array([16, 16, 48, 48], np.float32)
@@ -64,25 +64,28 @@ NAMES = ("a", "b")
 
 
 def test_tables_are_in_the_pixels_of_the_image():
-    options = {"minimum": 0.0, "scale": (2.0, 0.5)}
-    table = show.table(DETECTIONS, "title", NAMES, **options)
+    there = Placement((20, 60), 2.0, 0.5, -1.0, 3.0)
+    found = show.in_pixels(DETECTIONS, there)
+    table = show.table(found, "title", NAMES, minimum=0.0)
     assert table[:3] == ("", "title", ("class", "score", "x1", "y1", "x2", "y2"))
-    first = ("b", "0.750", "-4.0", "2.0", "16.0", "20.0")
-    assert table.rows == [first, ("2", "0.250", "16.0", "4.0", "8.0", "2.0")]
-    assert show.table(DETECTIONS, "", NAMES, scale=(2.0, 0.5)).rows == [first], "0.3 and more"
+    first = ("b", "0.750", "0.0", "5.0", "15.0", "23.0")
+    assert table.rows == [first, ("2", "0.250", "15.0", "7.0", "7.0", "5.0")]
+    assert show.table(found, "", NAMES).rows == [first], "0.3 and more"
+    assert len(show.in_pixels(DETECTIONS, there, minimum=0.3).boxes) == 1
+    large = Placement((100, 60), 2.0, 0.5)
     corners = ("32.0", "8.0", "96.0", "24.0")
-    assert show.table(localized(0.75), "", NAMES, **options).rows == [("b", "0.750", *corners)]
-    assert show.table(localized(0.5), "", NAMES, **options).rows == [("no object", "0.500", *[""] * 4)]
-    assert show.table(LANDMARKS, "", (), **options).rows == [("0", "2.0", "1.0")]
+    assert show.table(show.in_pixels(localized(0.75), large), "", NAMES).rows == [("b", "0.750", *corners)]
+    assert show.table(localized(0.5), "", NAMES).rows == [("no object", "0.500", *[""] * 4)]
+    assert show.table(show.in_pixels(LANDMARKS, there), "", ()).rows == [("0", "1.0", "4.0")]
     assert show.table(CLASSES, "", NAMES).rows == [("b", "0.625"), ("2", "0.250"), ("a", "0.125")]
 
 
 def test_records_are_json_in_the_pixels_of_the_image_and_clipped_to_it():
-    options = {"size": (12, 16), "minimum": 0.3, "scale": (2.0, 0.5)}
-    assert show.record(DETECTIONS, NAMES, **options) == {
+    there = Placement((12, 16), 2.0, 0.5)
+    assert show.record(show.in_pixels(DETECTIONS, there), NAMES) == {
         "detections": [{"class": "b", "index": 1, "score": 0.75, "box": [0.0, 2.0, 12.0, 16.0]}]
     }
-    localization = show.record(localized(0.75), NAMES, **options)
+    localization = show.record(show.in_pixels(localized(0.75), there), NAMES)
     assert localization == {
         "score": 0.75,
         "box": [12.0, 8.0, 12.0, 16.0],
@@ -90,13 +93,16 @@ def test_records_are_json_in_the_pixels_of_the_image_and_clipped_to_it():
         "label": 1,
         "scores": pytest.approx([0.2, 0.8]),
     }
-    assert show.record(LANDMARKS, (), **options) == {"points": [[2.0, 1.0], [6.0, 2.0]], "visible": [True, False]}
-    assert show.record(CLASSES, NAMES, **options)["classes"][:2] == [
+    assert show.record(show.in_pixels(LANDMARKS, there), ()) == {
+        "points": [[2.0, 1.0], [6.0, 2.0]],
+        "visible": [True, False],
+    }
+    assert show.record(CLASSES, NAMES)["classes"][:2] == [
         {"class": "b", "index": 1, "score": 0.625},
         {"class": "2", "index": 2, "score": 0.25},
     ]
     for prediction in (DETECTIONS, localized(0.75), LANDMARKS, CLASSES):
-        json.dumps(show.record(prediction, NAMES, **options))
+        json.dumps(show.record(prediction, NAMES))
 
 
 def test_targets_of_classes_and_detections():
@@ -142,8 +148,8 @@ def test_a_type_that_nobody_knows_has_no_preview_and_is_recorded_as_it_is():
     heights = Heights(np.ones((2, 2)))
     batch = {"image": GREY[None]}
     assert sheet([(batch, Heights(np.ones((1, 2, 2))))], (), count=1) is None
-    assert show.record(heights, (), size=(2, 2)) == {"height": [[1, 1], [1, 1]]}
-    assert show.record(np.ones(2), (), size=(2, 2)) == {"output": [1, 1]}
+    assert show.record(heights, ()) == {"height": [[1, 1], [1, 1]]}
+    assert show.record(np.ones(2), ()) == {"output": [1, 1]}
     with pytest.raises(TypeError, match="no drawing is known for Heights"):
         render(heights, GREY, ())
     with pytest.raises(TypeError, match="no table is known for Heights"):
@@ -160,11 +166,11 @@ def test_a_new_type_is_four_functions():
         canvas.mask(prediction.mask, class_names)
 
     @show.table.register
-    def _table(prediction: Masks, title, class_names, *, minimum=0.3, scale=(1.0, 1.0)):
+    def _table(prediction: Masks, title, class_names, *, minimum=0.3):
         return Table("", title, ("pixels",), [(prediction.mask.size,)])
 
     @show.record.register
-    def _record(prediction: Masks, class_names, *, size, minimum=0.3, scale=(1.0, 1.0)):
+    def _record(prediction: Masks, class_names, *, minimum=0.3):
         return {"pixels": prediction.mask.size}
 
     mask = np.zeros((1, 64, 64), np.uint8)
@@ -174,7 +180,7 @@ def test_a_new_type_is_four_functions():
     for x, color in ((6 + 128, red), (6 + 256 + 6 + 128, green)):
         np.testing.assert_allclose(np.asarray(page)[130, x], color, atol=1.5)
     masks = Masks(mask[0])
-    assert show.table(masks, "t", ()).rows == [(4096,)] and show.record(masks, (), size=(64, 64)) == {"pixels": 4096}
+    assert show.table(masks, "t", ()).rows == [(4096,)] and show.record(masks, ()) == {"pixels": 4096}
 
 
 def test_labels_are_on_top_of_all_boxes():

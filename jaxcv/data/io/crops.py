@@ -1,7 +1,8 @@
 """Regions of image files, resized to the network's input, bilinear with antialiasing.
 
-A region is left, top, width and height in pixels of the file; where it reaches beyond the picture it is black. Boxes
-and masks need the `whole` picture, classes its `middle`, points a square, and training on classes may show a `window`.
+A region is left, top, width and height in pixels of the file; where it reaches beyond the picture it is black.
+`RESIZES` are the ways in which a picture becomes the network's square input; training on classes may show a random
+`window`.
 
 A JPEG much larger than wanted is decoded at a half, quarter or eighth of its size, which costs a fraction of the time.
 
@@ -11,16 +12,18 @@ References:
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxcv.data.io.images import convert_image, open_any, to_array, upright_size
-from jaxcv.types import ImageFile
+from jaxcv.types import ImageFile, Placement
 
 Size = tuple[int, int]  # width and height
 Region = tuple[int, int, int, int]  # left, top, width and height
+Resize = Literal["squash", "letterbox", "shortest"]
 MARGIN = 1.25  # side of the square around an object, by the longer side of its box
 
 
@@ -40,6 +43,14 @@ def middle(size: Size, *, at_least: int, fraction: float = 1.0) -> Region:
     side = int(fraction * min(size))
     side = side if side >= at_least else min(size)  # a small picture is not cut and then enlarged
     return (size[0] - side) // 2, (size[1] - side) // 2, side, side
+
+
+RESIZES: dict[Resize, Callable[[Size], Region]] = {
+    "squash": whole,
+    "letterbox": square,
+    "shortest": partial(middle, at_least=1),
+}
+"""All of a picture, stretched to a square; all of it between black borders; the centre square of its shorter side."""
 
 
 def around(box: tuple[float, float, float, float]) -> Region:
@@ -70,18 +81,17 @@ def resize_region(image: Any, region: Region, *, size: int, scale: int = 1, gap:
     """A region of a Pillow image that was decoded at 1 / `scale` of its size, as one of `size` by `size`."""
     from PIL import Image
 
-    left, top, width, height = region
-    if scale == 1:  # cut out first: the resizing would look beyond the edges of a box
-        image, box = image.crop((left, top, left + width, top + height)), (0, 0, width, height)
-    else:
-        box = (left / scale, top / scale, (left + width) / scale, (top + height) / scale)
+    left, top, right, bottom = (n / scale for n in (region[0], region[1], region[0] + region[2], region[1] + region[3]))
+    x, y = math.floor(left), math.floor(top)
+    image = image.crop((x, y, math.ceil(right), math.ceil(bottom)))  # the resizing would look beyond the edges of a box
+    box = (left - x, top - y, right - x, bottom - y)
     if image.size == (size, size) and box == (0, 0, size, size):
         return image
     return image.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=None if gap >= 2 else gap)
 
 
 def read_region(
-    path: ImageFile,
+    path: Any,
     region: Callable[[Size], Region],
     *,
     size: int,
@@ -89,9 +99,10 @@ def read_region(
     gap: float = 2.0,
     white: int | float | None = None,
 ) -> tuple[UInt8[np.ndarray, "s s c"], Size]:
-    """The region of one image file that `region` gives for its size, as `size` by `size` pixels, and the file's size.
+    """The region that `region` gives for the size of an image, as `size` by `size` pixels, and that size.
 
-    Sizes and regions are those of the upright picture; `white`: see `io.images`. `gap`: what is decoded at less than
+    The image is what `open_any` takes. Sizes and regions are those of the upright picture.
+    `white`: see `io.images`. `gap`: what is decoded at less than
     its size still has so many times the pixels wanted along each axis. With less than 2, files that are no JPEGs are
     first averaged down so far too: faster, and farther from the whole resized.
 
@@ -100,9 +111,8 @@ def read_region(
     """
     with open_any(path) as file:
         stored, file_size, scale = file.size, upright_size(file), 1
-        left, top, width, height = found = region(file_size)
-        if min(left, top) >= 0 and left + width <= file_size[0] and top + height <= file_size[1]:
-            scale = next(k for k in (8, 4, 2, 1) if k == 1 or min(width, height) // k >= gap * size)
+        found = region(file_size)
+        scale = next(k for k in (8, 4, 2, 1) if k == 1 or min(found[2:]) // k >= gap * size)
         if scale > 1:
             file.draft(file.mode, (stored[0] // scale, stored[1] // scale))  # does nothing but to a JPEG
             scale = scale if file.size != stored else 1
@@ -112,8 +122,8 @@ def read_region(
 
 def fit_file(
     path: ImageFile, region: Callable[[Size], Region], *, size: int, channels: int, white: int | float | None = None
-) -> tuple[UInt8[np.ndarray, "s s c"], tuple[float, float]]:
-    """A region of a person's own file, and the factors (x, y) from its pixels to the file's."""
+) -> tuple[UInt8[np.ndarray, "s s c"], Placement]:
+    """A region of a person's own file, and where it lies there."""
     pixels, file_size = read_region(path, region, size=size, channels=channels, white=white)
-    _, _, width, height = region(file_size)
-    return pixels, (width / size, height / size)
+    left, top, width, height = region(file_size)
+    return pixels, Placement(file_size, width / size, height / size, left, top)

@@ -71,14 +71,18 @@ def open_image(path: Path, stream: io.BytesIO | None = None) -> Iterator[Any]:
 
 
 @contextmanager
-def open_any(file: ImageFile) -> Iterator[Any]:
-    """As `open_image`; or the Pillow image of pixels that are there already.
+def open_any(file: Any) -> Iterator[Any]:
+    """As `open_image`, of an `ImageFile` or the bytes of one; the Pillow image of pixels that are there; or itself.
 
     Raises:
       TypeError: the pixels are not uint8, or no grey or RGB picture.
     """
+    if hasattr(file, "getexif"):  # a Pillow image
+        yield file
+        return
     if not isinstance(file, np.ndarray):
-        with open_image(Path(file)) as image:
+        stream = io.BytesIO(file) if isinstance(file, bytes) else None
+        with open_image(Path("bytes" if isinstance(file, bytes) else file), stream) as image:
             yield image
         return
     if file.dtype != np.uint8 or file.ndim not in (2, 3) or file.shape[2:] not in ((), (1,), (3,)) or not file.size:

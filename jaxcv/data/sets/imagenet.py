@@ -21,7 +21,7 @@ from jaxcv.data.io.images import Progress
 from jaxcv.data.source import LABEL, make_spec
 from jaxcv.data.sources.image_files import TEST_FRACTION
 from jaxcv.errors import UserError
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 
 @cache
@@ -59,7 +59,7 @@ class ImageNet:
         """Refused."""
         self._refuse()
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file fitted like a labelled test picture, and the factors (x, y) from its pixels to the file's."""
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file fitted like a labelled test picture, and where that lies in the file."""
         region = partial(middle, at_least=self.image_size, fraction=TEST_FRACTION)
         return fit_file(path, region, size=self.image_size, channels=self.channels)

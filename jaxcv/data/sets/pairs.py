@@ -30,7 +30,7 @@ from jaxcv.data.io.text import Where, read_lines, shown
 from jaxcv.data.sets.people import scan_faces, scan_omniglot
 from jaxcv.data.source import Source
 from jaxcv.errors import DataError
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 MAX_SAME = 3_000
 
@@ -189,6 +189,6 @@ class PairedImages:
         lines = self.images.check(thorough=thorough, progress=progress)
         return [f"{self.split}: {len(same):,} pairs, {int(same.sum()):,} of them of one class", *lines]
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
         """One file as the source fits it."""
         return self.images.read_image(path)

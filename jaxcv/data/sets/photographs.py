@@ -18,12 +18,13 @@ from jaxtyping import Int, UInt8
 
 from jaxcv.data.example import check_all
 from jaxcv.data.io.images import Progress
+from jaxcv.data.io.memory import kept
 from jaxcv.data.io.paths import ENDINGS, list_pictures, sklearn_file, walk
 from jaxcv.data.io.text import read_lines
 from jaxcv.data.source import LABEL, Source, make_spec
 from jaxcv.data.sources.windows import cut, read_padded, read_picture
 from jaxcv.errors import DataError
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 TEST_SQUARES = 1_000  # of the photographs for testing, beside the array's pictures
 
@@ -48,7 +49,7 @@ def list_photographs(folders: tuple[Path, ...]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-@cache
+@kept
 def _read(path: str, channels: int) -> UInt8[np.ndarray, "h w c"]:
     return read_picture(path, channels)[0]
 
@@ -143,6 +144,6 @@ class PhotographWindows:
             check_all(files, lambda file: _read(file, self.channels), progress)
         return [*found, f"{self.split}: and {self.squares:,} squares of {len(files):,} photographs without object"]
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
         """A whole picture."""
         return read_padded(path, self.channels)

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from jaxcv.data.io.crops import fit_file, middle
-from jaxcv.data.io.images import Progress, check_image, convert_image, open_any, open_image, to_array
+from jaxcv.data.io.images import Progress, check_image, convert_image, open_any, open_image, to_array, upright_size
 from jaxcv.data.io.paths import find_folder, list_pictures, sklearn_file, walk
 from jaxcv.data.source import make_spec
 from jaxcv.errors import DataError, UserError
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 EMBEDDED = ("china", "flower")
 SMALLEST = 32
@@ -160,13 +160,13 @@ class OnePicture:
         (height, width, _), files = self.spec()["image"].shape, [str(file) for file in (self.file, *self.others)]
         return [f"{self.split}: {' with '.join(files)}, at {width}x{height} pixels"]
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file, squeezed to the picture's size, and the factors (x, y) from its pixels to the file's."""
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file, squeezed to the picture's size, and where that lies in the file."""
         width, height = _size(self.file, self.image_size)
         with open_any(path) as image:
-            x, y = image.size
+            x, y = upright_size(image)
         pixels = fit_picture(path, self.image_size, size=(width, height))
-        return pixels, (x / width, y / height)
+        return pixels, Placement((x, y), x / width, y / height)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,10 +219,10 @@ class PictureFolder:
                 progress(i + 1, len(self.files))
         return [f"{self.split}: {len(self.files):,} pictures of {self.folder}"]
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One whole file in its own proportions, and the factors (x, y) from its pixels to the file's."""
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One whole file in its own proportions, and where that lies in the file."""
         with open_any(path) as image:
-            x, y = image.size
+            x, y = upright_size(image)
         longest = min(self.longest, max(x, y))
         width, height = (max(SMALLEST, round(side * longest / max(x, y) / 4) * 4) for side in (x, y))
-        return fit_picture(path, longest, size=(width, height)), (x / width, y / height)
+        return fit_picture(path, longest, size=(width, height)), Placement((x, y), x / width, y / height)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from jaxcv.data.io.images import Progress
 from jaxcv.data.source import BoxedSource, Source
 from jaxcv.data.sources.resident import read, resident
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 _CHUNK = 32
 
@@ -91,6 +91,6 @@ class CachedFeatures:
         """Checks the source."""
         return self.source.check(thorough=thorough, progress=progress)
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
         """One file as the source fits it; `fields_of` has its features too."""
         return self.source.read_image(path)

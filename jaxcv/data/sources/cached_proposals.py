@@ -19,7 +19,7 @@ from jaxcv.data.io.paths import cache_folder
 from jaxcv.data.source import BoxedSource, Source
 from jaxcv.data.sources import region_proposers
 from jaxcv.data.sources.resident import in_parts, read, resident
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +113,6 @@ class CachedProposals:
         """Checks the source."""
         return self.source.check(thorough=thorough, progress=progress)
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
         """One file as the source fits it; `fields_of` has its proposals too."""
         return self.source.read_image(path)

@@ -1,12 +1,14 @@
 """Image files and what their annotations say, as a `Source`: what every format becomes once it is scanned.
 
-What is shown of a file depends on the task. With boxes or a mask, all of it, squashed to the network's square input:
-images by mixing pixels, masks by taking the nearest. With a label, its middle: the centre square of the shorter side
-for training, of 0.875 of it for testing. With points, the square around their object, black beyond the picture.
+What is shown of a file depends on the task, unless `resize` says it (see `io.crops.RESIZES`). With boxes, all of it in
+its proportions, between black borders. With a mask, all of it, squashed: images by mixing pixels, masks by taking the
+nearest. With a label, its middle: the centre square of the shorter side for training, of 0.875 of it for testing. With
+points, the square around their object, black beyond the picture. What lies outside a region has no class; a box of
+which less than 0.3 is left is ignored.
 Points are continuous, like the edges of boxes: the middle of the first pixel is (0.5, 0.5).
 
-What was read is kept, of as many examples as fit in `CACHE_BYTES`, those that come first in the split; of all once the
-set is to live on the device.
+What was read is kept, of as many examples as there is room for (see `io.memory`), those that come first in the split;
+of all once the set is to live on the device.
 """
 
 import math
@@ -21,16 +23,16 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from jaxcv.data.example import Example, LabelledFiles, Scan, Task, check_all, check_example, check_size, read_labels
-from jaxcv.data.io.crops import Region, Size, fit_file, middle, read_region, square, whole, window
-from jaxcv.data.io.images import Progress, to_array, to_image
+from jaxcv.data.io.crops import RESIZES, Region, Resize, Size, fit_file, middle, read_region, window
+from jaxcv.data.io.images import Progress, to_image
 from jaxcv.data.io.kept import KeptScan
+from jaxcv.data.io.memory import take
 from jaxcv.data.io.text import list_counts, list_names
+from jaxcv.data.outlines import IGNORE
 from jaxcv.data.source import LABEL, box_fields, make_spec
 from jaxcv.data.sources.resident import in_parts
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
-CACHE_BYTES = 2**30
-"""Most memory that decoded, resized images (and masks) of one split may take."""
 TEST_FRACTION = 0.875
 """Of the shorter side of a labelled test picture: 224 of 256 pixels, as in many papers."""
 
@@ -38,9 +40,9 @@ TEST_FRACTION = 0.875
 class Kept:
     """Arrays of one shape, made when first asked for: of the first examples as many are kept as may be."""
 
-    def __init__(self, count: int, shape: tuple[int, ...], *, limit: int):
-        """`count` examples of `shape` bytes each; `limit`: most bytes kept."""
-        self._total, count = count, min(count, limit // math.prod(shape))
+    def __init__(self, count: int, shape: tuple[int, ...], *, all_of_them: bool = False):
+        """`count` examples of `shape` bytes each; all, or as many as there is room for, are kept."""
+        self._total, count = count, count if all_of_them else take(self, count, math.prod(shape))
         self._kept = np.zeros((count, *shape), np.uint8)  # memory is taken as pages are filled
         self._there = np.zeros(count, np.bool_)
 
@@ -49,7 +51,7 @@ class Kept:
         if (count := len(self._kept)) == self._total:
             return self
         shape = self._kept.shape[1:]
-        every = Kept(self._total, shape, limit=self._total * math.prod(shape))
+        every = Kept(self._total, shape, all_of_them=True)
         every._there[:count] = self._there  # before the pixels: another thread may be reading
         every._kept[:count] = self._kept
         return every
@@ -73,6 +75,21 @@ class Kept:
         return found
 
 
+MIN_VISIBLE = 0.3
+"""Of a box's area, what a region must show; see `augment.detection`."""
+USUAL: dict[Task, Resize] = {"label": "shortest", "boxes": "letterbox", "mask": "squash", "points": "letterbox"}
+"""How pictures become square, where nobody says."""
+
+
+def cut_out(mask: Any, region: Region, *, size: int) -> UInt8[np.ndarray, "s s"]:
+    """A region of a mask [h w] as one of `size` by `size`, by the nearest pixel; void beyond the picture."""
+    left, top, width, height = region
+    shown = to_image(IGNORE - mask).crop(
+        (left, top, left + width, top + height)
+    )  # beyond the picture it is filled with 0
+    return IGNORE - np.asarray(shown.resize((size, size), 0))
+
+
 def place(batch: Batch, row: int, example: Example, region: Region, image_size: int) -> None:
     """Write what an annotation says into a row of zeros, in pixels of a region that is resized to a square."""
     left, top, width, height = region
@@ -80,11 +97,15 @@ def place(batch: Batch, row: int, example: Example, region: Region, image_size: 
     if "label" in batch:
         batch["label"][row] = example.label
     if "boxes" in batch:
-        n = len(example.boxes)
-        batch["boxes"][row, :n] = (example.boxes - np.array([left, top] * 2, np.float32)) * np.tile(scale, 2)
-        batch["classes"][row, :n] = example.classes
-        batch["valid"][row, :n] = ~example.ignored
-        batch["ignored"][row, :n] = example.ignored
+        moved = (example.boxes - np.array([left, top] * 2, np.float32)) * np.tile(scale, 2)
+        boxes = moved.clip(0, image_size)
+        before, after = ((box[:, 2:] - box[:, :2]).prod(1) for box in (moved, boxes))
+        seen, kept = after > 0, after >= MIN_VISIBLE * before
+        n, ignored = int(seen.sum()), (example.ignored | ~kept)[seen]
+        batch["boxes"][row, :n] = boxes[seen]
+        batch["classes"][row, :n] = example.classes[seen]
+        batch["valid"][row, :n] = ~ignored
+        batch["ignored"][row, :n] = ignored
     if "points" in batch:
         points = (example.points - np.array([left, top], np.float32)) * scale
         batch["points"][row] = np.where(example.visible[:, None], points, 0)
@@ -106,6 +127,8 @@ class ImageFiles:
     """Whether dark becomes light."""
     white: int | float | None = None
     """The value that is white in files of more than 8 bits; None: that of their type."""
+    resize: Resize | None = None
+    """How a picture becomes a square; None: as of the module."""
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -169,30 +192,29 @@ class ImageFiles:
 
     def _region(self, example: Example | None) -> Callable[[Size], Region]:
         """What is shown of an example, or of a person's own file."""
-        if self.task == "label":
+        if self.task == "points" and example is not None:
+            return lambda size: example.region
+        resize = self.resize or USUAL[self.task]
+        if self.task == "label" and resize == "shortest":
             fraction = self.test_fraction if self.split == "test" else 1.0
             return partial(middle, at_least=self.image_size, fraction=fraction)
-        if self.task == "points":
-            return square if example is None else lambda size: example.region
-        return whole
+        return RESIZES[resize]
 
     @cached_property
     def _kept(self) -> Kept:
         pixels = self.image_size**2 * (self.channels + (self.task == "mask"))
-        return Kept(len(self), (pixels,), limit=CACHE_BYTES)
+        return Kept(len(self), (pixels,))
 
     def _decode(self, index: int) -> UInt8[np.ndarray, "p"]:
         """The pixels of the image, and behind them those of the mask."""
         example, side = self._examples[index], self.image_size
-        pixels, size = read_region(
-            example.image, self._region(example), size=side, channels=self.channels, white=self.white
-        )
+        region = self._region(example)
+        pixels, size = read_region(example.image, region, size=side, channels=self.channels, white=self.white)
         check_size(example, size)
         pixels = (255 - pixels if self.inverted else pixels).reshape(-1)
         if self.task != "mask":
             return pixels
-        mask = to_image(read_labels(example, size)).resize((side, side), 0)  # the nearest
-        return np.concatenate([pixels, to_array(mask).reshape(-1)])
+        return np.concatenate([pixels, cut_out(read_labels(example, size), region(size), size=side).reshape(-1)])
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The examples at `indices`."""
@@ -238,7 +260,8 @@ class ImageFiles:
         found = [np.zeros((0, 2), np.float32)]
         for example in self._examples if self.task == "boxes" else []:
             sizes = example.boxes[~example.ignored, 2:] - example.boxes[~example.ignored, :2]
-            found.append(sizes * np.array([self.image_size / side for side in example.size or ()], np.float32))
+            sides = self._region(example)(example.size or (1, 1))[2:]
+            found.append(sizes * np.array([self.image_size / side for side in sides], np.float32))
         return np.concatenate(found)
 
     @cached_property
@@ -296,8 +319,8 @@ class ImageFiles:
             lines.append(f"{hidden:,} points not annotated, or outside their image")
         return lines
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file as its split shows it, and the factors (x, y) from its pixels to the file's."""
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file as its split shows it, and where that lies in the file."""
         how: Any = {"size": self.image_size, "channels": self.channels, "white": self.white}
-        pixels, factors = fit_file(path, self._region(None), **how)
-        return 255 - pixels if self.inverted else pixels, factors
+        pixels, placement = fit_file(path, self._region(None), **how)
+        return 255 - pixels if self.inverted else pixels, placement

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from jaxcv.data.io.crops import fit_file, whole
+from jaxcv.data.io.crops import RESIZES, Resize, fit_file
 from jaxcv.data.io.images import Progress, resize_images
 from jaxcv.data.io.text import list_counts
 from jaxcv.data.source import LABEL, make_spec
 from jaxcv.data.sources.resident import read_all
 from jaxcv.errors import DataError
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 Labelled = tuple[UInt8[np.ndarray, "n h w *c"], Int[np.ndarray, "n"]]
 """Images, grey [n h w] or RGB [n h w 3], and the class index of each."""
@@ -50,6 +50,8 @@ class InMemory:
     """Side to which a person's own image file is brought before `fit`; None: straight to `image_size`."""
     in_color: bool = False
     """Whether the images are RGB."""
+    resize: Resize = "squash"
+    """How a person's own picture becomes a square."""
 
     def __len__(self) -> int:
         return len(self.load()[1])
@@ -100,9 +102,9 @@ class InMemory:
         counts = np.bincount(self.load()[1], minlength=len(names))
         return [f"{self.split}: {len(self):,} images, {len(names)} classes ({list_counts(names, counts.tolist())})"]
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file as the model is fed it, and the factors (x, y) from its pixels to the file's."""
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file as the model is fed it, and where that lies in the file."""
         size = self.file_size or self.image_size
-        pixels, (x, y) = fit_file(path, whole, size=size, channels=3 if self.in_color else 1)
+        pixels, placement = fit_file(path, RESIZES[self.resize], size=size, channels=3 if self.in_color else 1)
         scale, images = size / self.image_size, pixels[None] if self.in_color else pixels[None, ..., 0]
-        return self._fit(images)[0], (x * scale, y * scale)
+        return self._fit(images)[0], placement._replace(x=placement.x * scale, y=placement.y * scale)

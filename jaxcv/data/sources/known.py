@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from jaxcv.data.io.images import Progress
 from jaxcv.data.source import Source, WindowedSource
 from jaxcv.errors import DataError
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 Facts = Mapping[str, Any]
 """Of one split: `opened` (how its set was opened, see `question`), `split`, `source` (the type of it), `examples`,
@@ -118,8 +118,8 @@ class Absent:
         """Refused."""
         self._refuse()
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file as the source fits it, and the factors (x, y) from its pixels to the file's."""
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file as the source fits it, and where that lies in the file."""
         return self.source.read_image(path)
 
     def _refuse(self) -> NoReturn:

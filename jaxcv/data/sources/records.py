@@ -4,16 +4,17 @@ What `len` and `[i]` work on will do. A record is a mapping, or a tuple of image
 are looked for: `image` (or `img`), `label` (or `labels`, `fine_label`), `mask` (or `annotation`, `segmentation_mask`).
 Everything else has no common form: `convert` makes of a record a mapping with the keys that stand in `read_record`.
 
-An image is an array [h w], [h w 1] or [h w 3] of uint8, a Pillow image, the bytes of an image file, or its path.
+An image is an array [h w], [h w 1] or [h w 3] of uint8, a Pillow image, the bytes of an image file, or its path. Of
+encoded ones a random window is cut out at full resolution.
 
-Records are read by one thread at a time, until their pixels are there: many stand behind one file, one archive or one
-connection, and two threads would read each other's bytes. Lists, tuples and arrays, and what says `thread_safe = True`
-of itself or is given so, is read by all.
+Records are read by one thread at a time, until their bytes or pixels are there: many stand behind one file, one archive
+or one connection, and two threads would read each other's bytes. Lists, tuples and arrays, and what says
+`thread_safe = True` of itself or is given so, is read by all.
 """
 
-import io
+import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -24,16 +25,17 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxcv.data.example import Example, check_box, check_points
-from jaxcv.data.io.crops import fit_file, middle, resize_region, square, whole
-from jaxcv.data.io.images import Progress, convert_image, open_image, to_array, to_image, upright
+from jaxcv.data.example import Example, Task, check_all, check_box, check_points
+from jaxcv.data.io.crops import RESIZES, Region, Resize, Size, fit_file, read_region, window
+from jaxcv.data.io.images import Progress, open_any, upright
 from jaxcv.data.io.text import Where, one_line
 from jaxcv.data.outlines import IGNORE
 from jaxcv.data.source import LABEL, box_fields
-from jaxcv.data.sources.image_files import place
+from jaxcv.data.sources.image_files import USUAL, cut_out, place
 from jaxcv.errors import DataError
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
+_log = logging.getLogger(__name__)
 _LABELS = ("label", "labels", "fine_label")
 _KEYS = {"image": ("image", "img"), "label": _LABELS, "mask": ("mask", "annotation", "segmentation_mask")}
 _ANCHOR_RECORDS = 2_000
@@ -68,6 +70,14 @@ class Records:
     max_boxes: int
     alone: AbstractContextManager[Any] = field(default_factory=threading.Lock)
     """Held while a record is read; shared by both splits, which may stand behind the same file."""
+    resize: Resize | None = None
+    """How a picture becomes a square; None: as usual for what a record holds."""
+    white: int | float | None = None
+    """See `io.images`."""
+    skip: bool = False
+    """Whether a faulty record becomes an example that is not valid."""
+    task: Task | None = None
+    """What a record is known to hold; None: the first one tells."""
 
     @cached_property
     def _positions(self) -> np.ndarray:
@@ -82,14 +92,16 @@ class Records:
 
     def class_names(self) -> tuple[str, ...]:
         """Name of each class index; empty where nobody says them."""
+        if self.names or (stated := getattr(self.records, "class_names", None)) is not None:
+            return self.names or stated
         features = getattr(self.records, "features", None)
-        if self.names or not isinstance(features, Mapping):
-            return self.names
+        if not isinstance(features, Mapping):
+            return ()
         listed = next((getattr(features[name], "names", None) for name in _LABELS if name in features), None)
         return tuple(listed or ())
 
-    def read_record(self, index: int) -> Batch:
-        """One example without batch axis.
+    def read_record(self, index: int, region: Callable[[Size], Region] | None = None, gap: float = 2.0) -> Batch:
+        """One example without batch axis; `region` is shown of its picture, by default as `resize` says.
 
         What `convert` may return, all in pixels of the image: `image`, and any of `label` (a class index); `boxes`
         [n 4] xyxy, `classes` [n] and perhaps `ignored` [n]; `mask` [h w] of class indices, 255 for void; `points`
@@ -108,19 +120,18 @@ class Records:
                 pictures = {"image": _opened(record["image"])}
                 if "mask" in record and not isinstance(record["mask"], np.ndarray):
                     pictures["mask"] = _opened(record["mask"])
-            return self._fit({**record, **pictures}, where)
+            return self._fit({**record, **pictures}, where, region or RESIZES[self._resize(record)], gap)
         except DataError as error:
             raise error if error.file == where.file else where.refuse(one_line(error)) from None
         except Exception as error:  # other people's code and data
             kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
             raise where.refuse(f"{kind}{one_line(error)}; mend the record") from None
 
-    def _fit(self, record: Mapping[str, Any], where: Where) -> Batch:
-        from PIL import Image
-
-        image, side = convert_image(record["image"], self.channels), self.image_size
-        size, names = image.size, self.class_names()
-        example, fields, region = Example(where.file, where, size), {}, whole
+    def _fit(self, record: Mapping[str, Any], where: Where, region: Callable[[Size], Region], gap: float) -> Batch:
+        side, names = self.image_size, self.class_names()
+        how: Any = {"size": side, "channels": self.channels, "white": self.white, "gap": gap}
+        pixels, size = read_region(record["image"], region, **how)
+        example, fields = Example(where.file, where, size), {}
         if "label" in record:
             label = record["label"]
             if isinstance(label, bool) or int(label) != label or not 0 <= label < (len(names) or 2**31):
@@ -131,25 +142,28 @@ class Records:
             pairs = zip(record["points"], visible, strict=True)
             values = [None if v is None or not shown else (float(v[0]), float(v[1])) for v, shown in pairs]
             points, seen = check_points(values, size=size, where=where)
-            example, region = example._replace(points=points, visible=seen), square
+            example = example._replace(points=points, visible=seen)
             fields |= {"points": (points.shape, np.float32), "visible": (seen.shape, np.bool_)}
         elif "boxes" in record:
             example, fields = self._boxed(example, record, len(names) or 2**31), fields | box_fields(self.max_boxes)
-        elif "mask" not in record:
-            region = partial(middle, at_least=1)
         batch = {key: np.zeros((1, *shape), dtype) for key, (shape, dtype) in fields.items()}
         place(batch, 0, example, region(size), side)
-        found: Batch = {"image": to_array(resize_region(image, region(size), size=side))}
+        found: Batch = {"image": pixels}
         found |= {key: value[0] for key, value in batch.items()}
         if "mask" in record:
-            mask = np.asarray(upright(record["mask"]) if isinstance(record["mask"], Image.Image) else record["mask"])
+            mask = record["mask"]
+            if not isinstance(mask, np.ndarray):
+                with open_any(mask) as file:
+                    mask = np.asarray(upright(file))
             if mask.shape != size[::-1] or mask.dtype.kind not in "bui" or mask.min() < 0 or mask.max() > IGNORE:
                 what = f"mask {mask.dtype} of shape {mask.shape}"
                 raise ValueError(f"{what}, expected class indices [{size[1]} {size[0]}] up to {IGNORE}")
-            left, top, width, height = region(size)
-            labels = to_image(mask.astype(np.uint8)).crop((left, top, left + width, top + height))
-            found["mask"] = np.asarray(labels.resize((side, side), 0))  # the nearest
+            found["mask"] = cut_out(mask.astype(np.uint8), region(size), size=side)
         return found
+
+    def _resize(self, fields: Collection[str]) -> Resize:
+        kinds: list[Task] = ["points", "boxes", "mask"]
+        return self.resize or USUAL[self.task or next(iter(kind for kind in kinds if kind in fields), "label")]
 
     def _boxed(self, example: Example, record: Mapping[str, Any], count: int) -> Example:
         boxes = np.asarray(record["boxes"], np.float64).reshape(-1, 4)
@@ -177,16 +191,49 @@ class Records:
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The examples at `indices`."""
+        return self._read(indices, lambda row: {})
+
+    def has_windows(self) -> bool:
+        """Whether a part of a picture still says what its record says."""
+        return self.task == "label" if self.task else not {*self.spec()} - {"image", "label"}
+
+    def read_windows(
+        self, indices: Int[np.ndarray, "b"], uniform: Float[np.ndarray, "b 4"], *, min_area: float, max_ratio: float
+    ) -> Batch:
+        """The examples at `indices`, of each a window of its whole picture."""
+        cut = partial(window, min_area=min_area, max_ratio=max_ratio)
+        return self._read(indices, lambda row: {"region": partial(cut, uniform=uniform[row]), "gap": 1.0})
+
+    def _read(self, indices: Int[np.ndarray, "b"], how: Callable[[int], Mapping[str, Any]]) -> Batch:
         spec = self.spec()
         batch = {key: np.zeros((len(indices), *field.shape), field.dtype) for key, field in spec.items()}
+        valid = np.ones(len(indices), np.bool_)
         for row, i in enumerate(indices.tolist()):
-            example = self.read_record(i)
+            try:
+                example = self.read_record(i, **how(row))
+            except DataError as fault:
+                if not self.skip:
+                    raise
+                _log.warning("skipped: %s", fault)
+                valid[row] = False
+                continue
             if {key: np.shape(value) for key, value in example.items()} != {k: v.shape for k, v in spec.items()}:
                 message = f"fields {_shapes(example)}, expected {_shapes(spec)} as in the first record"
                 raise DataError(message, file=f"{self.split}[{self._positions[i]}]")
             for key, value in example.items():
                 batch[key][row] = value
-        return batch
+        return batch if valid.all() else {**batch, "example_valid": valid}
+
+    def labels(self) -> Int[np.ndarray, "n"]:
+        """The class index of each example, the pictures not decoded."""
+        known = getattr(self.records, "labels", None)
+        if callable(known):
+            return np.asarray(known())[self._positions]
+        with self.alone:
+            return np.array([self.convert(self.records[int(i)])["label"] for i in self._positions], np.int32)
+
+    def hands(self) -> None:
+        """Nobody says whose drawing an example is."""
 
     def box_sizes(self) -> Float[np.ndarray, "n 2"]:
         """Sizes of the boxes in the first 2,000 records."""
@@ -198,15 +245,18 @@ class Records:
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
         """The first record; `thorough` reads all."""
-        for i in range(len(self) if thorough else 1):
-            self.read(np.array([i]))
-            if progress is not None:
-                progress(i + 1, len(self))
+        check_all(range(len(self) if thorough else 1), lambda i: self.read(np.array([i])), progress)
         return [f"{self.split}: {len(self):,} records of {type(self.records).__name__}, fields {_shapes(self.spec())}"]
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file squashed to the input size, and the factors (x, y) from its pixels to the file's."""
-        return fit_file(path, whole, size=self.image_size, channels=self.channels)
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file as records are shown, and where that lies in the file."""
+        return fit_file(
+            path,
+            RESIZES[self._resize({} if self.task or self.resize else self.spec())],
+            size=self.image_size,
+            channels=self.channels,
+            white=self.white,
+        )
 
 
 def _shapes(fields: Mapping[str, Any]) -> str:
@@ -214,20 +264,17 @@ def _shapes(fields: Mapping[str, Any]) -> str:
 
 
 def _opened(value: Any) -> Any:
-    """A Pillow image of whatever form an image may have."""
+    """What `open_any` takes, of whatever form an image has: its bytes or pixels are there, or in a file of its own."""
     from PIL import Image
 
     if isinstance(value, Mapping):  # as Hugging Face stores what it has not decoded
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes | str | Path):
-        path = Path("bytes") if isinstance(value, bytes) else Path(value)
-        with open_image(path, io.BytesIO(value) if isinstance(value, bytes) else None) as image:
-            image.load()
-            return image.copy()
+        return value
     if isinstance(value, Image.Image):
         value.load()  # Pillow reads the pixels of an open file when they are first asked for
         return value
     array = np.asarray(value)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
         raise ValueError(f"image {array.dtype} of shape {array.shape}, expected uint8 [h w], [h w 1] or [h w 3]")
-    return to_image(array)
+    return array

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxcv.data.io.images import read_image, to_array, to_image
-from jaxcv.types import ImageFile
+from jaxcv.types import ImageFile, Placement
 
 LARGEST_PICTURE = 640
 """Longer side in pixels to which a picture to be scanned is made smaller."""
@@ -18,8 +18,8 @@ STEP = 128
 """Heights and widths of pictures to be scanned are multiples of this: each size is a program to compile."""
 
 
-def read_picture(path: ImageFile, channels: int) -> tuple[UInt8[np.ndarray, "h w c"], tuple[float, float]]:
-    """A whole picture, made smaller if it is large, and the factors (x, y) from its pixels to the file's."""
+def read_picture(path: ImageFile, channels: int) -> tuple[UInt8[np.ndarray, "h w c"], Placement]:
+    """A whole picture, made smaller if it is large, and where it lies in the file."""
     from PIL import Image
 
     pixels = read_image(path, channels=channels)
@@ -28,7 +28,7 @@ def read_picture(path: ImageFile, channels: int) -> tuple[UInt8[np.ndarray, "h w
     size = max(1, round(width * scale)), max(1, round(height * scale))
     if size != (width, height):
         pixels = to_array(to_image(pixels).resize(size, Image.Resampling.BILINEAR))
-    return pixels, (width / size[0], height / size[1])
+    return pixels, Placement((width, height), width / size[0], height / size[1])
 
 
 def cut(pixels: np.ndarray, box: tuple[float, float, float, float], size: int) -> np.ndarray:
@@ -40,8 +40,8 @@ def cut(pixels: np.ndarray, box: tuple[float, float, float, float], size: int) -
     return to_array(to_image(pixels).crop(corners).resize((size, size), Image.Resampling.BILINEAR, inner))
 
 
-def read_padded(path: ImageFile, channels: int) -> tuple[np.ndarray, tuple[float, float]]:
+def read_padded(path: ImageFile, channels: int) -> tuple[np.ndarray, Placement]:
     """A whole picture, see `read_picture`; its last row and column repeated to the next multiple of `STEP`."""
-    pixels, factors = read_picture(path, channels)
+    pixels, placement = read_picture(path, channels)
     more = [(0, -side % STEP) for side in pixels.shape[:2]]
-    return np.pad(pixels, (*more, (0, 0)), mode="edge"), factors
+    return np.pad(pixels, (*more, (0, 0)), mode="edge"), placement

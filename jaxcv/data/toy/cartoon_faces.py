@@ -18,7 +18,7 @@ from jaxcv.data.io.images import Progress
 from jaxcv.data.source import make_spec
 from jaxcv.data.toy.digit_scenes import backgrounds
 from jaxcv.data.toy.rendered import rendered
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 FACES = {"train": 2_000, "test": 200}
 POINTS = 68
@@ -146,6 +146,6 @@ class DrawnFaces:
         backgrounds(self.split, self.image_size)
         return [f"{self.split}: {len(self):,} drawn faces of {POINTS} points"]
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file squashed to the faces' size, and the factors (x, y) from its pixels to the file's."""
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file squashed to the faces' size, and where that lies in the file."""
         return fit_file(path, whole, size=self.image_size, channels=self.channels)

@@ -4,19 +4,20 @@ The classes are the background and the ten digits. A pixel is a digit's where it
 two overlap, that of the one on top.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Int
 
+from jaxcv.data.io.crops import Resize
 from jaxcv.data.io.images import Progress
 from jaxcv.data.source import make_spec
 from jaxcv.data.toy.digit_scenes import Scenes, ink
 from jaxcv.data.toy.digits import NAMES
 from jaxcv.data.toy.rendered import rendered
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 SCENES = {"train": 4_000, "test": 200}
 
@@ -27,10 +28,11 @@ class SceneMasks:
 
     split: str
     image_size: int
+    resize: Resize = field(default="squash", compare=False)
 
     @property
     def _scenes(self) -> Scenes:
-        return Scenes(self.split, self.image_size)
+        return Scenes(self.split, self.image_size, resize=self.resize)
 
     def __len__(self) -> int:
         return SCENES[self.split]
@@ -67,6 +69,6 @@ class SceneMasks:
         self._scenes.check()
         return [f"{self.split}: {len(self):,} rendered scenes of digits with a class for each pixel"]
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file, RGB, squashed to the scenes' size, and the factors (x, y) from its pixels to the file's."""
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file, RGB, squashed to the scenes' size, and where that lies in the file."""
         return self._scenes.read_image(path)

@@ -7,7 +7,7 @@ the ink that can be seen; boxes overlap by a twentieth of the smaller one at mos
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -15,14 +15,14 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from jaxcv.data.io.crops import fit_file, whole
+from jaxcv.data.io.crops import RESIZES, Resize, fit_file
 from jaxcv.data.io.images import Progress, read_image, resize_images
 from jaxcv.data.io.paths import sklearn_file
 from jaxcv.data.source import box_fields, make_spec
 from jaxcv.data.toy.digits import NAMES, load_digits
 from jaxcv.data.toy.rendered import kept_array, rendered
 from jaxcv.data.toy.variation import BACKGROUND_UNIFORMS, GLYPH_UNIFORMS, varied_background, varied_glyph
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 SCENES = {"train": 20_000, "test": 500}
 MAX_DIGITS = 6
@@ -87,6 +87,8 @@ class Scenes:
     image_size: int
     single: bool = False
     """One large digit, or none in a fifth of the scenes, instead of one to six: for localization."""
+    resize: Resize = field(default="letterbox", compare=False)
+    """How a person's own picture becomes a square; scenes are square."""
 
     @property
     def varied(self) -> bool:
@@ -205,9 +207,9 @@ class Scenes:
         count, known = "0 or 1" if self.single else f"1 to {MAX_DIGITS}", len(load_digits(self.split)[1])
         return [f"{self.split}: {len(self):,} rendered scenes of {count} out of {known:,} digits"]
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
-        """One file, RGB, squashed to the scenes' size, and the factors (x, y) from its pixels to the file's."""
-        return fit_file(path, whole, size=self.image_size, channels=3)
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
+        """One file, RGB, at the scenes' size, and where that lies in the file."""
+        return fit_file(path, RESIZES[self.resize], size=self.image_size, channels=3)
 
 
 def ink(split: str, glyph: int, box: Box) -> tuple[UInt8[np.ndarray, "h w"], int]:

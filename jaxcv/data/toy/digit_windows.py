@@ -16,7 +16,7 @@ from jaxcv.data.source import LABEL, make_spec
 from jaxcv.data.sources.windows import cut, read_padded
 from jaxcv.data.toy.digit_scenes import Scenes
 from jaxcv.data.toy.rendered import rendered
-from jaxcv.types import Batch, ImageFile
+from jaxcv.types import Batch, ImageFile, Placement
 
 _SCENE, _TRIES = 128, 20
 
@@ -70,7 +70,7 @@ class SceneWindows:
         self._scenes.check()
         return [f"{self.split}: {len(self):,} windows of rendered scenes, half of them on a digit"]
 
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
         """A whole picture."""
         return read_padded(path, self.channels)
 

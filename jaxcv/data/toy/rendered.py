@@ -69,7 +69,9 @@ def _digest() -> str:
 def _kept(source: Any, shapes: Mapping[str, jax.ShapeDtypeStruct], parts: Callable[[], Iterable[Batch]]) -> Batch:
     """Arrays of these shapes from the cache folder; `parts` are written there first if need be. Raises OSError."""
     folder, key = cache_folder() / "rendered", f"{len(source)}-{_digest()}"
-    name = "-".join([type(source).__name__, *(str(getattr(source, field.name)) for field in fields(source))])
+    name = "-".join(
+        [type(source).__name__, *(str(getattr(source, field.name)) for field in fields(source) if field.compare)]
+    )
     files = {field: folder / f"{name}-{key}-{field}.npy" for field in shapes}
     with suppress(OSError, ValueError):  # one is missing; cut off
         return _load(files)

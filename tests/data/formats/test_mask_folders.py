@@ -47,7 +47,7 @@ def test_images_and_masks_are_squashed(tmp_path):
     assert grey["image"].shape == (2, 40, 40, 1) and (grey["image"][1] == 2).all()
     assert train.source.box_sizes().shape == (0, 2)
     pixels, factors = train.batches(1).read_image(tmp_path / "train/image/b.png")
-    assert (pixels == 2).all() and factors == (4.0, 2.0)
+    assert (pixels == 2).all() and factors[1:3] == (4.0, 2.0)
 
 
 LAYOUTS = [
@@ -330,4 +330,4 @@ def test_the_last_by_number_can_be_held_out(tmp_path):
 def test_pictures_can_be_read_at_their_own_size(tmp_path):
     _, test = open_set(write(tmp_path), image_size=10, own_size=True, channels=1)
     pixels, factors = test.batches(1).read_image(tmp_path / "val/image/c.png")
-    assert pixels.shape == (20, 40, 1) and factors == (1.0, 1.0)
+    assert pixels.shape == (20, 40, 1) and factors[1:3] == (1.0, 1.0)

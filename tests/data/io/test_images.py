@@ -24,7 +24,7 @@ def fit_image(path, *, size, channels=3, share=1.0):
     pixels, factors = crops.fit_file(
         path, partial(crops.middle, at_least=size, fraction=share), size=size, channels=channels
     )
-    return pixels, factors[0]
+    return pixels, factors.x
 
 
 def read_region(path, *, region, size, channels=3):

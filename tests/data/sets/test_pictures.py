@@ -80,7 +80,7 @@ def test_a_folder_of_pictures(tmp_path):
     assert (len(train), len(test)) == (8, 2)
     assert test.batches(2).batch(0)["image"][:, 0, 0, 0].tolist() == [8, 9]
     image, factors = train.batches(1).read_image(tmp_path / "0" / "0.png")
-    assert image.shape == (32, 40, 3) and factors == (50 / 40, 40 / 32)
+    assert image.shape == (32, 40, 3) and factors[1:3] == (50 / 40, 40 / 32)
     assert [len(split) for split in photograph_data("photographs")] == [1, 1]
     with pytest.raises(DataError, match="none is left for test"):
         (tmp_path / "one").mkdir()

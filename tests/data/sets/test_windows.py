@@ -120,11 +120,11 @@ def test_a_picture_to_scan_keeps_its_pixels_and_gets_a_rounded_size(tmp_path):
     Image.new("L", (2 * LARGEST_PICTURE, 600), 30).save(tmp_path / "large.png")
     data = window_data("digits")[1].batches(2)
     image, factors = data.read_image(tmp_path / "small.png")
-    assert image.shape == (128, 256, 1) and factors == (1, 1)
+    assert image.shape == (128, 256, 1) and factors[1:3] == (1, 1)
     np.testing.assert_array_equal(image[:100, :150, 0], pixels)
     np.testing.assert_array_equal(image[100:, :150, 0], np.broadcast_to(pixels[-1], (28, 150)))
     image, factors = data.read_image(tmp_path / "large.png")
-    assert image.shape == (384, LARGEST_PICTURE, 1) and factors == (2, 2)
+    assert image.shape == (384, LARGEST_PICTURE, 1) and factors[1:3] == (2, 2)
 
 
 def test_what_is_wrong_is_said_by_name(tmp_path):

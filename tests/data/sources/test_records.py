@@ -116,11 +116,13 @@ def test_the_middle_of_a_labelled_picture_is_taken():
 
 def test_boxes():
     record = {"image": shade(5), "boxes": [[0, 0, 40, 20], [5, 5, 5, 9], [10, 5, 20, 30]], "classes": [1, 0, 2]}
-    example = read([record], convert=lambda r: {**r, "ignored": [False, False, True]}, image_size=80, max_boxes=3)
+    example = read(
+        [record], convert=lambda r: {**r, "ignored": [False, False, True]}, image_size=80, max_boxes=3, resize="squash"
+    )
     assert example["boxes"].tolist() == [[0, 0, 80, 80], [20, 20, 40, 80], [0, 0, 0, 0]]
     assert example["classes"].tolist() == [1, 2, 0]
     assert example["valid"].tolist() == [True, False, False] and example["ignored"].tolist() == [False, True, False]
-    train, _ = from_records([record] * 4, image_size=80, convert=dict)
+    train, _ = from_records([record] * 4, image_size=80, convert=dict, resize="squash")
     assert box_sizes(train).tolist() == [[80, 80], [20, 60]] * 4 and train.anchor_boxes(k=1).shape == (1, 2)
     empty = read([{"image": shade(5), "boxes": [], "classes": []}], convert=dict)
     assert not empty["valid"].any() and empty["boxes"].shape == (100, 4)

@@ -9,6 +9,7 @@ import pytest
 from small_sets import CocoSet, opened
 
 from jaxcv.data import classification_data, from_records, segmentation_data
+from jaxcv.data.io import memory
 from jaxcv.data.sources import image_files
 from jaxcv.data.sources.resident import in_parts, resident
 from jaxcv.data.toy.digits import enlarged_digits
@@ -36,7 +37,8 @@ def test_arrays_in_memory(image_size, channels):
 @pytest.mark.parametrize("kept", [0, 3, 2**30])
 def test_image_files_keep_each_picture_once(kept, tmp_path, monkeypatch):
     """Whatever part was kept before; a mask is kept behind its picture."""
-    monkeypatch.setattr(image_files, "CACHE_BYTES", kept * 32 * 32 * 4 if kept < 2**30 else kept)
+    monkeypatch.setattr(memory, "_taken", 0)
+    monkeypatch.setenv("JAXCV_MEMORY", str(kept * 32 * 32 * 4 if kept < 2**30 else kept))
     folder = CocoSet(tmp_path / "coco")
     train, _ = opened(folder.data, by=segmentation_data, image_size=32)
     source, size = train.source, len(train)
