@@ -85,7 +85,7 @@ def experiment(
     train, test = detection_data(data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out)
     train, test = (split.with_proposals(proposals, count=count) for split in (train, test))
     side = train.image_size
-    small = models.ResNet(stage_sizes=(1, 1, 1), width=32)
+    small = models.ResNet(stage_sizes=(1, 1, 1), width=32, small_images=True, pixel_block=4)
     model = models.FastRCNN(
         num_classes=train.num_classes,
         backbone=network(trunk, weights, known=models.TRUNKS) if trunk else small,

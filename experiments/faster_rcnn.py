@@ -29,9 +29,9 @@ def experiment(
     hold_out: bool = True,
     image_size: int | None = None,
     trunk: str = "",
-    stages: tuple[int, ...] = (4, 8, 16),
+    stages: tuple[int, ...] = (8, 16),
     pyramid_channels: int | None = 64,
-    shapes: int = 3,
+    shapes: int = 4,
     weights: str = "",
     trainable: str = ".*",
     proposals: tuple[int, int] = (200, 100),
@@ -46,8 +46,8 @@ def experiment(
     flip_vertical: float = 0.0,
     crop: float = 0.3,
     color: float = 0.2,
-    batch_size: int = 8,
-    steps: int = 1_500,
+    batch_size: int = 16,
+    steps: int = 1_000,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
@@ -82,12 +82,11 @@ def experiment(
     """
     train, test = detection_data(data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out)
     side = train.image_size
+    small = models.ResNet(stage_sizes=(1, 1, 1), width=32, small_images=True, pixel_block=4)
     model = models.FasterRCNN(
         anchor_boxes=train.anchor_boxes(k=shapes * len(stages)),
         num_classes=train.num_classes,
-        backbone=network(trunk, weights, known=models.TRUNKS)
-        if trunk
-        else models.ResNet(stage_sizes=(1, 1, 1), width=32),
+        backbone=network(trunk, weights, known=models.TRUNKS) if trunk else small,
         stages=stages,
         pyramid_channels=pyramid_channels,
         extra_level=False,
