@@ -47,7 +47,7 @@ def experiment(
     crop: float = 0.3,
     color: float = 0.2,
     batch_size: int = 8,
-    steps: int = 1_500,
+    steps: int = 1_000,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.

@@ -43,7 +43,7 @@ def experiment(
     crop: float = 0.3,
     color: float = 0.2,
     batch_size: int = 16,
-    steps: int = 1_000,
+    steps: int = 600,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
