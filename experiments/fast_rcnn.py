@@ -107,7 +107,7 @@ def experiment(
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(batch_size),
         augment=partial(augment.detector, **mirrors, crop=crop, color=color),
-        predict=partial(predict.rcnn, image_size=(side, side), score_threshold=0.01),
+        predict=partial(predict.rcnn, image_size=(side, side), score_threshold=0.01, proposals=10),
         metrics={
             name: metrics.coco_average_precision(which, ignored=test.ignored)
             for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()

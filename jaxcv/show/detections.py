@@ -11,7 +11,7 @@ from jaxcv.types import Batch, Detections, Table
 
 
 def _kept(prediction: Detections, minimum: float) -> Iterator[tuple[np.ndarray, float, int]]:
-    for box, score, label, valid in zip(*prediction, strict=True):
+    for box, score, label, valid in zip(*prediction[:4], strict=True):
         if valid and score >= minimum:
             yield np.asarray(box), float(score), int(label)
 
@@ -26,6 +26,9 @@ def _target(prediction: Detections, example: Batch) -> Detections:
 def _draw(
     prediction: Detections, canvas: Canvas, class_names: Sequence[str], *, minimum: float = 0.3, scores: bool = True
 ) -> None:
+    if prediction.proposals is not None:
+        for box in prediction.proposals:
+            canvas.outline(box, "white")
     for box, score, label in reversed(list(_kept(prediction, minimum))):  # the best one on top
         name = name_of(label, class_names)
         canvas.box(box, f"{name} {score:.2f}" if scores else name, color_of(label))
@@ -73,7 +76,10 @@ def _in_pixels(
     prediction: Detections, *, scale: tuple[float, float], size: tuple[int, int], minimum: float = 0.0
 ) -> Detections:
     kept = np.asarray(prediction.valid) & (np.asarray(prediction.scores) >= minimum)
-    boxes, scores, classes, valid = (np.asarray(field)[kept] for field in prediction)
-    return Detections(
-        np.clip(boxes * np.tile(scale, 2), 0, np.tile(size, 2)).astype(np.float32), scores, classes, valid
-    )
+    boxes, scores, classes, valid = (np.asarray(field)[kept] for field in prediction[:4])
+
+    def moved(boxes: np.ndarray) -> np.ndarray:
+        return np.clip(boxes * np.tile(scale, 2), 0, np.tile(size, 2)).astype(np.float32)
+
+    proposals = None if prediction.proposals is None else moved(np.asarray(prediction.proposals))
+    return Detections(moved(boxes), scores, classes, valid, proposals)

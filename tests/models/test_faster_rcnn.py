@@ -174,4 +174,6 @@ def test_a_detection_by_hand():
     found = predict.rcnn(regions, image_size=(15, 30), score_threshold=0.2, max_outputs=3)
     np.testing.assert_allclose(found.boxes[0], [[5, 0, 15, 15], [0, 0, 10, 15], [1, 0, 11, 15]], atol=1e-5)
     np.testing.assert_allclose(found.scores[0], [0.8, 0.7, 0.65], rtol=1e-5)
-    assert found.classes[0].tolist() == [1, 0, 1]
+    assert found.classes[0].tolist() == [1, 0, 1] and found.proposals is None
+    found = predict.rcnn(regions, image_size=(15, 30), proposals=9)
+    assert found.proposals[0].tolist() == [[0, 0, 10, 20], [1, 0, 11, 20], [0, 0, 10, 20], [0] * 4]
