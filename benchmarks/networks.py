@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).parent.parent
 
 NETWORKS = {
@@ -32,10 +34,22 @@ NETWORKS = {
     "deconvnet": (2, 224, 3),
     "yolo": (32, 128, 3),
     "yolo_detect": (32, 128, 3),
+    "fasterrcnn_resnet50_fpn": (2, 512, 3),
 }
 """Batch size, height and width, and channels of the images. `yolo_detect` is the forward pass, decoding and
-suppression: the 400 best candidates of an image, the 100 best boxes."""
+suppression: the 400 best candidates of an image, the 100 best boxes. Faster R-CNN trains on its own four losses, with
+eight targets an image and as many proposals and samples as torchvision's, and its forward pass ends in detections."""
+RATES = {"fasterrcnn_resnet50_fpn": 1e-9}
+"""Learning rates, 1e-3 for others: random parameters behind frozen normalisation would diverge in a step, and
+torchvision has fewer regions to compute where boxes are not finite."""
 ANCHOR_BOXES = ((10.0, 10.0), (20.0, 30.0), (40.0, 20.0), (60.0, 60.0), (90.0, 80.0))
+
+
+def targets(batch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [b 8 4] and classes [b 8] for a detector to be trained on."""
+    random = np.random.default_rng(2)
+    corners, sides = random.uniform(0, 0.6 * size, (batch, 8, 2)), random.uniform(20, 0.4 * size, (batch, 8, 2))
+    return np.concatenate([corners, corners + sides], -1).astype(np.float32), random.integers(0, 90, (batch, 8))
 
 
 def our_model(name: str) -> Any:
@@ -58,10 +72,9 @@ def ours(name: str, *, train: bool, flax: bool) -> tuple[Callable[[], None], dic
     cpu.tune()
     import jax
     import jax.numpy as jnp
-    import numpy as np
     import optax
 
-    from jaxcv import predict
+    from jaxcv import losses, predict
     from jaxcv.ops.initializers import initialize
 
     if flax:
@@ -71,25 +84,34 @@ def ours(name: str, *, train: bool, flax: bool) -> tuple[Callable[[], None], dic
     batch, size, channels = NETWORKS[name]
     model = our_model(name)
     image = jnp.asarray(np.random.default_rng(0).uniform(size=(batch, size, size, channels)), jnp.float32)
+    boxes, classes = targets(batch, size)
+    truth = {"boxes": jnp.asarray(boxes), "classes": jnp.asarray(classes), "valid": jnp.ones(classes.shape, bool)}
+    two_stage = name.startswith("faster")
     variables = initialize(model, jax.random.key(0), image[:1])
     params, statistics_ = variables["params"], {k: v for k, v in variables.items() if k != "params"}
-    optimizer = optax.sgd(1e-3, momentum=0.9)
+    optimizer = optax.sgd(RATES.get(name, 1e-3), momentum=0.9)
 
-    def loss(params: Any, statistics_: Any) -> tuple[jax.Array, Any]:
+    def loss(params: Any, statistics_: Any, truth: Any) -> tuple[jax.Array, Any]:
         rngs = {"dropout": jax.random.key(1)}
+        fed = (image, truth["boxes"], truth["valid"]) if two_stage else (image,)
         (out, _), changed = model.apply(
-            {"params": params, **statistics_}, image, train=True, mutable=["batch_stats"], rngs=rngs
+            {"params": params, **statistics_}, *fed, train=True, mutable=["batch_stats"], rngs=rngs
         )
+        if two_stage:
+            terms = losses.faster_rcnn(out, truth)
+            return sum(((v * w).sum() / w.sum() for v, w in terms.values()), jnp.zeros(())), statistics_
         return jnp.square(out).mean(), changed
 
-    def step(params: Any, statistics_: Any, momentum: Any) -> Any:
-        (_, statistics_), grads = jax.value_and_grad(loss, has_aux=True)(params, statistics_)
+    def step(params: Any, statistics_: Any, momentum: Any, truth: Any) -> Any:
+        (_, statistics_), grads = jax.value_and_grad(loss, has_aux=True)(params, statistics_, truth)
         with jax.numpy_dtype_promotion("standard"):
             updates, momentum = optimizer.update(grads, momentum, params)
         return optax.apply_updates(params, updates), statistics_, momentum
 
-    def forward(params: Any, statistics_: Any, momentum: Any) -> Any:
+    def forward(params: Any, statistics_: Any, momentum: Any, truth: Any) -> Any:
         outputs = model.apply({"params": params, **statistics_}, image, train=False)[0]
+        if two_stage:
+            return predict.rcnn(outputs, image_size=(size, size))
         if name != "yolo_detect":
             return outputs
         limits = {"confidence": "class", "score_threshold": 0.0, "max_candidates": 400, "max_outputs": 100}
@@ -99,13 +121,13 @@ def ours(name: str, *, train: bool, flax: bool) -> tuple[Callable[[], None], dic
     options = cpu.compiler_options()
     jitted = jax.jit(step if train else forward, donate_argnums=(0, 1, 2) if train else (), compiler_options=options)
     began = time.perf_counter()
-    compiled = jitted.lower(*state).compile()
+    compiled = jitted.lower(*state, truth).compile()
     seconds = time.perf_counter() - began
     memory = compiled.memory_analysis()
     facts = {"compile_seconds": seconds, "megabytes": 0.0 if memory is None else memory.temp_size_in_bytes / 1e6}
 
     def run() -> None:
-        out = compiled(*state)
+        out = compiled(*state, truth)
         if train:
             state[:] = out
         jax.block_until_ready(out)
@@ -125,16 +147,22 @@ def theirs(name: str, *, train: bool, mode: str) -> tuple[Callable[[], None], di
     network.train(train)
     if mode != "eager":
         network, image = network.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATES.get(name, 1e-3), momentum=0.9)
     called = torch.compile(network) if mode == "compile" else network
+    given: tuple[Any, ...] = (image,)
+    if name.startswith("faster"):
+        boxes, classes = (torch.from_numpy(array) for array in targets(batch, size))
+        given = list(image), [{"boxes": b, "labels": c + 1} for b, c in zip(boxes, classes, strict=True)]
 
     def run() -> None:
         if not train:
             with torch.inference_mode():
-                called(image)
+                called(given[0])
             return
         optimizer.zero_grad(set_to_none=True)
-        called(image).square().mean().backward()
+        out = called(*given)
+        loss = sum(out.values()) if isinstance(out, dict) else out.square().mean()
+        loss.backward()
         optimizer.step()
 
     began = time.perf_counter()

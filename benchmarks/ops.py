@@ -62,6 +62,10 @@ CASES: dict[str, dict[str, Any]] = {
         for k in (2, 4)
         for grad in (False, True)
     },
+        f"multiscale_roi_align, 512 boxes, 128² to 16² x 256, {'both' if grad else 'forward'}": {
+            "op": "multiscale_roi_align",
+            **{"n": 512, "side": 128, "c": 256, "grad": grad},
+    "match_boxes, 65472 anchor boxes, 20 targets": {"op": "match_boxes", "n": 65_472},
     "triplet, 512 x 128, with gradient": {"op": "triplet", "n": 512, "c": 128},
     **{
         f"gram_matrix, {side}² x {c}{', with gradient' if grad else ''}": {
@@ -105,6 +109,14 @@ def inputs(
         return [random.normal(size=(side, side, c)).astype(np.float32)]
     if op == "triplet":
         return [random.normal(size=(n, c)).astype(np.float32), random.integers(0, n // 8, n)]
+    if op == "match_boxes":
+        return [some_boxes(20, kind)[0], some_boxes(n, kind, 1)[0]]
+    if op == "multiscale_roi_align":  # of an image of four times the finest side
+        corners, sides = random.uniform(0, 2 * side, (n, 2)), 2 * side * random.uniform(0.1, 1, (n, 2)) ** 2
+        boxes = np.concatenate([corners, corners + sides], -1)
+        shapes = [*((side >> i, side >> i, c) for i in range(4)), (n, 7, 7, c)]
+        *features, gradients = (random.normal(size=shape).astype(np.float32) for shape in shapes)
+        return [*features, boxes.astype(np.float32), gradients]
     if op in ("roi_align", "roi_pool"):
         corners, sides = random.uniform(0, 0.7 * side, (n, 2)), random.uniform(2, 0.5 * side, (n, 2))
         boxes = np.concatenate([corners, corners + sides], -1)
@@ -135,6 +147,15 @@ def ours(case: dict[str, Any], device: str) -> list[Run]:
             padding = (case["kernel"] - 2) // 2
             out, pull = jax.vjp(lambda x, w: ops.conv_transpose2d(x, w, strides=2, padding=padding), *arrays)
             return (out, pull(gradients)) if case["grad"] else out
+        if case["op"] == "multiscale_roi_align":
+            *features, boxes, gradients = args
+            options = {"output_size": 7, "image_size": (4 * case["side"],) * 2}
+            out, pull = jax.vjp(lambda x: ops.multiscale_roi_align(x, boxes, **options), tuple(features))
+            return (out, pull(gradients)) if case["grad"] else out
+        if case["op"] == "match_boxes":
+            targets, anchors = args
+            valid = jnp.ones(len(targets), bool)
+            return ops.match_boxes(anchors, targets, valid, positive_iou=0.7, negative_iou=0.3, keep_best=True)
         if case["op"] == "triplet":
             return jax.value_and_grad(lambda x: losses.triplet(x, {"label": args[1]})["triplet"][0].mean())(args[0])
         if case["op"] == "gram_matrix":
@@ -172,7 +193,9 @@ def theirs(case: dict[str, Any], compile: bool, device: str) -> list[Run]:
             if not grad:
                 with torch.no_grad():
                     return function(*args)
-            args[0].requires_grad_().grad = None
+            args[0].requires_grad_()
+            for arg in args:
+                arg.grad = None
             out, gradients = function(*args)
             out.backward(gradients)
             return args[0].grad
@@ -204,6 +227,22 @@ def theirs(case: dict[str, Any], compile: bool, device: str) -> list[Run]:
         return [finished(lambda: [suppress(*one, 0.5) for one in zip(*args, strict=True)])]
     if case["op"] in ("nms", "batched_nms"):
         return [finished(lambda: getattr(vision, case["op"])(*args, 0.5)[: case.get("best")])]
+    if case["op"] == "match_boxes":
+        matcher = importlib.import_module("torchvision.models.detection._utils").Matcher(0.7, 0.3, True)
+        return runs(lambda targets, anchors: matcher(vision.box_iou(targets, anchors)))
+    if case["op"] == "multiscale_roi_align":
+        *maps, boxes, gradients = args
+        maps = {str(i): x.permute(2, 0, 1)[None].contiguous() for i, x in enumerate(maps)}
+        args[:] = [*maps.values(), gradients.permute(0, 3, 1, 2).contiguous()]
+        pool = vision.MultiScaleRoIAlign([*maps], 7, 2)
+
+        def pooled(*given: Any) -> Any:
+            out = pool(dict(zip(maps, given[:-1], strict=True)), [boxes], [(4 * case["side"],) * 2])
+            return (out, given[-1]) if case["grad"] else out
+
+        for level in args[:-1]:
+            level.requires_grad_(case["grad"])
+        return runs(pooled, grad=case["grad"])
     if case["op"] in ("roi_align", "roi_pool"):
         features, boxes, gradients = args
         args[0] = features.permute(2, 0, 1)[None].contiguous()

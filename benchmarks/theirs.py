@@ -23,6 +23,11 @@ def torch_network(name: str, anchor_boxes: tuple[tuple[float, float], ...] = (),
         return _yolo()
     if name == "yolo_detect":
         return _detector(_yolo(), anchor_boxes, size)
+    if name.startswith("faster"):
+        # Sizes for which its own resizing leaves the images as they are; all five stages trained, as ours.
+        make = getattr(torchvision.models.detection, name)
+        norm = {"weights": None, "weights_backbone": None, "trainable_backbone_layers": 5}
+        return make(**norm, min_size=size, max_size=size, norm_layer=torchvision.ops.FrozenBatchNorm2d)
     return getattr(torchvision.models, name)()
 
 

@@ -49,7 +49,7 @@ def experiment(
     crop: float = 0.3,
     color: float = 0.2,
     batch_size: int = 8,
-    steps: int = 1_500,
+    steps: int = 1_000,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
@@ -91,7 +91,7 @@ def experiment(
     )
     train, test = (split.with_proposals(proposals, count=count) for split in (train, test))
     side = train.image_size
-    small = models.ResNet(stage_sizes=(1, 1, 1), width=32)
+    small = models.ResNet(stage_sizes=(1, 1, 1), width=32, small_images=True, pixel_block=4)
     model = models.FastRCNN(
         num_classes=train.num_classes,
         backbone=network(trunk, weights, known=models.TRUNKS) if trunk else small,
@@ -113,7 +113,7 @@ def experiment(
         train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment=partial(augment.detector, **mirrors, crop=crop, color=color),
-        predict=partial(predict.rcnn, image_size=(side, side), score_threshold=0.01),
+        predict=partial(predict.rcnn, image_size=(side, side), score_threshold=0.01, proposals=10),
         metrics={
             name: metrics.coco_average_precision(which, ignored=test.ignored)
             for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()

@@ -45,7 +45,7 @@ def experiment(
     crop: float = 0.3,
     color: float = 0.2,
     batch_size: int = 16,
-    steps: int = 1_000,
+    steps: int = 600,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
@@ -103,7 +103,7 @@ def experiment(
         train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
         augment=partial(augment.detector, **mirrors, crop=crop, color=color),
-        predict=partial(predict.rcnn, image_size=(side, side), score_threshold=0.01),
+        predict=partial(predict.rcnn, image_size=(side, side), score_threshold=0.01, proposals=10),
         metrics={
             name: metrics.coco_average_precision(which, ignored=test.ignored)
             for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()

@@ -65,6 +65,8 @@ class Detections(NamedTuple):
     """Index into the data set's class names; -1 where not `valid`."""
     valid: Bool[Array, "*b n"] | Bool[np.ndarray, "*b n"]
     """False on padding."""
+    proposals: Float[Array, "*b p 4"] | Float[np.ndarray, "*b p 4"] | None = None
+    """The best regions that a two-stage detector looked at, to be drawn: xyxy as the boxes, those of padding zeros."""
 
 
 class Classes(NamedTuple):

@@ -13,6 +13,7 @@ from jaxcv.data.dataset import Dataset
 from jaxcv.metrics import accuracy
 from jaxcv.predict import classes
 from jaxcv.train import Experiment
+from jaxcv.types import Placement
 
 
 class Points:
@@ -44,7 +45,7 @@ class Points:
     def check(self, *, thorough: bool = False, progress: Any = None) -> list[str]:
         return [f"{len(self)} points"]
 
-    def read_image(self, path: Any) -> tuple[np.ndarray, tuple[float, float]]:
+    def read_image(self, path: Any) -> tuple[np.ndarray, Placement]:
         raise NotImplementedError
 
 

@@ -43,7 +43,7 @@ def collect_pixel_boxes(predictions: Detections, batch: Batch) -> list[ImageBoxe
 
 
 def _collect(predictions: Detections, batch: Batch, *, pixels: bool) -> list[ImageBoxes]:
-    detections, scores, labels, kept = (np.asarray(field) for field in predictions)
+    detections, scores, labels, kept = (np.asarray(field) for field in predictions[:4])
     boxes, classes, valid = (np.asarray(batch[name]) for name in ("boxes", "classes", "valid"))
     ignored = np.asarray(batch["ignored"]) if "ignored" in batch else np.zeros_like(valid)
     with np.errstate(invalid="ignore"):  # infinity less infinity, which is not finite either way

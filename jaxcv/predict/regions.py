@@ -11,7 +11,7 @@ from jaxcv.ops import batched_nms, clip_boxes_to_image, decode_boxes
 from jaxcv.types import Detections, Regions, Scalar, TwoStageOutputs
 
 
-@functools.partial(jax.jit, static_argnames=("image_size", "max_candidates", "max_outputs"))
+@functools.partial(jax.jit, static_argnames=("image_size", "max_candidates", "max_outputs", "proposals"))
 def rcnn(
     outputs: Regions | TwoStageOutputs,
     *,
@@ -22,6 +22,7 @@ def rcnn(
     delta_weights: tuple[Scalar, Scalar, Scalar, Scalar] = (10.0, 10.0, 5.0, 5.0),
     max_outputs: int = 100,
     max_candidates: int = 1000,
+    proposals: int = 0,
 ) -> Detections:
     """Decode each region's box for every class, and keep the best of each class that do not overlap too much.
 
@@ -34,6 +35,7 @@ def rcnn(
         delta_weights: Factors that the deltas were trained with.
         max_outputs: Boxes per image.
         max_candidates: Pairs of a region and a class with the highest scores that are given to the suppression.
+        proposals: So many of the regions, the first ones, which are the best in evaluation, are returned too.
 
     Returns:
         Detections of `max_outputs` rows per image, best first.
@@ -62,4 +64,8 @@ def rcnn(
             valid=kept,
         )
 
-    return jax.vmap(one)(*regions)
+    found = jax.vmap(one)(*regions)
+    if proposals:
+        best = jnp.where(regions.valid[:, :proposals, None], regions.boxes[:, :proposals], 0.0)
+        found = found._replace(proposals=best)
+    return found

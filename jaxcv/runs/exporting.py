@@ -100,7 +100,7 @@ def _write_onnx(file: Path, function: Callable[..., Any], shape: Sequence[int]) 
 def _fields(prediction: Any) -> dict[str, Any]:
     """The arrays of a prediction by name; of raw outputs by number."""
     if hasattr(prediction, "_asdict"):
-        return dict(prediction._asdict())
+        return {name: value for name, value in prediction._asdict().items() if value is not None}
     if isinstance(prediction, Mapping):
         return dict(prediction)
     leaves = jax.tree.leaves(prediction)

@@ -58,6 +58,12 @@ class Canvas:
             self._pen.rectangle([tuple(low), tuple(high)], outline=color, width=width)
             self._labels.append((low, text, color))
 
+    def outline(self, box: np.ndarray, color: str) -> None:
+        """The outline of a box, xyxy, one pixel wide; none where it is not finite or has no area."""
+        low, high = box.reshape(2, 2) * self._factors
+        if np.isfinite(box).all() and (high > low).all():
+            self._pen.rectangle([tuple(low), tuple(high)], outline=color)
+
     def points(self, points: np.ndarray, visible: np.ndarray) -> None:
         """Dots, (x, y) [p 2]; colours run round the circle by index: points that a flip has interchanged are seen."""
         radius = max(2, min(self._image.size) / 150)

@@ -11,7 +11,7 @@ from jaxcv.types import Batch, Detections, Placement, Table
 
 
 def _kept(prediction: Detections, minimum: float) -> Iterator[tuple[np.ndarray, float, int]]:
-    for box, score, label, valid in zip(*prediction, strict=True):
+    for box, score, label, valid in zip(*prediction[:4], strict=True):
         if valid and score >= minimum:
             yield np.asarray(box), float(score), int(label)
 
@@ -26,6 +26,9 @@ def _target(prediction: Detections, example: Batch) -> Detections:
 def _draw(
     prediction: Detections, canvas: Canvas, class_names: Sequence[str], *, minimum: float = 0.3, scores: bool = True
 ) -> None:
+    if prediction.proposals is not None:
+        for box in prediction.proposals:
+            canvas.outline(box, "white")
     for box, score, label in reversed(list(_kept(prediction, minimum))):  # the best one on top
         name = name_of(label, class_names)
         canvas.box(box, f"{name} {score:.2f}" if scores else name, color_of(label))
@@ -68,5 +71,6 @@ def _record(
 @in_pixels.register
 def _in_pixels(prediction: Detections, placement: Placement, *, minimum: float = 0.0) -> Detections:
     kept = np.asarray(prediction.valid) & (np.asarray(prediction.scores) >= minimum)
-    boxes, scores, classes, valid = (np.asarray(field)[kept] for field in prediction)
-    return Detections(placement.boxes(boxes), scores, classes, valid)
+    boxes, scores, classes, valid = (np.asarray(field)[kept] for field in prediction[:4])
+    proposals = None if prediction.proposals is None else placement.boxes(np.asarray(prediction.proposals))
+    return Detections(placement.boxes(boxes), scores, classes, valid, proposals)

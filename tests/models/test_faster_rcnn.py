@@ -105,21 +105,30 @@ def test_one_program_for_any_number_of_targets(name):
     assert traces == 1
 
 
-@pytest.mark.parametrize("name", ["faster", "fast"])
-def test_evaluation_does_not_look_at_targets(name):
+@pytest.mark.parametrize("name", ["faster", "fast", "crops"])
+def test_evaluation_does_not_look_at_targets_and_is_one_program(name):
     model, _, inputs, _ = CASES[name]
-    one, other = batch(3, 5), batch(0, 7)
+    one = batch(3, 5)
     variables = started(model, [one[n] for n in inputs])
+    traces = 0
 
     @partial(jax.jit, compiler_options=QUICK_TO_COMPILE)
     def run(*given):
+        nonlocal traces
+        traces += 1
         return predict.rcnn(model.apply(variables, *given)[0], image_size=(SIDE, SIDE))
 
-    fed = [other[n] if n in ("boxes", "valid") else one[n] for n in inputs]
-    found, again = run(*(one[n] for n in inputs)), run(*fed)
-    jax.tree.map(np.testing.assert_array_equal, found, again)
+    found = run(*(one[n] for n in inputs))
     assert found.boxes.shape == (2, 100, 4) and found.valid.any()
     assert found.boxes.min() >= 0 and found.boxes.max() <= SIDE
+    for counts in ((0, 1), (200, 0)):
+        other = batch(*counts)
+        again = run(*(other[n] if n in ("boxes", "valid") else one[n] for n in inputs))
+        jax.tree.map(np.testing.assert_array_equal, found, again)
+    if "proposals" in inputs:  # none proposed: none found
+        none = run(*(jnp.zeros_like(one[n]) if n == "proposals" else one[n] for n in inputs))
+        assert not none.valid.any()
+    assert traces == 1
 
 
 def test_anchor_boxes_that_cannot_be_divided():
@@ -165,4 +174,6 @@ def test_a_detection_by_hand():
     found = predict.rcnn(regions, image_size=(15, 30), score_threshold=0.2, max_outputs=3)
     np.testing.assert_allclose(found.boxes[0], [[5, 0, 15, 15], [0, 0, 10, 15], [1, 0, 11, 15]], atol=1e-5)
     np.testing.assert_allclose(found.scores[0], [0.8, 0.7, 0.65], rtol=1e-5)
-    assert found.classes[0].tolist() == [1, 0, 1]
+    assert found.classes[0].tolist() == [1, 0, 1] and found.proposals is None
+    found = predict.rcnn(regions, image_size=(15, 30), proposals=9)
+    assert found.proposals[0].tolist() == [[0, 0, 10, 20], [1, 0, 11, 20], [0, 0, 10, 20], [0] * 4]

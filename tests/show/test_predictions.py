@@ -112,6 +112,17 @@ def test_targets_of_classes_and_detections():
     assert target.scores.tolist() == [1] and target.boxes.tolist() == [BOX.tolist()]
 
 
+def test_proposals_are_outlined_below_the_detections():
+    proposals = np.array([[16, 16, 48, 48], [0, 0, 0, 0]], np.float32)
+    dark = np.zeros((64, 64, 3), np.uint8)
+    none = DETECTIONS._replace(valid=np.zeros(3, bool))
+    pixels = np.asarray(render(none._replace(proposals=proposals), dark, NAMES))
+    assert pixels[64, 64].tolist() == pixels[192, 100].tolist() == [255] * 3 and not pixels[128, 128].any()
+    assert not pixels[0, 0].any(), "padding"
+    moved = show.in_pixels(DETECTIONS._replace(proposals=proposals), scale=(2.0, 0.5), size=(64, 64))
+    assert moved.proposals.tolist() == [[32, 8, 64, 24], [0, 0, 0, 0]]
+
+
 def test_scores_are_written_of_predictions_alone():
     plain = Image.fromarray(GREY).resize((256, 256))
     for prediction in (CLASSES, DETECTIONS, localized(0.9)):
