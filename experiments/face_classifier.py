@@ -39,6 +39,7 @@ def experiment(
     scale: float = 0.15,
     rotate: float = 10.0,
     color: float = 0.2,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 64,
     steps: int = 600,
     seed: int = 0,
@@ -66,6 +67,7 @@ def experiment(
         scale: largest relative zoom while training.
         rotate: largest rotation while training, either way, in degrees.
         color: largest relative change of brightness and contrast while training.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -100,6 +102,7 @@ def experiment(
             "rank1": metrics.identification("rank1"),
             "refused": metrics.identification("refused"),
         },
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

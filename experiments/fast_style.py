@@ -11,6 +11,7 @@ Deviations: those of `models.TransformerNet`; AdamW with warm-up and cosine.
 """
 
 from functools import partial
+from typing import Literal
 
 from jaxcv import augment, losses, models, predict
 from jaxcv.data import photograph_data
@@ -37,6 +38,7 @@ def experiment(
     blocks: int = 5,
     lr: float = 2e-3,
     flip: float = 0.5,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 4,
     steps: int = 800,
     seed: int = 0,
@@ -60,6 +62,7 @@ def experiment(
         blocks: residual ones of it.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         flip: probability of mirroring while training.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: pictures a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -90,6 +93,7 @@ def experiment(
         augment=partial(augment.images, flip=flip),
         predict=predict.stylised,
         animate=True,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

@@ -95,7 +95,6 @@ def experiment(
         max_proposals=proposals,
         samples=samples,
         fc_widths=(fc_width, fc_width),
-        dtype=dtype,
     )
     mirrors = {"flip": flip, "flip_vertical": flip_vertical} if train.mirrors else {}
     return Experiment(
@@ -114,6 +113,7 @@ def experiment(
             for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()
         },
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

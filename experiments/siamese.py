@@ -38,6 +38,7 @@ def experiment(
     rotate: float = 12.0,
     shear: float = 12.0,
     elastic: float = 0.4,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 56,
     pictures: int = 8,
     grouped: bool = False,
@@ -66,6 +67,7 @@ def experiment(
         rotate: largest rotation while training, either way, in degrees.
         shear: largest shear while training, either way, in degrees.
         elastic: how near to folding a drawing is bent while training, in [0, 1).
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step, of which all pairs are compared.
         pictures: of each identity in a batch.
         grouped: whether the identities of a batch are of one alphabet, as in the episodes.
@@ -92,6 +94,7 @@ def experiment(
             "one_shot_margin": metrics.few_shot("margin", way=way),
             "EER": metrics.verification("EER"),
         },
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

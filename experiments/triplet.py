@@ -44,6 +44,7 @@ def experiment(
     rotate: float = 10.0,
     elastic: float = 0.3,
     color: float = 0.2,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 56,
     pictures: int = 8,
     steps: int = 300,
@@ -73,6 +74,7 @@ def experiment(
         rotate: largest rotation while training, either way, in degrees.
         elastic: how near to folding a picture is bent while training, in [0, 1).
         color: largest relative change of brightness and contrast while training.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step: P identities times K pictures.
         pictures: K, of each identity in a batch.
         steps: updates of the parameters.
@@ -96,6 +98,7 @@ def experiment(
             **{name: metrics.identification(name) for name in ("rank1", "rank5", "refused", "recognized")},
         },
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

@@ -1,14 +1,16 @@
 """Every experiment file: it opens with its claim, composes, and takes one real training step."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxcv.cli.main import load_experiment
 from jaxcv.errors import UserError
-from jaxcv.train import hyperparameters, parts, program, resolve
+from jaxcv.train import hyperparameters, parts, program, resolve, step
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.feed import Streamed
 
@@ -75,6 +77,26 @@ class First:
 
     def set_state(self, state):
         pass
+
+
+IN_SHORT = ("transfer", "landmarks", "unet", "triplet", "faster_rcnn")
+SLOWLY = [path if path.stem in IN_SHORT else pytest.param(path, marks=pytest.mark.slow) for path in FILES]
+
+
+@pytest.mark.parametrize("path", SLOWLY, ids=lambda path: path.stem)
+def test_the_network_computes_in_bfloat16_and_all_else_in_float32(path):
+    """Traced, not run."""
+    experiment = load_experiment(path)
+    setup = experiment(**resolve(experiment, {"dtype": "bfloat16"}))
+    batch = setup.train_data.batch(0)
+    state = jax.eval_shape(lambda: step.init(setup))
+    _, outputs, features, terms, grads = jax.eval_shape(partial(step.intermediates, setup), state, batch)
+    after, _ = jax.eval_shape(partial(step.step, setup), state, batch)
+    floating = {"float32"}
+    for tree in (outputs, terms, grads, after.params, after.collections, after.opt_state):
+        assert {str(x.dtype) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)} <= floating
+    kinds = [str(x.dtype) for x in jax.tree.leaves(features)]
+    assert kinds.count("bfloat16") >= len(kinds) / 2 or not kinds
 
 
 PAIRS_IN_A_SMALL_BATCH = {"triplet": {"pictures": 2}, "siamese": {"pictures": 2}}
