@@ -30,6 +30,7 @@ def experiment(
     cosine: float = 0.0,
     sharpness: float = 16.0,
     width: int = 16,
+    pool: Literal["average", "flatten"] = "average",
     dimensions: int = 128,
     dropout: float = 0.0,
     lr: float = 2e-3,
@@ -58,6 +59,7 @@ def experiment(
         cosine: CosFace's margin.
         sharpness: factor of the cosines before the softmax.
         width: channels of the first stage.
+        pool: what the embedding is made of: the last map's "average", or all of it ("flatten"), for aligned faces.
         dimensions: of the embedding.
         dropout: fraction of the features before the embedding that is zeroed while training.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
@@ -75,7 +77,9 @@ def experiment(
     train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error)
     size = {"stage_sizes": (1,) * (3 if image_size < 64 else 4), "width": width, "small_images": image_size < 64}
     backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.5,), std=(0.25,))
-    embedding = models.EmbeddingNet(backbone, dimensions=dimensions, dropout=dropout, normalize=head == "cosine")
+    embedding = models.EmbeddingNet(
+        backbone, dimensions, normalize=head == "cosine", pool=pool, dropout=dropout, mirror=train.mirrors
+    )
 
     def loss(outputs: Any, batch: Batch) -> dict[str, Any]:
         """Of identities that were never seen it says nothing; it is there since all test values are computed alike."""

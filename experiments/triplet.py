@@ -34,6 +34,7 @@ def experiment(
     margin: float | None = 0.2,
     form: Literal["mean", "active", "sum"] = "mean",
     width: int = 16,
+    pool: Literal["average", "flatten"] = "average",
     dimensions: int = 128,
     lr: float = 1e-3,
     weight_decay: float = 5e-2,
@@ -64,6 +65,7 @@ def experiment(
         margin: how much farther the negative must be; None for the soft margin.
         form: mean over the triplets, over those with a loss, or their sum.
         width: channels of the first stage.
+        pool: what the embedding is made of: the last map's "average", or all of it ("flatten"), for aligned faces.
         dimensions: of the embedding.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, decoupled.
@@ -86,7 +88,7 @@ def experiment(
     moved = {"flip": flip if train.mirrors else 0.0, "shift": shift, "scale": scale, "rotate": rotate}
     verification = partial(metrics.verification, pairs="listed" if data.endswith(".txt") else "all")
     return Experiment(
-        model=models.EmbeddingNet(backbone, dimensions=dimensions),
+        model=models.EmbeddingNet(backbone, dimensions=dimensions, pool=pool, mirror=train.mirrors),
         loss=partial(losses.triplet, mining=mining, distance=distance, margin=margin, form=form),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=10.0),
         train_data=train.identity_batches(batch_size, pictures=pictures, seed=seed),
