@@ -194,8 +194,7 @@ OPENERS: dict[str, dict[str, Opener]] = {
     "segmentation": {
         "digits": _toy(lambda ask, split: SceneMasks(split, ask.image_size)),
         "masks:PATH": _files(
-            "mask",
-            lambda ask: scan_masks(ask.path, ask.classes, ask.void, ask.skip, ask.values, hold_last=ask.hold_last),
+            "mask", lambda ask: scan_masks(ask.path, ask.classes, ask.void, ask.skip, ask.values, ask.hold_last)
         ),
         "camvid:PATH": _files("mask", lambda ask: scan_masks(ask.path, ask.classes or CAMVID, 11, ask.skip)),
         "pets:PATH": _files("mask", lambda ask: scan_pets(ask.path, True, ask.skip)),
