@@ -62,9 +62,13 @@ CASES: dict[str, dict[str, Any]] = {
         for k in (2, 4)
         for grad in (False, True)
     },
+    **{
         f"multiscale_roi_align, 512 boxes, 128² to 16² x 256, {'both' if grad else 'forward'}": {
             "op": "multiscale_roi_align",
             **{"n": 512, "side": 128, "c": 256, "grad": grad},
+        }
+        for grad in (False, True)
+    },
     "match_boxes, 65472 anchor boxes, 20 targets": {"op": "match_boxes", "n": 65_472},
     "triplet, 512 x 128, with gradient": {"op": "triplet", "n": 512, "c": 128},
     **{

@@ -10,6 +10,7 @@ Paper: Noh, Hong, Han, Learning deconvolution network for semantic segmentation,
 """
 
 from functools import partial
+from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import Resize, segmentation_data
@@ -35,6 +36,7 @@ def experiment(
     flip: float = 0.5,
     scale: float | None = None,
     color: float = 0.2,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 16,
     steps: int = 1_000,
     seed: int = 0,
@@ -58,6 +60,7 @@ def experiment(
         flip: probability of mirroring while training; not of digits.
         scale: largest relative change of size while training; None: none.
         color: largest relative change of brightness, contrast and saturation while training.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -84,6 +87,7 @@ def experiment(
         predict=predict.masks,
         metrics={name: metrics.segmentation(name) for name in ("mIoU", "pixel_accuracy", "dice")},
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

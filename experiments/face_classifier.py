@@ -31,6 +31,7 @@ def experiment(
     cosine: float = 0.0,
     sharpness: float = 16.0,
     width: int = 16,
+    pool: Literal["average", "flatten"] = "average",
     dimensions: int = 128,
     dropout: float = 0.0,
     lr: float = 2e-3,
@@ -40,6 +41,7 @@ def experiment(
     scale: float = 0.15,
     rotate: float = 10.0,
     color: float = 0.2,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 64,
     steps: int = 600,
     seed: int = 0,
@@ -59,6 +61,7 @@ def experiment(
         cosine: CosFace's margin.
         sharpness: factor of the cosines before the softmax.
         width: channels of the first stage.
+        pool: what the embedding is made of: the last map's "average", or all of it ("flatten"), for aligned faces.
         dimensions: of the embedding.
         dropout: fraction of the features before the embedding that is zeroed while training.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
@@ -68,6 +71,7 @@ def experiment(
         scale: largest relative zoom while training.
         rotate: largest rotation while training, either way, in degrees.
         color: largest relative change of brightness and contrast while training.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -75,7 +79,9 @@ def experiment(
     train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error, resize=resize)
     size = {"stage_sizes": (1,) * (3 if image_size < 64 else 4), "width": width, "small_images": image_size < 64}
     backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.5,), std=(0.25,))
-    embedding = models.EmbeddingNet(backbone, dimensions=dimensions, dropout=dropout, normalize=head == "cosine")
+    embedding = models.EmbeddingNet(
+        backbone, dimensions, normalize=head == "cosine", pool=pool, dropout=dropout, mirror=train.mirrors
+    )
 
     def loss(outputs: Any, batch: Batch) -> dict[str, Any]:
         """Of identities that were never seen it says nothing; it is there since all test values are computed alike."""
@@ -102,6 +108,7 @@ def experiment(
             "rank1": metrics.identification("rank1"),
             "refused": metrics.identification("refused"),
         },
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

@@ -100,7 +100,6 @@ def experiment(
         pool=pool,
         samples=samples,
         fc_widths=(fc_width, fc_width),
-        dtype=dtype,
     )
     mirrors = {"flip": flip, "flip_vertical": flip_vertical} if train.mirrors else {}
     return Experiment(
@@ -119,6 +118,7 @@ def experiment(
             for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()
         },
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

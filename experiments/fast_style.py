@@ -14,6 +14,7 @@ Deviations: those of `models.TransformerNet`; half its channels; AdamW with warm
 """
 
 from functools import partial
+from typing import Literal
 
 from jaxcv import augment, losses, models, predict
 from jaxcv.data import photograph_data
@@ -40,6 +41,7 @@ def experiment(
     blocks: int = 5,
     lr: float = 1e-3,
     flip: float = 0.5,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 2,
     steps: int = 600,
     seed: int = 0,
@@ -63,6 +65,7 @@ def experiment(
         blocks: residual ones of it.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         flip: probability of mirroring while training.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: pictures a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -93,6 +96,7 @@ def experiment(
         augment=partial(augment.images, flip=flip),
         predict=predict.stylised,
         animate=True,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

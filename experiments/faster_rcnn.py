@@ -98,7 +98,6 @@ def experiment(
         max_proposals=proposals,
         samples=samples,
         fc_widths=(fc_width, fc_width),
-        dtype=dtype,
     )
     mirrors = {"flip": flip, "flip_vertical": flip_vertical} if train.mirrors else {}
     return Experiment(
@@ -117,6 +116,7 @@ def experiment(
             for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()
         },
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

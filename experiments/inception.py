@@ -13,6 +13,7 @@ response normalisation) and https://arxiv.org/abs/1512.00567 (inception_v3).
 """
 
 from functools import partial
+from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import Resize, classification_data
@@ -41,6 +42,7 @@ def experiment(
     scale: float = 0.1,
     color: float = 0.1,
     auxiliary_weight: float = 0.3,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 64,
     steps: int = 300,
     seed: int = 0,
@@ -68,6 +70,7 @@ def experiment(
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
         auxiliary_weight: of each such head's loss (0.3 in the first paper, 0.4 in common use for inception_v3).
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -92,6 +95,7 @@ def experiment(
         augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
         predict=predict.classes,
         metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

@@ -44,6 +44,7 @@ def experiment(
     elastic: float = 0.3,
     color: float = 0.4,
     ema: float = 0.99,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 32,
     steps: int = 1_500,
     seed: int = 0,
@@ -73,6 +74,7 @@ def experiment(
         elastic: how near to folding pictures are bent while training, below 1.
         color: largest relative change of brightness, contrast and saturation while training.
         ema: decay of the moving average of the parameters that is evaluated.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -83,6 +85,7 @@ def experiment(
     swaps = SWAPS["face_68"] if is_face and swap == "names" else SWAPS.get(swap, train.swap)
     backbone = models.ResNet(stage_sizes=(1, 1, 1), width=width)
     loss = {"form": form, "width": wing_width, "curvature": wing_curvature}
+    moved = {"shift": shift, "scale": scale, "rotate": rotate, "shear": shear}
     sides = (image_size, image_size)
     if head == "heatmaps":
         composed = {
@@ -102,18 +105,11 @@ def experiment(
         train_data=train.batches(batch_size, seed=seed),
         test_data=test.batches(batch_size),
         augment=partial(
-            augment.landmarks,
-            flip=flip if swaps else 0.0,
-            shift=shift,
-            scale=scale,
-            rotate=rotate,
-            shear=shear,
-            elastic=elastic,
-            color=color,
-            swap=swaps,
+            augment.landmarks, flip=flip if swaps else 0.0, **moved, elastic=elastic, color=color, swap=swaps
         ),
         metrics={name: metrics.landmark_error(name) for name in ("AUC", "NME", "failures", "mean_shape_NME")},
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

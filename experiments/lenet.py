@@ -12,6 +12,7 @@ Paper: LeCun, Bottou, Bengio, Haffner, Gradient-based learning applied to docume
 """
 
 from functools import partial
+from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import Resize, classification_data
@@ -27,6 +28,7 @@ def experiment(
     label_smoothing: float = 0.0,
     shift: float = 0.05,
     rotate: float = 0.1,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 64,
     steps: int = 6_000,
     seed: int = 0,
@@ -41,6 +43,7 @@ def experiment(
         label_smoothing: probability mass moved from the true class to all classes.
         shift: largest translation while training, as a fraction of the image side.
         rotate: largest rotation while training, either way, in degrees.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -55,6 +58,7 @@ def experiment(
         augment=partial(augment.images, shift=shift, rotate=rotate),
         predict=predict.classes,
         metrics={"accuracy": metrics.accuracy()},
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

@@ -38,6 +38,7 @@ def experiment(
     color: float = 0.25,
     hue: float = 0.5,
     ema: float = 0.995,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 32,
     steps: int = 4_400,
     seed: int = 0,
@@ -64,6 +65,7 @@ def experiment(
         color: largest relative change of brightness, contrast and saturation while training.
         hue: largest change of hue while training, either way, as a fraction of the colour circle (0.5: all of it).
         ema: decay of the moving average of the parameters that is evaluated.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -100,6 +102,7 @@ def experiment(
             "IoU": metrics.localization("IoU"),
         },
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

@@ -90,7 +90,6 @@ def experiment(
         backbone=network(trunk, weights, known=models.TRUNKS) if trunk else small,
         crop_size=crop_size,
         samples=samples,
-        dtype=dtype,
     )
     mirrors = {"flip": flip, "flip_vertical": flip_vertical} if train.mirrors else {}
     return Experiment(
@@ -109,6 +108,7 @@ def experiment(
             for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()
         },
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

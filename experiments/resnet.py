@@ -13,6 +13,7 @@ label smoothing, and affine augmentation in place of padding and cropping).
 """
 
 from functools import partial
+from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import Resize, classification_data
@@ -38,6 +39,7 @@ def experiment(
     shift: float = 0.1,
     scale: float = 0.1,
     color: float = 0.1,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 64,
     steps: int = 1_000,
     seed: int = 0,
@@ -62,6 +64,7 @@ def experiment(
         shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -81,6 +84,7 @@ def experiment(
         augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
         predict=predict.classes,
         metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

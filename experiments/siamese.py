@@ -11,12 +11,14 @@ Tenenbaum, Human-level concept learning through probabilistic program induction,
         batch_size=64 pictures=4 steps=600      # one line
 """
 
-from functools import partial
-from typing import Literal
+from typing import Any, Literal
+
+import jax
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import Resize, embedding_data
 from jaxcv.train import Experiment, optimizers
+from jaxcv.types import Batch
 
 
 def experiment(
@@ -39,6 +41,8 @@ def experiment(
     rotate: float = 12.0,
     shear: float = 12.0,
     elastic: float = 0.4,
+    turned: float = 0.0,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 56,
     pictures: int = 8,
     grouped: bool = False,
@@ -68,6 +72,8 @@ def experiment(
         rotate: largest rotation while training, either way, in degrees.
         shear: largest shear while training, either way, in degrees.
         elastic: how near to folding a drawing is bent while training, in [0, 1).
+        turned: probability that a class of a batch is another one, by turning and mirroring all its drawings alike.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step, of which all pairs are compared.
         pictures: of each identity in a batch.
         grouped: whether the identities of a batch are of one alphabet, as in the episodes.
@@ -81,19 +87,26 @@ def experiment(
         test_data = test.episode_batches(way=way, shot=1, count=episodes)
     size = {"stage_sizes": (1, 1, 1), "width": width, "small_images": True}
     backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.1,), std=(0.3,))
+
+    def augmented(key: Any, batch: Batch) -> Batch:
+        one, other = jax.random.split(key)
+        batch = augment.images(one, batch, shift=shift, scale=scale, rotate=rotate, shear=shear, elastic=elastic)
+        return augment.class_symmetries(other, batch, probability=turned)
+
     return Experiment(
         model=models.Siamese(backbone, similarity=similarity, dimensions=dimensions),
         loss=losses.pair_cross_entropy,
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=10.0),
         train_data=train.identity_batches(batch_size, pictures=pictures, grouped=grouped, seed=seed),
         test_data=test_data,
-        augment=partial(augment.images, shift=shift, scale=scale, rotate=rotate, shear=shear, elastic=elastic),
+        augment=augmented,
         predict=predict.similarities,
         metrics={
             "one_shot": metrics.few_shot("accuracy", way=way),
             "one_shot_margin": metrics.few_shot("margin", way=way),
             "EER": metrics.verification("EER"),
         },
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

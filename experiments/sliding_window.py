@@ -14,7 +14,7 @@ Paper: Sermanet et al., OverFeat, https://arxiv.org/abs/1312.6229, section 3.5, 
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import window_data
@@ -44,6 +44,7 @@ def experiment(
     rotate: float = 12.0,
     elastic: float = 0.3,
     color: float = 0.5,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 256,
     steps: int = 4_000,
     seed: int = 0,
@@ -74,6 +75,7 @@ def experiment(
         rotate: largest rotation while training, either way, in degrees.
         elastic: how near to folding a window is bent while training, in [0, 1).
         color: largest relative change of brightness and contrast while training.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -103,6 +105,7 @@ def experiment(
         augment=partial(augment.images, flip=flip if train.mirrors else 0.0, color=color, **moves),
         predict=partial(found, score=score, neighbors=neighbors, overlap=overlap),
         metrics={"accuracy": metrics.accuracy()},
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

@@ -52,6 +52,7 @@ def experiment(
     octaves: int = 1,
     optimizer: Literal["adam", "lbfgs"] = "adam",
     lr: float = 0.02,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     steps: int = 300,
     seed: int = 0,
 ) -> Experiment:
@@ -80,6 +81,7 @@ def experiment(
         octaves: pictures of halved sizes that the picture is the sum of: coarse structure moves first.
         optimizer: Adam, or L-BFGS with a line search, whose steps are several times as long.
         lr: peak learning rate of Adam after a linear warm-up; falls to 0 along a cosine.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         steps: of the optimizer.
         seed: of the random weights and of a picture of noise.
     """
@@ -113,6 +115,7 @@ def experiment(
         predict=predict.stylised,
         evaluate_every=max(1, steps // 10),
         animate=True,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

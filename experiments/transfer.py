@@ -40,6 +40,7 @@ def experiment(
     shift: float = 0.1,
     scale: float = 0.2,
     color: float = 0.2,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 16,
     steps: int | None = None,
     seed: int = 0,
@@ -67,6 +68,7 @@ def experiment(
         shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters; None: 300 with cached features, else 80.
         seed: of parameters, order of the data and augmentation.
@@ -102,6 +104,7 @@ def experiment(
         else partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
         predict=predict.classes,
         metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

@@ -35,6 +35,7 @@ def experiment(
     margin: float | None = 0.2,
     form: Literal["mean", "active", "sum"] = "mean",
     width: int = 16,
+    pool: Literal["average", "flatten"] = "average",
     dimensions: int = 128,
     lr: float = 1e-3,
     weight_decay: float = 5e-2,
@@ -45,6 +46,7 @@ def experiment(
     rotate: float = 10.0,
     elastic: float = 0.3,
     color: float = 0.2,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 56,
     pictures: int = 8,
     steps: int = 300,
@@ -65,6 +67,7 @@ def experiment(
         margin: how much farther the negative must be; None for the soft margin.
         form: mean over the triplets, over those with a loss, or their sum.
         width: channels of the first stage.
+        pool: what the embedding is made of: the last map's "average", or all of it ("flatten"), for aligned faces.
         dimensions: of the embedding.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, decoupled.
@@ -75,6 +78,7 @@ def experiment(
         rotate: largest rotation while training, either way, in degrees.
         elastic: how near to folding a picture is bent while training, in [0, 1).
         color: largest relative change of brightness and contrast while training.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step: P identities times K pictures.
         pictures: K, of each identity in a batch.
         steps: updates of the parameters.
@@ -86,7 +90,7 @@ def experiment(
     moved = {"flip": flip if train.mirrors else 0.0, "shift": shift, "scale": scale, "rotate": rotate}
     verification = partial(metrics.verification, pairs="listed" if data.endswith(".txt") else "all")
     return Experiment(
-        model=models.EmbeddingNet(backbone, dimensions=dimensions),
+        model=models.EmbeddingNet(backbone, dimensions=dimensions, pool=pool, mirror=train.mirrors),
         loss=partial(losses.triplet, mining=mining, distance=distance, margin=margin, form=form),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=10.0),
         train_data=train.identity_batches(batch_size, pictures=pictures, seed=seed),
@@ -98,6 +102,7 @@ def experiment(
             **{name: metrics.identification(name) for name in ("rank1", "rank5", "refused", "recognized")},
         },
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

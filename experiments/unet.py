@@ -56,6 +56,7 @@ def experiment(
     scale: float | None = None,
     elastic: float | None = None,
     color: float = 0.2,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 16,
     steps: int = 2_400,
     seed: int = 0,
@@ -94,6 +95,7 @@ def experiment(
         scale: largest relative change of size while training; None: none.
         elastic: how near to folding pictures are bent while training, below 1; None: not at all.
         color: largest relative change of brightness, contrast and saturation while training.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
@@ -119,6 +121,7 @@ def experiment(
         predict=predict.masks,
         metrics={name: metrics.segmentation(name) for name in names} | regions,
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

@@ -20,6 +20,7 @@ The figures are `previews/sees_LAYER.png` in the run's folder: a row a unit, the
 """
 
 from functools import partial
+from typing import Literal
 
 from jaxcv import losses, metrics, models, predict
 from jaxcv.data import classification_data
@@ -40,6 +41,7 @@ def experiment(
     decay: float = 1.0,
     variation: float = 10.0,
     lr: float = 0.02,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 64,
     steps: int = 200,
     seed: int = 0,
@@ -57,6 +59,7 @@ def experiment(
         decay: factor of the squared distance from grey of a picture that is made.
         variation: factor of its total variation.
         lr: peak learning rate of Adam after a linear warm-up; falls to 0 along a cosine.
+        dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: pictures of the set that are looked at together.
         steps: updates of the pictures that are made.
         seed: of the noise that they start from.
@@ -78,6 +81,7 @@ def experiment(
         predict=predict.peaks,
         metrics={"excess": metrics.top_patches(fields=looked_at, count=patches)},
         evaluate_every=steps,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

@@ -89,7 +89,7 @@ def experiment(
         data, image_size=image_size, classes=classes, on_error=on_error, hold_out=hold_out, resize=resize
     )
     anchor_boxes, side = train.anchor_boxes(k=5), train.image_size
-    model = models.YOLO(num_classes=train.num_classes, anchor_boxes=anchor_boxes, dtype=dtype)
+    model = models.YOLO(num_classes=train.num_classes, anchor_boxes=anchor_boxes)
     mirrors = {"flip": flip, "flip_vertical": flip_vertical} if train.mirrors else {}
     augmented = partial(augment.detector, **mirrors, crop=crop, color=color, mosaic=mosaic, mixup=mixup)
     return Experiment(
@@ -113,6 +113,7 @@ def experiment(
             for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()
         },
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

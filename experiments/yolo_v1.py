@@ -88,7 +88,6 @@ def experiment(
         width=width,
         fc_width=fc_width,
         dropout=dropout,
-        dtype=dtype,
     )
     return Experiment(
         model=model,
@@ -113,6 +112,7 @@ def experiment(
             for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()
         },
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

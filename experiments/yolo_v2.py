@@ -87,7 +87,6 @@ def experiment(
         num_classes=train.num_classes,
         backbone=network(backbone, weights, known=models.TRUNKS) if backbone else None,
         width=width,
-        dtype=dtype,
     )
     augmented = partial(augment.detector, flip=flip if train.mirrors else 0.0, crop=crop, color=color)
     return Experiment(
@@ -111,6 +110,7 @@ def experiment(
             for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()
         },
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

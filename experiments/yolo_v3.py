@@ -89,7 +89,6 @@ def experiment(
         num_classes=train.num_classes,
         backbone=network(backbone, weights, known=models.TRUNKS) if backbone else None,
         neck_channels=(width // 2, width) if tiny else (width // 4, width // 2, width),
-        dtype=dtype,
     )
     augmented = partial(augment.detector, flip=flip if train.mirrors else 0.0, crop=crop, color=color)
     return Experiment(
@@ -121,6 +120,7 @@ def experiment(
             for name, which in {"mAP50": "AP50", "mAP75": "AP75", "mAP": "AP"}.items()
         },
         ema=ema,
+        compute_dtype=dtype,
         steps=steps,
         seed=seed,
     )

@@ -1,14 +1,16 @@
 """Every experiment file: it opens with its claim, composes, and takes one real training step."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxcv.cli.main import load_experiment
 from jaxcv.errors import UserError
-from jaxcv.train import hyperparameters, parts, program, resolve
+from jaxcv.train import hyperparameters, parts, program, resolve, step
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.feed import Streamed
 
@@ -26,7 +28,7 @@ def test_it_opens_with_its_claim_and_explains_every_hyperparameter(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_is_a_composition_of_few_lines_that_runs_without_arguments(path):
-    assert len(path.read_text().splitlines()) <= 120
+    assert len(path.read_text().splitlines()) <= 130
     doc = load_experiment(path).__globals__["__doc__"]
     assert f"python launch.py experiments/{path.name}" in [line.split("  # ")[0].strip() for line in doc.splitlines()]
 
@@ -75,6 +77,26 @@ class First:
 
     def set_state(self, state):
         pass
+
+
+IN_SHORT = ("transfer", "landmarks", "unet", "triplet", "faster_rcnn")
+SLOWLY = [path if path.stem in IN_SHORT else pytest.param(path, marks=pytest.mark.slow) for path in FILES]
+
+
+@pytest.mark.parametrize("path", SLOWLY, ids=lambda path: path.stem)
+def test_the_network_computes_in_bfloat16_and_all_else_in_float32(path):
+    """Traced, not run."""
+    experiment = load_experiment(path)
+    setup = experiment(**resolve(experiment, {"dtype": "bfloat16"}))
+    batch = setup.train_data.batch(0)
+    state = jax.eval_shape(lambda: step.init(setup))
+    _, outputs, features, terms, grads = jax.eval_shape(partial(step.intermediates, setup), state, batch)
+    after, _ = jax.eval_shape(partial(step.step, setup), state, batch)
+    floating = {"float32"}
+    for tree in (outputs, terms, grads, after.params, after.collections, after.opt_state):
+        assert {str(x.dtype) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)} <= floating
+    kinds = [str(x.dtype) for x in jax.tree.leaves(features)]
+    assert kinds.count("bfloat16") >= len(kinds) / 2 or not kinds
 
 
 PAIRS_IN_A_SMALL_BATCH = {"triplet": {"pictures": 2}, "siamese": {"pictures": 2}}

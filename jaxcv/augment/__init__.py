@@ -18,6 +18,7 @@ Others do one thing, and are put one after another with keys of their own, `jax.
     crop          cut out whole pixels
     colors        brightness, contrast, saturation, hue
     pca_colors    along the main directions of the set's colours, which `jaxcv.augment.principal` computes
+    class_symmetries    turn and mirror every class its own way, for losses of pairs and triplets
     cutout        cover a rectangle
     mixup cutmix  two pictures and their labels in one
     mosaic        four pictures with boxes in one
@@ -36,10 +37,12 @@ from jaxcv.augment.mixing import cutmix, mixup
 from jaxcv.augment.mosaic import mosaic
 from jaxcv.augment.overlay import mixup_boxes
 from jaxcv.augment.segmentation import segmentation
+from jaxcv.augment.symmetries import class_symmetries
 
 __all__ = [
     "COCO_17",
     "FACE_68",
+    "class_symmetries",
     "colors",
     "crop",
     "cutmix",

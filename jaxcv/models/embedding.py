@@ -34,12 +34,17 @@ class EmbeddingNet(nn.Module):
     standardize: bool = True
     """Whether batch normalisation comes before the division. Without it all pictures have cosines near 1 at first, and
     the hardest triplets pull them together for good; a deviation from FaceNet, whose batches held 1,800 pictures."""
+    mirror: bool = False
+    """Whether a picture is evaluated together with its mirror image, the sum of whose embeddings is its own."""
 
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
     ) -> tuple[Float[Array, "b d"], dict[str, Array]]:
         """`train` selects batch statistics over running ones, and turns dropout on."""
+        count, twice = len(images), self.mirror and not train
+        if twice:
+            images = jnp.concatenate([images, images[:, :, ::-1]])
         features = feature_maps(self.backbone, images, train=train)
         x = list(features.values())[-1]
         x = features["pool"] = Flatten()(x) if self.pool == "flatten" else global_avg_pool(x)
@@ -47,6 +52,8 @@ class EmbeddingNet(nn.Module):
         x = Dense(self.dimensions, kernel_init=lecun_normal, name="head")(x)
         if self.standardize:
             x = BatchNorm(name="norm")(x, train=train)
+        if twice:
+            x, features = x[:count] + x[count:], {name: value[:count] for name, value in features.items()}
         return _directions(x) if self.normalize else x, features
 
 

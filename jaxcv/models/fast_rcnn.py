@@ -41,8 +41,6 @@ class FastRCNN(nn.Module):
     fc_widths: tuple[int, ...] = (1024, 1024)
     """4096 each in the paper."""
     dropout: Scalar = 0.0
-    dtype: str = "float32"
-    """Of the computation: "float32" or "bfloat16". Parameters and statistics are float32."""
 
     @nn.compact
     def __call__(
@@ -55,7 +53,7 @@ class FastRCNN(nn.Module):
         train: bool = False,
     ) -> tuple[Regions, dict[str, Array]]:
         """`train` samples regions about the targets, and is given to the backbone."""
-        features, levels = trunk_features(self.backbone, images.astype(self.dtype), self.stages, train=train)
+        features, levels = trunk_features(self.backbone, images, self.stages, train=train)
         if self.pyramid_channels is not None:
             levels = FPN(self.pyramid_channels, extra=False, finest_alone=self.pool == "max", name="fpn")(levels)
         features |= {f"level{i}": x for i, x in enumerate(levels, start=1)}
@@ -93,8 +91,6 @@ class RCNN(nn.Module):
     positive_fraction: Scalar = 0.25
     fc_widths: tuple[int, ...] = ()
     dropout: Scalar = 0.0
-    dtype: str = "float32"
-    """As in `FastRCNN`."""
     feature: str = "pool"
     """Of the network: what the second stage reads, `fc7` of AlexNet in the paper; here without dense layers."""
 
@@ -112,7 +108,7 @@ class RCNN(nn.Module):
         key = self.make_rng("dropout") if train else None
         regions, there = _regions(key, proposals, boxes, valid, self.samples, self.positive_fraction)
         crops = ops.crop_and_resize(images, regions, output_size=self.crop_size, context=self.context)
-        every = crops.reshape(-1, *crops.shape[2:]).astype(self.dtype)
+        every = crops.reshape(-1, *crops.shape[2:])
         features, (x,) = trunk_features(self.backbone, every, (self.feature,), train=train)
         x = x.reshape(*regions.shape[:2], -1)
         head = RegionHead(self.num_classes, self.fc_widths, self.dropout, name="head")

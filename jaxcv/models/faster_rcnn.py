@@ -55,8 +55,6 @@ class FasterRCNN(nn.Module):
     fc_widths: tuple[int, ...] = (1024, 1024)
     dropout: Scalar = 0.0
     """These two as in `RegionHead`."""
-    dtype: str = "float32"
-    """Of the computation: "float32" or "bfloat16". Parameters and statistics are float32."""
 
     @nn.compact
     def __call__(
@@ -71,7 +69,7 @@ class FasterRCNN(nn.Module):
         network = self.backbone
         if network is None:
             network = resnet50(unit=partial(ConvNormAct, frozen=True), name="backbone")
-        features, levels = trunk_features(network, images.astype(self.dtype), self.stages, train=train)
+        features, levels = trunk_features(network, images, self.stages, train=train)
         image_size, pooled = (images.shape[1], images.shape[2]), len(levels)
         if self.pyramid_channels is not None:
             levels = FPN(self.pyramid_channels, self.extra_level, name="fpn")(levels)

@@ -33,22 +33,12 @@ def standardize(
     three channels, as RGB networks expect.
 
     Raises:
-        TypeError: `images` are not floats.
-    """
-    images = cast_images(images, images.dtype)
-    mean_, std_ = (jnp.asarray(v, images.dtype).reshape(1, 1, 1, -1) for v in (mean, std))
-    return (images - mean_) / std_
-
-
-def cast_images(images: Float[Array, "b h w c"], dtype: Any) -> Float[Array, "b h w c"]:
-    """Images as another float type.
-
-    Raises:
         TypeError: they are integers, of which a standardised image would be wrong or not a number.
     """
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(f"images of {images.dtype}: a model takes float32 in [0, 1]; divide by 255")
-    return images.astype(dtype)
+    mean_, std_ = (jnp.asarray(v, images.dtype).reshape(1, 1, 1, -1) for v in (mean, std))
+    return (images - mean_) / std_
 
 
 def space_to_depth(x: Float[Array, "b h w c"], *, block: int) -> Float[Array, "b h2 w2 c2"]:

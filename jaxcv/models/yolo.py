@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxcv import ops
 from jaxcv.models.darknet import DarknetUnit
-from jaxcv.models.layers import Conv, cast_images, space_to_depth, standardize
+from jaxcv.models.layers import Conv, space_to_depth, standardize
 from jaxcv.models.yolos import objectness_prior
 
 
@@ -35,8 +35,6 @@ class YOLO(nn.Module):
     neck_channels: int = 64
     prior: float = 0.01
     """Objectness of every slot before training (https://arxiv.org/abs/1708.02002, section 4.1)."""
-    dtype: str = "float32"
-    """Of the computation: "float32" or "bfloat16". Parameters and statistics are float32."""
     mean: tuple[float, ...] = (0.45,)
     std: tuple[float, ...] = (0.25,)
 
@@ -46,7 +44,7 @@ class YOLO(nn.Module):
     ) -> tuple[Float[Array, "b gh gw a p"], dict[str, Array]]:
         """`train` selects batch statistics over running ones."""
         features: dict[str, Array] = {}
-        x = space_to_depth(standardize(cast_images(images, self.dtype), self.mean, self.std), block=2)
+        x = space_to_depth(standardize(images, self.mean, self.std), block=2)
         for i, (channels, depth) in enumerate(zip(self.stage_channels, self.stage_depths, strict=True), start=1):
             x = DarknetUnit(channels, strides=2, name=f"stage{i}_down")(x, train=train)
             for j in range(depth):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxcv import ops
 from jaxcv.models.darknet import DarknetUnit, darknet19, darknet53, darknet_tiny, extraction
-from jaxcv.models.layers import Conv, Dense, Dropout, cast_images, flatten, space_to_depth
+from jaxcv.models.layers import Conv, Dense, Dropout, flatten, space_to_depth
 from jaxcv.models.trunk import trunk_features
 from jaxcv.types import Scalar
 
@@ -51,8 +51,6 @@ class YOLOv1(nn.Module):
     fc_width: int = 4096
     """Of the fully connected layer; 0: a 1x1 convolution instead, for images of any size."""
     dropout: Scalar = 0.5
-    dtype: str = "float32"
-    """Of the computation: "float32" or "bfloat16". Parameters and statistics are float32."""
 
     @nn.compact
     def __call__(
@@ -60,7 +58,7 @@ class YOLOv1(nn.Module):
     ) -> tuple[Float[Array, "b s s2 p"], dict[str, Array]]:
         """`train` selects batch statistics over running ones, and turns dropout on."""
         network = extraction(name="backbone") if self.backbone is None else self.backbone
-        features, (x,) = trunk_features(network, cast_images(images, self.dtype), [self.feature], train=train)
+        features, (x,) = trunk_features(network, images, [self.feature], train=train)
         for i, strides in enumerate((1, 2, 1, 1), start=21):
             x = DarknetUnit(self.width, strides=strides, name=f"conv{i}")(x, train=train)
         features["conv24"] = x
@@ -97,8 +95,6 @@ class YOLOv2(nn.Module):
     with Darknet."""
     prior: float = 0.01
     """Objectness of every slot before training (https://arxiv.org/abs/1708.02002, section 4.1)."""
-    dtype: str = "float32"
-    """As in `YOLOv1`."""
 
     @nn.compact
     def __call__(
@@ -110,9 +106,7 @@ class YOLOv2(nn.Module):
             ValueError: If the fine feature is not twice as large as the coarse one.
         """
         network = darknet19(name="backbone") if self.backbone is None else self.backbone
-        features, (x, fine) = trunk_features(
-            network, cast_images(images, self.dtype), (self.coarse, self.fine), train=train
-        )
+        features, (x, fine) = trunk_features(network, images, (self.coarse, self.fine), train=train)
         if fine.shape[1:3] != (2 * x.shape[1], 2 * x.shape[2]):
             sizes = f"{fine.shape[1]}x{fine.shape[2]} and {x.shape[1]}x{x.shape[2]}"
             raise ValueError(f"features {self.fine!r} and {self.coarse!r} are {sizes}: expected a ratio of 2")
@@ -158,8 +152,6 @@ class YOLOv3(nn.Module):
     """Convolutions of each grid's neck, 1x1 and 3x3 in turn."""
     prior: float = 0.01
     """As in `YOLOv2`."""
-    dtype: str = "float32"
-    """As in `YOLOv1`."""
 
     @nn.compact
     def __call__(
@@ -173,7 +165,7 @@ class YOLOv3(nn.Module):
         network = self.backbone
         if network is None:
             network = (darknet_tiny if len(self.stages) == 2 else darknet53)(name="backbone")
-        features, maps = trunk_features(network, cast_images(images, self.dtype), self.stages, train=train)
+        features, maps = trunk_features(network, images, self.stages, train=train)
         total, levels = len(np.asarray(self.anchor_boxes)), len(self.stages)
         if total % levels:
             raise ValueError(f"{total} anchor boxes cannot be divided evenly among {levels} grids")

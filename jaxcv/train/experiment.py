@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any, Literal, Union
 
 import numpy as np
 import optax
@@ -57,6 +57,9 @@ class Experiment:
     initial: Callable[[Any], tuple[Any, Any]] | None = None
     """`initial(variables) -> (variables, report)`: starting variables put over fresh ones on the host before the first
     step, and an account of it: `summary`, `lines()`, `randomly_initialised`. See `jaxcv.weights.pretrained`."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in. Parameters, statistics, losses and the optimizer's state are float32 in any case:
+    the trainer casts, and no model needs to know."""
     trainable: str = ".*"
     """Pattern over parameter paths, such as "head" or "stage4|head". What it does not name is frozen: parameters and
     batch statistics keep their bits, and the layers run as in evaluation."""

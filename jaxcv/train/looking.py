@@ -18,6 +18,7 @@ from jax.extend import core as jax_core
 
 from jaxcv.train import parts
 from jaxcv.train.experiment import Experiment
+from jaxcv.train.step import applied
 
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-9
 """How far constants may differ that were computed as float64 here, and partly as float32 there."""
@@ -104,7 +105,7 @@ class _Traced:
 
         def run(e: Experiment, variables: Any, key: Any, *fed: Any, train: bool) -> Any:
             how = {"mutable": list(shapes["collections"]), "rngs": {"dropout": key}} if train else {}
-            return e.model.apply(variables, *fed, train=train, **how)
+            return applied(e, variables, *fed, train=train, **how)
 
         if self._whole is None:
             self._network = not plain.get("same model")

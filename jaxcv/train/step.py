@@ -153,8 +153,7 @@ def evaluate(
 ) -> tuple[Any, dict[str, tuple[jax.Array, jax.Array]], jax.Array]:
     """Predictions, or raw outputs where there are none; sum and weight of every loss term; each example's loss [b]."""
     batch = _floats(batch)
-    found = experiment.model.apply(variables, *(batch[name] for name in experiment.inputs), train=False)
-    outputs, _ = _outputs(experiment, found)
+    outputs, _ = applied(experiment, variables, *(batch[name] for name in experiment.inputs), train=False)
     terms = weighted(experiment.loss(outputs, batch), batch)
     sums = {name: (jnp.sum(values * weights), jnp.sum(weights)) for name, (values, weights) in terms.items()}
     each = jax.tree.reduce(jnp.add, [jax.vmap(mean)(*term) for term in terms.values()])
@@ -169,7 +168,7 @@ def evaluate_all(experiment: Experiment, variables: Any, data: Batch, indices: j
 def infer(experiment: Experiment, variables: Any, *inputs: jax.Array) -> Any:
     """Predictions for inputs without truths: uint8 (or [0, 1] float) images."""
     floats = [_floats({"image": x})["image"] for x in inputs]
-    outputs, _ = _outputs(experiment, experiment.model.apply(variables, *floats, train=False))
+    outputs, _ = applied(experiment, variables, *floats, train=False)
     return outputs if experiment.predict is None else experiment.predict(outputs)
 
 
@@ -211,14 +210,14 @@ def _loss(experiment: Experiment, state: TrainState, batch: Batch) -> Callable[[
 
     def objective(trained: Any) -> tuple[jax.Array, tuple[Any, ...]]:
         with parts.running_frozen(state.params, experiment.trainable):
-            found, changed = experiment.model.apply(
+            (outputs, features), changed = applied(
+                experiment,
                 {"params": parts.merge(trained, frozen), **state.collections},
                 *(batch[name] for name in experiment.inputs),
                 train=True,
                 mutable=list(state.collections),
                 rngs={"dropout": _keys(state)[1]},
             )
-        outputs, features = _outputs(experiment, found)
         terms = {name: mean(*v) for name, v in weighted(experiment.loss(outputs, batch), batch).items()}
         changed = parts.keep_frozen(changed, state.collections, state.params, experiment.trainable)
         return jax.tree.reduce(jnp.add, terms), (terms, changed, (outputs, features))
@@ -226,16 +225,32 @@ def _loss(experiment: Experiment, state: TrainState, batch: Batch) -> Callable[[
     return objective
 
 
-def _outputs(experiment: Experiment, found: Any) -> tuple[Any, Mapping[str, Any]]:
-    """The outputs and features that a model returns.
+def applied(experiment: Experiment, variables: Any, *inputs: jax.Array, **how: Any) -> Any:
+    """As `model.apply`, computed in the experiment's `compute_dtype`, from float32 and to float32.
+
+    Parameters and inputs are rounded to it, and the outputs are float32 again. Batch statistics keep their digits, as
+    boxes do: bfloat16 does not resolve pixels beyond 256.
 
     Raises:
-        UserError: it returns something else.
+        UserError: the model returns something else than `(outputs, features)`.
     """
-    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping):
-        return found
-    name, what = type(experiment.model).__name__, shown(found)
-    raise UserError(f"{name} returns {what}; expected (outputs, features), where features is a dict of stages")
+    if experiment.compute_dtype != "float32":
+        rounded = partial(_cast, dtype=jnp.dtype(experiment.compute_dtype))
+        variables = {**variables, "params": jax.tree.map(rounded, variables["params"])}
+        named = zip(experiment.inputs, inputs, strict=False)
+        inputs = tuple(x if name in ("boxes", "proposals") else rounded(x) for name, x in named)
+    result = experiment.model.apply(variables, *inputs, **how)
+    found, *changed = result if "mutable" in how else (result,)
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)):
+        name, what = type(experiment.model).__name__, shown(found)
+        raise UserError(f"{name} returns {what}; expected (outputs, features), where features is a dict of stages")
+    found = jax.tree.map(partial(_cast, dtype=jnp.dtype(jnp.float32)), found[0]), found[1]
+    return (found, *changed) if changed else found
+
+
+def _cast(x: Any, dtype: jnp.dtype) -> Any:
+    """Between float32 and bfloat16; other arrays as they are."""
+    return x.astype(dtype) if x.dtype in (jnp.float32, jnp.bfloat16) else x
 
 
 def _moving_average(old: Any, new: Any, decay: Any, updates: jax.Array) -> Any:

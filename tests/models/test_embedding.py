@@ -13,8 +13,8 @@ TINY = PlainDarknet(layers=((8, 3), "M", (8, 3)))
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 8, 8, 1)), jnp.float32)
 
 
-def applied(model, variables) -> Any:
-    return model.apply(variables, IMAGES, train=False)
+def applied(model, variables, images=IMAGES) -> Any:
+    return model.apply(variables, images, train=False)
 
 
 @pytest.mark.parametrize("pool", ["average", "flatten"])
@@ -38,6 +38,16 @@ def test_a_vector_of_zeros_stays_so_and_has_a_gradient():
     assert (outputs == 0).all()
     gradient = jax.grad(lambda v: model.apply(v, IMAGES, train=False)[0].sum())(variables)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_a_picture_and_its_mirror_image_are_evaluated_together():
+    model = EmbeddingNet(TINY, dimensions=6, mirror=True)
+    variables = model.init(jax.random.key(0), IMAGES)
+    outputs, features = applied(model, variables)
+    np.testing.assert_allclose(outputs, applied(model, variables, IMAGES[:, :, ::-1])[0], rtol=1e-5, atol=1e-6)
+    alone, maps = applied(model.clone(mirror=False), variables)
+    assert jax.tree.map(jnp.shape, features) == jax.tree.map(jnp.shape, maps)
+    assert not np.allclose(outputs, alone, atol=1e-3)
 
 
 @pytest.mark.parametrize("similarity", ["weighted", "chi_square", "cosine"])

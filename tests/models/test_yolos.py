@@ -103,16 +103,6 @@ def test_evaluation_is_pure_and_training_moves_every_parameter(name):
         assert np.isfinite(leaf).all() and (leaf != 0).any(), jax.tree_util.keystr(path)
 
 
-def test_half_precision_inside_single_outside():
-    model = SMALL["v2"].clone(dtype="bfloat16")
-    variables, _, _ = outline(model, 64, 64)
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    (outputs, features), _ = jax.eval_shape(
-        lambda x: model.init_with_output(jax.random.key(0), x), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    )
-    assert outputs.dtype == jnp.bfloat16 and features["conv22"].dtype == jnp.bfloat16
-
-
 def test_the_trunk_is_the_classifier_without_its_head():
     """Features of a network inside a detector are its own, to the bit."""
     trunk = models.darknet_tiny(width=10)
