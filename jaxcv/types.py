@@ -245,11 +245,11 @@ class Batches(Protocol):
         ...
 
     def __iter__(self) -> BatchIterator:
-        """From the start: endless when training, one padded pass when evaluating."""
+        """From the start: endless when training, one padded pass when evaluating. In several processes, its rows."""
         ...
 
     def batch(self, index: int) -> Batch:
-        """Batch number `index` alone, equal to what iteration gives."""
+        """Batch number `index` alone, of all processes; in one, equal to what iteration gives."""
         ...
 
     def check(self, *, thorough: bool = False, progress: Callable[[int, int], None] | None = None) -> list[str]:
@@ -283,7 +283,7 @@ class ResidentBatches(Batches, Protocol):
         ...
 
     def indices(self, numbers: Int[np.ndarray, "k"]) -> Int[np.ndarray, "k b"]:
-        """The examples that are this process's rows of batches by number; -1 for rows that pad a short last batch.
+        """The examples that are the rows of batches by number; -1 for rows that pad a short last batch.
 
         `batch(number)` holds those of its number; rows of -1 are zeros, `example_valid` among them.
         """

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from jaxcv.models import summary
 from jaxcv.sweep import plan
-from jaxcv.train import Program, accumulation, parts, resolve, runtime
+from jaxcv.train import Program, accumulation, parts, resolve, runtime, sharding
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.train.feed import open_feed
@@ -61,6 +61,7 @@ def show(
                     reporter.say(line)
                     checked.add(line)
 
+    sharding.check(sharding.chosen(), setup.train_data.spec["image"].shape[0], setup.train_data)
     table = Table("field of a batch", "shape", "type", title="data")
     for name, spec in setup.train_data.spec.items():
         table.add_row(name, "x".join(map(str, spec.shape)), str(spec.dtype))
@@ -84,9 +85,10 @@ def show(
     flops = float(costs.get("flops", 0.0))
     reporter.say(f"one step: {flops / 1e9:,.2f} GFLOP for {rows} examples ({flops / rows / 1e6:,.1f} MFLOP each)")
     memory = compiled.memory_analysis() if hasattr(compiled, "memory_analysis") else None
+    devices = f"{', '.join(map(str, program.how.mesh.devices.flat))}; mesh {sharding.describe(program.how)}"
     if memory is not None:
         need = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-        reporter.say(f"memory of a step: {need / 1e6:,.0f} MB; devices: {', '.join(map(str, jax.devices()))}")
+        reporter.say(f"memory of a step: {need / 1e6:,.0f} MB; devices: {devices}")
     groups = planned.groups
     with reporter.counting("compiling") as update:
         for number, (other, places) in enumerate(groups[1:], start=2):
@@ -105,10 +107,13 @@ def _compile(program: Program, values: Mapping[str, Any]) -> Any:
     """Have every function of a program compiled, as a run will need it; its first step."""
     hyperparameters, setup = program.hyperparameters(values), program.experiment(**values)
     program.compile("init", hyperparameters)
-    test = open_feed(setup.test_data, len(setup.test_data)).spec()
-    program.compile("evaluate_all", hyperparameters, program.state_spec(values).evaluation_variables, *test)
-    train = open_feed(setup.train_data, setup.steps).spec()
-    return [program.begin_chunk(values, *train, variant)() for variant in program.variants][0]
+    mesh = program.how.mesh
+    test = open_feed(setup.test_data, len(setup.test_data), mesh=mesh)
+    args = hyperparameters, program.state_spec(values).evaluation_variables, *test.spec()
+    program.compile("evaluate_all", *args, layout=test.layout)
+    train = open_feed(setup.train_data, setup.steps, mesh=mesh)
+    spec = train.spec()
+    return [program.begin_chunk(values, *spec, variant, layout=train.layout)() for variant in program.variants][0]
 
 
 def _bytes(leaf: Any) -> int:

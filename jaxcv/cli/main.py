@@ -17,6 +17,7 @@ if __name__ == "__main__":  # a worker of --jobs: from here on, imports take the
 import argparse
 import glob
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return _NOT_FINITE if isinstance(error, NonFinite) else _REFUSED
     except Exception as error:  # of whatever kind; what the disk refuses hides below others
+        _end_if_lost(error)
         line = None if "--debug" in arguments else disk.refusal(error, folder=str(options.workdir) if options else "")
         if line is None:
             raise
@@ -51,6 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _REFUSED
     except KeyboardInterrupt:
         return interrupts.say_interrupted()
+
+
+def _end_if_lost(error: Exception) -> None:
+    """End this process where another of its run has ended: no word with that one can be had any more."""
+    if "jaxcv.train.hosts" in sys.modules:
+        from jaxcv.train import hosts
+
+        if hosts.is_lost(error):
+            hosts.say_lost(error)
+            os._exit(interrupts.INTERRUPTED)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -122,6 +134,21 @@ def _parser() -> _Parser:
     add("--retry-failed", action="store_true", help="run the failed trials of a sweep once more")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
     add("--resident", choices=["auto", "yes", "no"], default="auto", help="data on the device (default: where it fits)")
+    add(
+        "--mesh",
+        metavar="AXES",
+        help="devices: data=8, or data=4,fsdp=2 to split parameters too (default: all on data)",
+    )
+    add("--distributed", action="store_true", help="one of several processes that train a run; the cluster says which")
+    add(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="where no cluster says so: where process 0 listens, with the two below",
+    )
+    add("--process", type=int, metavar="I", help="number of this process, from 0")
+    add("--processes", type=int, metavar="N", help="how many there are")
+    add("--accumulate", type=int, default=1, metavar="K", help="take each batch in K parts, for less memory")
+    add("--remat", action="store_true", help="compute cheap activations twice, for less memory")
     add("--deterministic", action="store_true", help="the same bits from run to run on a GPU too, where it costs speed")
     add("--profile", action="store_true", help="write a trace of twenty steps to the run's folder")
     add("--no-tune", action="store_true", help="leave XLA's flags and malloc as they are")
@@ -261,11 +288,19 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         from jaxcv.sweep import worker
 
         worker.become_worker()
-    from jaxcv.train import runtime
+    from jaxcv.train import runtime, sharding
 
     if options.deterministic:
         runtime.make_deterministic()
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
+    if options.distributed or options.coordinator:
+        others = ("evaluate", "predict", "export", "enroll", "verify", "recognize", "preview_data", "dry_run")
+        if any(getattr(options, name) for name in others):
+            raise UserError("--distributed is for training alone")
+        from jaxcv.train import hosts
+
+        hosts.initialize(options.coordinator, options.process, options.processes)
+        options.quiet = options.quiet or not hosts.is_first()
     module, stored = _module(options)
     experiment = module.experiment
     from jaxcv import sweep
@@ -297,6 +332,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     if tuned and not options.worker and not options.dry_run:
         reporter.say(f"tuned: {'; '.join(tuned)}")
     runtime.enable_compile_cache()
+    sharding.choose(options.mesh, accumulate=options.accumulate, remat=options.remat)
     try:
         if options.dry_run:
             from jaxcv.cli import dry_run
@@ -337,6 +373,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
             how |= {"resident": options.resident, "profile": options.profile}
             result = fit(experiment, chosen[0], folder, going_on_from=options.resume, **how)
             reporter.table(f"{result.folder} after {result.steps} steps", {"train": result.train, "test": result.test})
+        elif options.distributed or options.coordinator:
+            raise UserError("--distributed trains one run: give one value for each name")
         elif options.resume:
             raise UserError("--resume takes one run: give one value for each name")
         elif options.profile:

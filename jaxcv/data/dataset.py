@@ -284,8 +284,8 @@ class DatasetBatches:
         return PositionedIterator(self)
 
     def batch(self, index: int) -> Batch:
-        """Batch number `index` alone, equal to what iteration gives."""
-        return self._read(index)
+        """Batch number `index` alone, of all hosts: equal to what iteration gives on one."""
+        return self._read(index, whole=True)
 
     @property
     def num_examples(self) -> int:
@@ -293,8 +293,8 @@ class DatasetBatches:
         return len(self.source)
 
     def indices(self, numbers: Int[np.ndarray, "k"]) -> Int[np.ndarray, "k b"]:
-        """This process's rows of batches by their numbers; see `jaxcv.types.ResidentBatches.indices`."""
-        return self._rows(numbers)[1]
+        """The rows of batches by their numbers; see `jaxcv.types.ResidentBatches.indices`."""
+        return self._rows(numbers, whole=True)[1]
 
     def resident_bytes(self) -> int | None:
         """Bytes of all examples; None where each epoch shows another window of a picture."""
@@ -342,24 +342,31 @@ class DatasetBatches:
     @cached_property
     def _parts(self) -> int:
         """Parts of a batch that threads read: each example on its own, or of small ones the whole batch at once."""
-        rows = max(1, self.batch_size // jax.process_count())
+        rows = -(-self.batch_size // jax.process_count())
         return rows if rows * self._example_bytes > _SMALL_BATCH else 1
 
-    def _rows(self, numbers: Int[np.ndarray, "k"]) -> tuple[Int[np.ndarray, "k b"], Int[np.ndarray, "k b"]]:
-        """Epoch and example of each of this process's rows of batches, -1 beyond the end."""
-        hosts, host = jax.process_count(), jax.process_index()
-        if self.batch_size % hosts:
+    def _rows(
+        self, numbers: Int[np.ndarray, "k"], *, whole: bool = False
+    ) -> tuple[Int[np.ndarray, "k b"], Int[np.ndarray, "k b"]]:
+        """Epoch and example of each of this process's rows of batches, or of all; -1 where there is none.
+
+        An evaluation's batches need not divide: the last processes then have fewer examples.
+        """
+        hosts, host = (1, 0) if whole else (jax.process_count(), jax.process_index())
+        if self.seed is not None and self.batch_size % hosts:
             raise UserError(f"batch_size={self.batch_size} cannot be divided among {hosts} processes")
-        count, size = self.batch_size // hosts, len(self.source)
+        count, size = -(-self.batch_size // hosts), len(self.source)
+        mine = host * count + np.arange(count)
+        real = mine < self.batch_size
         if self.order is not None:
             epochs, positions = np.divmod(numbers, len(self))
             how, seed = (self.order, len(self)), int(self.seed or 0)
             found = [epoch_rows(*how, seed=seed, epoch=e)[p] for e, p in np.stack([epochs, positions], 1).tolist()]
-            rows = np.stack(found)[:, host * count : (host + 1) * count]
+            rows = np.where(real, np.stack(found)[:, np.minimum(mine, self.batch_size - 1)], -1)
             return np.broadcast_to(epochs[:, None], rows.shape), rows
-        positions = numbers[:, None] * self.batch_size + host * count + np.arange(count)
+        positions = numbers[:, None] * self.batch_size + mine
         if self.seed is None:
-            return np.zeros_like(positions), np.where(positions < size, positions, -1)
+            return np.zeros_like(positions), np.where((positions < size) & real, positions, -1)
         epochs, positions = np.divmod(positions, size)
         indices = np.empty_like(positions)
         for epoch in np.unique(epochs).tolist():
@@ -367,9 +374,10 @@ class DatasetBatches:
             indices[here] = epoch_order(size, seed=int(self.seed), epoch=epoch)[positions[here]]
         return epochs, indices
 
-    def _read(self, number: int, part: int = 0, parts: int = 1) -> Batch:
-        """One of the equal parts of a batch."""
-        epochs, indices = (np.array_split(rows[0], parts)[part] for rows in self._rows(np.array([number])))
+    def _read(self, number: int, part: int = 0, parts: int = 1, *, whole: bool = False) -> Batch:
+        """One of the equal parts of this process's rows of a batch, or of all its rows."""
+        found = self._rows(np.array([number]), whole=whole)
+        epochs, indices = (np.array_split(rows[0], parts)[part] for rows in found)
         if self.min_area is None or self.seed is None or not isinstance(self.source, WindowedSource):
             return self._pad(read(self.source, indices[indices >= 0]) if (indices >= 0).any() else {}, len(indices))
         options, uniform = _window_options(float(self.min_area), float(self.max_ratio)), np.empty((len(indices), 4))
@@ -442,7 +450,7 @@ class PositionedIterator:
         batches, count, threads = self._batches, self._batches._parts, self._batches.num_threads
         if not self._begun and (batches.seed is not None or self._position < len(batches)):
             self._begun = True
-            return batches.batch(self._position)  # training waits for it, and grain takes 0.3 s to import
+            return batches._read(self._position)  # training waits for it, and grain takes 0.3 s to import
         if self._reader is None:
             import grain
 

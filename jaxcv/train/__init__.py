@@ -8,6 +8,7 @@ The experiment runs on the device; the host only watches.
     experiment   what an experiment is; its hyperparameters
     step         the pure functions: init, step, chunk, evaluate, infer
     compiled     how they are compiled; `programs`: which values share a program, `looking`: what Python branched on
+    sharding     how batches, examples and parameters lie on the devices; `hosts`: several processes of one run
     feed         the examples on the device: all of them, or those of one chunk after another
     group        the states of the runs that train, one or several stacked, and the chunks that they take
     loop         the training loop

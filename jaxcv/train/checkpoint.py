@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from jaxcv.errors import UserError
+from jaxcv.train import hosts
 
 
 def ocp() -> Any:
@@ -65,7 +66,10 @@ class Snapshot:
     def __init__(self, state: Any, position: dict[str, Any], *, rank: float | None = None):
         """As `Checkpoints.save`."""
         self.step, self.rank, self.position = int(state.step), rank, copy.deepcopy(position)
-        self.arrays = {name: np.array(leaf) for name, leaf in _leaves(state)}
+        self.arrays = {name: hosts.whole(leaf) for name, leaf in _leaves(state)}
+        """All of them whole: their check sums do not depend on how they lay on the devices."""
+        self.spread = {name: leaf for name, leaf in _leaves(state)} if hosts.several() else self.arrays
+        """What is written: of several processes, each writes its part."""
 
 
 class Checkpoints:
@@ -110,13 +114,13 @@ class Checkpoints:
 
     def write(self, snapshot: "Snapshot") -> None:
         """Start writing what was copied before."""
-        arrays, position, rank = snapshot.arrays, snapshot.position, snapshot.rank
+        arrays, position, rank, spread = snapshot.arrays, snapshot.position, snapshot.rank, snapshot.spread
         table = {n: [list(a.shape), str(a.dtype), zlib.crc32(a.tobytes())] for n, a in arrays.items()}
         with _saving:
             self._manager.save(
                 snapshot.step,
                 args=ocp().args.Composite(
-                    state=ocp().args.StandardSave({name: a for name, a in arrays.items() if a.size}),
+                    state=ocp().args.PyTreeSave({name: a for name, a in spread.items() if a.size}),
                     position=ocp().args.JsonSave({"position": position, "arrays": table}),
                 ),
                 metrics={"rank": _WORST if rank is None else rank},
@@ -161,7 +165,10 @@ class Checkpoints:
     def _arrays(self, step: int, table: dict[str, Any]) -> dict[str, np.ndarray]:
         specs = {n: jax.ShapeDtypeStruct(tuple(shape), np.dtype(kind)) for n, (shape, kind, _) in table.items()}
         try:
-            restore = ocp().args.StandardRestore({name: spec for name, spec in specs.items() if spec.size})
+            wanted = {name: spec for name, spec in specs.items() if spec.size}
+            # Whole and as they were, whatever the mesh that wrote them and that of this run.
+            how = {name: ocp().RestoreArgs(restore_type=np.ndarray) for name in wanted}
+            restore = ocp().args.PyTreeRestore(wanted, restore_args=how)
             arrays = self._manager.restore(step, args=ocp().args.Composite(state=restore))["state"]
         except Exception as error:  # as above
             raise DamagedCheckpoint(f"{self.folder / str(step)}: {_first_line(error)}") from error
@@ -194,7 +201,7 @@ class Checkpoints:
             try:
                 state, position = self.restore(step, spec)
             except DamagedCheckpoint as error:
-                aside = _move_aside(self.folder / str(step))
+                aside = hosts.led(lambda step=step: str(_move_aside(self.folder / str(step))))
                 warnings.append(f"damaged checkpoint, moved to {aside}: {error}")
                 self._manager.reload()
                 continue

@@ -18,7 +18,7 @@ import numpy as np
 from jax.extend import core as jax_core
 
 from jaxcv.errors import UserError
-from jaxcv.train import runtime, sharding
+from jaxcv.train import hosts, runtime, sharding
 from jaxcv.train import step as pure
 from jaxcv.train.experiment import Experiment, ExperimentFunction, hyperparameters, resolve
 from jaxcv.train.feed import open_feed
@@ -40,6 +40,8 @@ class Program:
     """Hyperparameters that are inputs of the compiled step."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Why a float could not be traced, by name."""
+    how: sharding.How = field(default_factory=sharding.chosen)
+    """On which devices, and how, the steps are taken."""
     traces: int = 0
     """How often the training step was traced."""
     traces_reported: int = 0
@@ -79,7 +81,8 @@ class Program:
     ) -> tuple[TrainState, pure.Logs]:
         """As `step.step`."""
         self.traces += 1
-        return pure.step(self.at(hyperparameters), state, batch, variant=variant)
+        how = {"accumulate": self.how.accumulate, "remat": self.how.remat, "whole": sharding.whole(self.how.mesh)}
+        return pure.step(self.at(hyperparameters), state, batch, variant=variant, **how)
 
     def chunk(
         self,
@@ -90,9 +93,11 @@ class Program:
         count: Any = None,
         *,
         variant: str | None = None,
+        layout: sharding.Layout = "whole",
     ) -> tuple[TrainState, pure.Logs]:
         """As `step.chunk` of steps."""
-        return pure.chunk(partial(self._jitted(variant), hyperparameters), state, data, indices, count)
+        take = self._taking(layout, self._rows(hyperparameters))
+        return pure.chunk(partial(self._jitted(variant), hyperparameters), state, data, indices, count, take=take)
 
     def one(
         self,
@@ -102,13 +107,37 @@ class Program:
         rows: jax.Array,
         *,
         variant: str | None = None,
+        layout: sharding.Layout = "whole",
     ) -> tuple[TrainState, pure.Logs]:
         """One step of a chunk, outside a loop."""
-        return self._jitted(variant)(hyperparameters, state, pure.gather(data, rows))
+        batch = self._taking(layout, self._rows(hyperparameters))(data, rows)
+        return self._jitted(variant)(hyperparameters, state, batch)
 
-    def evaluate_all(self, hyperparameters: Mapping[str, Any], variables: Any, data: Batch, indices: jax.Array) -> Any:
+    def evaluate_all(
+        self,
+        hyperparameters: Mapping[str, Any],
+        variables: Any,
+        data: Batch,
+        indices: jax.Array,
+        *,
+        layout: sharding.Layout = "whole",
+    ) -> Any:
         """As `step.evaluate_all`."""
-        return pure.evaluate_all(self.at(hyperparameters), variables, data, indices)
+        setup = self.at(hyperparameters)
+        take = self._taking(layout, setup.test_data.spec["image"].shape[0])
+        variables = sharding.whole(self.how.mesh)(variables)
+        found = pure.evaluate_all(setup, variables, data, indices, take=take)
+        if layout != "local" or not hosts.several():
+            return found
+        # No process has read all examples: the metrics need the rest.
+        fields = {name: array for name, array in data.items() if name != "image"}
+        return *found, jax.lax.map(lambda rows: take(fields, rows), indices)
+
+    def _rows(self, hyperparameters: Mapping[str, Any]) -> int:
+        return self.at(hyperparameters).train_data.spec["image"].shape[0]
+
+    def _taking(self, layout: sharding.Layout, rows: int) -> Callable[..., Batch]:
+        return sharding.gather(self.how.mesh, layout, pure.gather, rows)
 
     def infer(self, hyperparameters: Mapping[str, Any], variables: Any, *inputs: jax.Array) -> Any:
         """As `step.infer`."""
@@ -135,7 +164,7 @@ class Program:
 
     # Compiled forms.
 
-    def trace(self, name: str, *args: Any, width: int | None = None) -> Any:
+    def trace(self, name: str, *args: Any, width: int | None = None, layout: sharding.Layout = "whole") -> Any:
         """A function traced for arguments like `args`, arrays or specs.
 
         "init", "step", "chunk", "one", "evaluate_all", "infer"; "chunk NAME" (step, one) with the
@@ -145,33 +174,39 @@ class Program:
             name: of the function.
             args: its arguments.
             width: vmapped over so many runs; all arguments but `data` and `count` then have an axis for them.
+            layout: of `data` on the devices.
         """
-        key = _key(name, width, args)
+        key = _key(name, width, layout, args)
         if key not in self._traced:
             start = time.perf_counter()
             _forget_traces_of_others(self)
             kind, _, variant = name.partition(" ")
-            function = partial(getattr(self, kind), variant=variant) if variant else getattr(self, kind)
+            options = {"variant": variant} if variant else {}
+            if kind in ("chunk", "one", "evaluate_all"):
+                options["layout"] = layout
+            function = partial(getattr(self, kind), **options)
             if width is not None:
                 function = jax.vmap(function, in_axes=_AXES[kind][: len(args)])
             donate = {"donate_argnums": 1} if kind in ("step", "chunk", "one") else {}
-            options = runtime.compiler_options()
-            shared = {} if width is not None else sharding.of_function(kind, args)
-            self._traced[key] = jax.jit(function, compiler_options=options, **donate, **shared).trace(*args)
+            shared = {} if width is not None else sharding.of_function(self.how.mesh, kind, args, layout)
+            how = {"compiler_options": runtime.compiler_options(), **donate, **shared}
+            self._traced[key] = jax.jit(function, **how).trace(*args)
             self._count_time(name, start)
         return self._traced[key]
 
-    def compile(self, name: str, *args: Any, width: int | None = None) -> Any:
+    def compile(self, name: str, *args: Any, width: int | None = None, layout: sharding.Layout = "whole") -> Any:
         """The function `name` compiled, or taken from JAX's compilation cache; arguments as of `trace`."""
-        return self.begin_compiling(name, *args, width=width)()
+        return self.begin_compiling(name, *args, width=width, layout=layout)()
 
-    def begin_compiling(self, name: str, *args: Any, width: int | None = None) -> Callable[[], Any]:
+    def begin_compiling(
+        self, name: str, *args: Any, width: int | None = None, layout: sharding.Layout = "whole"
+    ) -> Callable[[], Any]:
         """As `compile`: trace and lower now; what is returned compiles, in any thread, mostly without Python's lock."""
-        key = _key(name, width, args)
+        key = _key(name, width, layout, args)
         with self._locks[key]:
             if key in self._compiled:
                 return partial(self._compiled.get, key)
-            traced = self.trace(name, *args, width=width)
+            traced = self.trace(name, *args, width=width, layout=layout)
             start = time.perf_counter()
             lowered = traced.lower()
             self._count_time(name, start)
@@ -198,12 +233,14 @@ class Program:
         """Trace the steps as a run will take them; raises what the experiment raises."""
         setup = self.experiment(**resolve(self.experiment, values))
         try:
-            data, indices = open_feed(setup.train_data, setup.steps).spec()
+            feed = open_feed(setup.train_data, setup.steps, mesh=self.how.mesh)
+            data, indices = feed.spec()
         except UserError:  # there are no examples, which suffices to predict
             self.trace_step(values, setup.variants[0])
             return
         hyperparameters, state = self.hyperparameters(values), self.state_spec(values)
-        self.trace(_name("chunk", setup.variants[0]), hyperparameters, state, data, indices, np.int32(0))
+        args = hyperparameters, state, data, indices, np.int32(0)
+        self.trace(_name("chunk", setup.variants[0]), *args, layout=feed.layout)
 
     def begin_chunk(
         self,
@@ -212,6 +249,7 @@ class Program:
         indices: Any,
         variant: str | None = None,
         width: int | None = None,
+        layout: sharding.Layout = "whole",
     ) -> Callable[[], Callable[..., tuple[Any, pure.Logs]]]:
         """What gives `(hyperparameters, state, data, indices, count) -> (state, logs)`, compiled; the state is donated.
 
@@ -226,21 +264,28 @@ class Program:
             indices: shape and dtype, `[k b]`, or `[width k b]`.
             variant: of the augmentation.
             width: of several runs side by side; every argument but `data` and `count` has an axis for them.
+            layout: of `data` on the devices.
         """
         known = self.hyperparameters(values), self.state_spec(values)
         if width is not None:
             known = jax.tree.map(partial(_widened, width), known)
         args = (*known, dict(data), indices, np.int32(0))
         name = _name("chunk", variant)
-        if jax.default_backend() != "cpu" or not _convolves(self.trace(name, *args, width=width).jaxpr.jaxpr):
-            return self.begin_compiling(name, *args, width=width)
+        placed = partial(sharding.on_all, self.how.mesh, layout=layout)
+        how: Any = {"width": width, "layout": layout}
+        if jax.default_backend() != "cpu" or not _convolves(self.trace(name, *args, **how).jaxpr.jaxpr):
+            finish_compiling = self.begin_compiling(name, *args, **how)
+            if jax.process_count() == 1:
+                return finish_compiling
+            return lambda: lambda h, s, d, indices, n: finish_compiling()(h, s, d, placed(indices), n)
         rows = jax.ShapeDtypeStruct((*indices.shape[:-2], indices.shape[-1]), indices.dtype)
-        compiled = self.begin_compiling(_name("one", variant), *args[:3], rows, width=width)
+        compiled = self.begin_compiling(_name("one", variant), *args[:3], rows, **how)
 
         def outside_loops(hyperparameters: Any, state: Any, data: Any, indices: Any, count: Any) -> Any:
             logs, one = [], compiled()
             for i in range(count):
-                state, log = one(hyperparameters, state, data, np.ascontiguousarray(indices[..., i, :]))
+                rows = placed(np.ascontiguousarray(indices[..., i, :]))
+                state, log = one(hyperparameters, state, data, rows)
                 logs.append(log)
             return state, {name: [log[name] for log in logs] for name in logs[0]}
 
@@ -317,8 +362,8 @@ def _forget_traces_of_others(program: Program) -> None:
     _traced_last[:] = [program]
 
 
-def _key(name: str, width: int | None, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (name, width, jax.tree.structure(args), *_kinds(args))
+def _key(name: str, width: int | None, layout: sharding.Layout, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (name, width, layout, jax.tree.structure(args), *_kinds(args))
 
 
 def _name(function: str, variant: str | None) -> str:

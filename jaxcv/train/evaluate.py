@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcv.train import hosts
 from jaxcv.train.compiled import Program
 from jaxcv.train.experiment import Experiment
 from jaxcv.train.feed import Resident, Streamed
@@ -46,6 +47,8 @@ def evaluate(
     for number, (batch, predictions, terms, losses) in enumerate(found):
         for name, pair in terms.items():
             sums[name] = sums.get(name, np.zeros(2)) + np.array(pair, np.float64)
+        if "image" not in batch:  # read by several processes
+            batch["image"] = data.batch(number)["image"] if hosts.is_first() else _no_images(data)
         predictions, batch, losses = _real_rows((predictions, batch, losses), batch.get("example_valid"))
         for measure, results in measured.items():
             results.append(measure(predictions, batch))
@@ -76,13 +79,21 @@ def _batches(
     """Every batch on the host, its predictions, sum and weight of its loss terms, and its examples' losses."""
     spec, indices = feed.spec()
     args = hyperparameters, variables, spec, indices
-    compiled = program.compile("evaluate_all", *args)
+    compiled = program.compile("evaluate_all", *args, layout=feed.layout)
     for first in range(0, total, feed.length):
         count = min(feed.length, total - first)
         data, indices = feed.take(first, count)
+        data = data if isinstance(feed, Resident) else feed.place(data)
         found = jax.device_get(compiled(hyperparameters, variables, data, indices))
         for i in range(count):
-            yield feed.batch(first + i), *jax.tree.map(lambda array, i=i: array[i], found)
+            predictions, terms, losses, *targets = jax.tree.map(lambda array, i=i: array[i], found)
+            yield (targets[0] if targets else feed.batch(first + i)), predictions, terms, losses
+
+
+def _no_images(data: Any) -> np.ndarray:
+    """Of the shape of a batch, without memory."""
+    spec = data.spec["image"]
+    return np.broadcast_to(np.zeros((), spec.dtype), spec.shape)
 
 
 def _real_rows(tree: Any, valid: np.ndarray | None) -> Any:

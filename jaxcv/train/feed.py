@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxcv.train import sharding
 from jaxcv.types import Batch, Batches, BatchIterator, ResidentBatches
@@ -29,30 +30,36 @@ _BYTES = 1 << 26
 _LONGEST_STREAMED = 32
 
 
-def open_feed(data: Batches, steps: int, choice: Choice = "auto") -> "Resident | Streamed":
+def open_feed(data: Batches, steps: int, choice: Choice = "auto", *, mesh: Mesh | None = None) -> "Resident | Streamed":
     """The examples of a split, for `steps` batches.
 
     Args:
         data: the split.
         steps: batches that will be taken.
         choice: "yes" or "no" to residence; "auto": where the split fits into a quarter of the device's memory and its
-            examples will be seen at least once.
+            examples will be seen at least once. Of several processes, each then reads the batches' rows that it needs;
+            where the set lives on their devices, each reads all of it.
+        mesh: of the devices; None: that of `sharding.chosen`. On several, a set that is too large for a quarter of
+            each is split over them.
     """
-    if is_resident(data, steps, choice):
-        return Resident(data, steps)  # pyright: ignore[reportArgumentType]
-    return Streamed(data, steps)
+    mesh = sharding.chosen().mesh if mesh is None else mesh
+    if is_resident(data, steps, choice, devices=mesh.size):
+        return Resident(data, steps, mesh)  # pyright: ignore[reportArgumentType]
+    return Streamed(data, steps, mesh)
 
 
-def is_resident(data: Batches, steps: int, choice: Choice = "auto") -> bool:
-    """Whether a split will live on the device: a function of the split, the run and the machine alone."""
+def is_resident(data: Batches, steps: int, choice: Choice = "auto", *, devices: int = 1) -> bool:
+    """Whether a split will live on the devices: a function of the split, the run and the machine alone."""
     if choice == "no" or not isinstance(data, ResidentBatches) or (size := data.resident_bytes()) is None:
         return False
-    return choice == "yes" or (steps >= len(data) and size <= _FRACTION * memory())
+    if choice == "auto" and jax.process_count() > 1:
+        return False
+    return choice == "yes" or (steps >= len(data) and size <= _FRACTION * memory() * devices)
 
 
 def memory() -> int:
     """Bytes of memory that the device has."""
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -64,7 +71,7 @@ class _Arrays:
     there: Batch
 
 
-_on_device: weakref.WeakValueDictionary[int, _Arrays] = weakref.WeakValueDictionary()
+_on_device: weakref.WeakValueDictionary[Any, _Arrays] = weakref.WeakValueDictionary()
 
 
 class Resident:
@@ -72,7 +79,10 @@ class Resident:
 
     words = "resident data"
 
-    def __init__(self, data: ResidentBatches, steps: int):
+    def __init__(self, data: ResidentBatches, steps: int, mesh: Mesh | None = None):
+        self._mesh = mesh or sharding.chosen().mesh
+        fits = (data.resident_bytes() or 0) <= _FRACTION * memory() or self._mesh.size == 1
+        self.layout: sharding.Layout = "whole" if fits else "split"
         self._data, self._spec = data, dict(data.spec)
         self._rows = self._spec["image"].shape[0]
         self.length = _length(self._spec, steps, _LONGEST)
@@ -81,9 +91,9 @@ class Resident:
 
     def spec(self) -> tuple[Batch, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of what `take` returns."""
-        fields = {
-            n: jax.ShapeDtypeStruct((self._data.num_examples, *s.shape[1:]), s.dtype) for n, s in self._spec.items()
-        }
+        size = self._data.num_examples
+        size = sharding.split_length(self._mesh, size) if self.layout == "split" else size
+        fields = {n: jax.ShapeDtypeStruct((size, *s.shape[1:]), s.dtype) for n, s in self._spec.items()}
         return fields, jax.ShapeDtypeStruct((self.length, self._rows), np.int32)
 
     def take(self, first: int, count: int) -> tuple[Batch, np.ndarray]:
@@ -100,9 +110,10 @@ class Resident:
         """Read what has not been read, and put it on the device."""
         if self._arrays is None:
             arrays = self._data.resident(progress)
-            key = id(arrays["image"])
+            key = id(arrays["image"]), self._mesh, self.layout
             if (held := _on_device.get(key)) is None:
-                held = _on_device[key] = _Arrays(arrays, sharding.replicate(dict(arrays), self._rows))
+                there = sharding.place_examples(self._mesh, arrays, self.layout)
+                held = _on_device[key] = _Arrays(arrays, there)
             self._arrays = held
         return self._arrays.there
 
@@ -136,10 +147,18 @@ class Streamed:
 
     words = "streamed data"
 
-    def __init__(self, data: Batches, steps: int):
+    def __init__(self, data: Batches, steps: int, mesh: Mesh | None = None):
+        self._mesh = mesh or sharding.chosen().mesh
+        self.layout: sharding.Layout = "whole" if self._mesh.size == 1 else "local"
         self._data, self._batches = data, iter(data)
         self._spec = dict(data.spec)
         self._rows = self._spec["image"].shape[0]
+        processes = jax.process_count()
+        self._devices = self._mesh.size // processes
+        """Of this process."""
+        share = -(-self._rows // processes)
+        self._each = -(-share // self._devices)
+        """Rows of a batch on a device; they may be padded."""
         self.length = _length(self._spec, steps, _LONGEST_STREAMED)
         """Batches that can be taken at once."""
         self._position = self._batches.get_state()
@@ -149,25 +168,36 @@ class Streamed:
 
     def spec(self) -> tuple[Batch, jax.ShapeDtypeStruct]:
         """As of `Resident`."""
-        fields = {
-            n: jax.ShapeDtypeStruct((self.length * self._rows, *s.shape[1:]), s.dtype) for n, s in self._spec.items()
-        }
-        return fields, jax.ShapeDtypeStruct((self.length, self._rows), np.int32)
+        rows = self._mesh.size * self._each
+        size = self.length * rows
+        fields = {n: jax.ShapeDtypeStruct((size, *s.shape[1:]), s.dtype) for n, s in self._spec.items()}
+        return fields, jax.ShapeDtypeStruct((self.length, rows), np.int32)
 
     def take(self, first: int, count: int) -> tuple[Batch, np.ndarray]:
-        """Fields with the examples of the next batches first, on the host; and their rows, `[length b]`."""
+        """Fields with the examples of the next batches first, on the host; and their rows, `[length b]`.
+
+        The examples of each device come together, and the rows are counted there.
+        """
         self.load()
         assert self._reader is not None
         self._taken = {}
         for number in range(first, first + count):
             self._taken[number], self._position = self._reader.next()
-        whole = {}
+        whole, devices, each = {}, self._devices, self._each
         for name, spec in self._spec.items():
-            whole[name] = np.zeros((self.length * self._rows, *spec.shape[1:]), spec.dtype)
+            field = np.zeros((devices, self.length, each, *spec.shape[1:]), spec.dtype)
             for i, batch in enumerate(self._taken.values()):
-                whole[name][i * self._rows : (i + 1) * self._rows] = batch[name]
-        indices = np.arange(self.length * self._rows, dtype=np.int32).reshape(self.length, self._rows)
-        return whole, indices
+                rows = batch[name]
+                if len(rows) < devices * each:
+                    rows = np.concatenate([rows, np.zeros((devices * each - len(rows), *rows.shape[1:]), rows.dtype)])
+                field[:, i] = rows.reshape(devices, each, *rows.shape[1:])
+            whole[name] = field.reshape(devices * self.length * each, *spec.shape[1:])
+        indices = np.arange(self.length * each, dtype=np.int32).reshape(self.length, each)
+        return whole, np.tile(indices, self._mesh.size)
+
+    def place(self, fields: Mapping[str, np.ndarray]) -> Batch:
+        """Such fields on the devices."""
+        return sharding.place_examples(self._mesh, fields, self.layout)
 
     def load(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Begin to read ahead."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxcv.train import sharding
 from jaxcv.train.compiled import Program
-from jaxcv.train.feed import Resident
+from jaxcv.train.feed import Resident, Streamed
 from jaxcv.train.observer import Observer
 from jaxcv.types import ResidentBatches
 
@@ -24,6 +24,7 @@ class Group:
 
     def __init__(self, shared: Program, runs: Sequence[Observer]):
         self._shared, self.runs, self._feed = shared, list(runs), runs[0].feed
+        self.mesh = shared.how.mesh
         self._rows = runs[0].setup.train_data.spec["image"].shape[0]
         self._stack([run.state for run in runs])
         for run in runs:
@@ -60,7 +61,7 @@ class Group:
         self._lanes, self._width = list(self.runs), len(self.runs)
         inputs = [run.hyperparameters for run in self.runs]
         if self._width == 1:
-            self._hyperparameters, self._state = inputs[0], sharding.replicate(states[0], self._rows)
+            self._hyperparameters, self._state = inputs[0], sharding.place(self.mesh, states[0])
         else:  # weakly typed, as the scalars of a single run
             self._hyperparameters = {n: jnp.stack([jnp.asarray(x[n]) for x in inputs]) for n in inputs[0]}
             self._state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
@@ -75,7 +76,7 @@ class Group:
             taken = [run.feed.take(run.step, count) for run in self._lanes]
             size = self._feed.length * self._rows
             data = {name: np.concatenate([fields[name] for fields, _ in taken]) for name in taken[0][0]}
-            data = sharding.replicate(data, self._rows)
+            data = cast(Streamed, self._feed).place(data) if self._width == 1 else jax.device_put(data)
             indices = [rows + np.int32(size * lane) for lane, (_, rows) in enumerate(taken)]
         return data, indices[0] if self._width == 1 else np.stack(indices)
 
@@ -87,7 +88,7 @@ def begin_compiling(shared: Program, run: Observer, width: int, variant: str | N
     """As `Program.begin_chunk`, for so many runs like this one."""
     data, indices = run.feed.spec()
     if width == 1:
-        return shared.begin_chunk(run.values, data, indices, variant)
+        return shared.begin_chunk(run.values, data, indices, variant, layout=run.feed.layout)
     indices = jax.ShapeDtypeStruct((width, *indices.shape), indices.dtype)
     if not isinstance(run.feed, Resident):
         data = {n: jax.ShapeDtypeStruct((width * s.shape[0], *s.shape[1:]), s.dtype) for n, s in data.items()}

@@ -35,7 +35,12 @@ class Identity:
 
 
 def identify(
-    experiment: ExperimentFunction, values: Mapping[str, Any], setup: Experiment, *, over: bool = False
+    experiment: ExperimentFunction,
+    values: Mapping[str, Any],
+    setup: Experiment,
+    *,
+    over: bool = False,
+    accumulate: int = 1,
 ) -> Identity:
     """What a run of `experiment` at `values` stands for, here and now.
 
@@ -44,6 +49,7 @@ def identify(
         values: all hyperparameters, resolved.
         setup: the experiment at these values.
         over: whether the run is finished, so that its data need not be there any more; then only its place counts.
+        accumulate: parts in which its batches are taken; batch statistics and dropout depend on them.
 
     Raises:
         DataError: the data cannot be read.
@@ -56,6 +62,7 @@ def identify(
         "data": {split: _data(data, over) for split, data in splits.items()},
         "sets": {split: _known(data, over) for split, data in splits.items()},
         "files": {name: _file(value) for name, value in values.items() if _is_file(value)},
+        "accumulate": accumulate,
     }
     return Identity(facts, sources.loaded())
 
@@ -143,6 +150,9 @@ def differences(folder: Path, before: Mapping[str, Any], now: Identity) -> Itera
         old, other = (_said(name, values) for values in (before["values"], new["values"]))
         if old != other:
             yield f"with {old}, not {other}"
+    parts = before.get("accumulate", 1), new["accumulate"]
+    if parts[0] != parts[1] and before.get("status") != "finished":
+        yield f"with --accumulate {parts[0]}, not {parts[1]}"
     if before["source"] != new["source"]:
         change = sources.first_change(before["source"], new["source"])
         yield f"with another {before['file']} (first change: {change!r})"

@@ -52,6 +52,28 @@ class Records:
         self._events.close()
 
 
+class NoRecords(Records):
+    """Of a process that is not the first of several: the first one writes them."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, step: int, split: str, values: dict[str, float], *, time: dict[str, float]) -> None:
+        """Nothing."""
+
+    def sync(self) -> None:
+        """Nothing."""
+
+    def picture(self, step: int, png: bytes, size: tuple[int, int]) -> None:
+        """Nothing."""
+
+    def hyperparameters(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _line(record: dict[str, Any]) -> str:
     # A metric without a value, such as the precision of a class that has no example, is null.
     finite = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in record.items()}

@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxcv.train import accumulation, runtime
+from jaxcv.train import accumulation, hosts, runtime, sharding
 from jaxcv.train.compiled import Program
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
@@ -27,6 +27,7 @@ from jaxcv.train.observer import NotFinite, Observer, Watch, replay
 from jaxcv.train.profile import Profile
 from jaxcv.train.programs import LookedAt, confirm, program
 from jaxcv.train.run import Run, copy_run, is_finished, open_run, values_of
+from jaxcv.train.sharding import How, chosen
 from jaxcv.train.signals import Preempted, stop_signals
 
 _SHORTEST_CHUNK, _LONGEST_CHUNK = 0.25, 1.0
@@ -76,6 +77,8 @@ class Options:
     chunk: int | None = None
     """Steps of a chunk at most; None: as many as take about half a second."""
     profile: bool = False
+    how: How | None = None
+    """On which devices; None: as `sharding.choose` was told. Runs side by side are on one device."""
 
 
 def fit(
@@ -93,6 +96,7 @@ def fit(
     resident: Choice = "auto",
     chunk: int | None = None,
     profile: bool = False,
+    how: How | None = None,
 ) -> Result:
     """Train to the last step, from wherever an earlier run in the same folder stopped.
 
@@ -112,6 +116,7 @@ def fit(
         resident: whether the data lives on the device: "yes", "no", or "auto", where it fits and is seen in whole.
         chunk: steps that the device takes at once, at most. The result does not depend on it.
         profile: whether to write a trace of twenty steps to `profile/` in the run's folder.
+        how: on which devices, and in how many parts a batch is taken; None: as `sharding.choose` was told.
 
     Returns:
         The last records. A finished run is not trained again.
@@ -125,13 +130,13 @@ def fit(
     trial = Trial(
         values=values,
         workdir=Path(workdir),
-        reporter=reporter or Reporter(),
+        reporter=reporter or Reporter(quiet=not hosts.is_first()),
         fresh=fresh,
         watch=watch,
         on_end=found.append,
     )
-    how = {"accept": accept, "short": short, "patience": patience, "resident": resident}
-    options = Options(**how, chunk=chunk, profile=profile)
+    kept = {"accept": accept, "short": short, "patience": patience, "resident": resident}
+    options = Options(**kept, chunk=chunk, profile=profile, how=how)
     fit_many(experiment, [trial], options, going_on_from=going_on_from)
     if isinstance(found[0], Exception):
         raise found[0]
@@ -169,10 +174,10 @@ def fit_many(
         train = partial(_train, experiment, opened, options)
         try:
             try:
-                train(checked=len(opened) > 1)
+                train(checked=len(opened) > 1 or hosts.several())
             except LookedAt:  # nothing has been kept yet
                 train(checked=True)
-        except (Preempted, KeyboardInterrupt):
+        except (Preempted, KeyboardInterrupt, hosts.ProcessLost):
             raise
         except BaseException as error:  # of whatever kind; it goes on to the caller, or into run.json and `on_end`
             if len(opened) > 1 or not isinstance(error, Exception):
@@ -193,28 +198,36 @@ def _open(
     What the scan of its data found is said, unless it was of another trial, as `said` knows, and kept in run.json.
     """
     values = resolve(experiment, trial.values)
-    setup = experiment(**values)
+    setup, how = experiment(**values), options.how or chosen()
     over, found = is_finished(trial.workdir, values) and not trial.fresh, None
     if not over:
         if (line := accumulation.check(setup.optimizer, setup.steps)) is not None:
             trial.reporter.say(line)
+        sharding.check(how, setup.train_data.spec["image"].shape[0], setup.train_data)
         found = {"train": setup.train_data.check(), "test": setup.test_data.check()}
         lines = [line for split in found.values() for line in split if line not in said]
         for line in lines:
             trial.reporter.say(line)
         said.update(lines)
-    identity = identify(experiment, values, setup, over=over)
-    if going_on_from is not None:
-        copy_run(Path(going_on_from), trial.workdir, identity, accept=options.accept)
-    how = {"fresh": trial.fresh, "accept": options.accept, "patience": options.patience}
-    run = stack.enter_context(open_run(trial.workdir, identity, **how))
-    if found is not None:
-        run.update(found=found)
-    return run, setup, values
+    identity = identify(experiment, values, setup, over=over, accumulate=how.accumulate)
+    held: list[Run] = []
+
+    def open_() -> dict[str, Any]:
+        if going_on_from is not None:
+            copy_run(Path(going_on_from), trial.workdir, identity, accept=options.accept)
+        kept = {"fresh": trial.fresh, "accept": options.accept, "patience": options.patience}
+        held.append(stack.enter_context(open_run(trial.workdir, identity, **kept)))
+        if found is not None:
+            held[0].update(found=found, mesh=sharding.describe(how))
+        return held[0].facts
+
+    facts = hosts.led(open_)
+    return held[0] if held else Run(trial.workdir, facts, writes=False), setup, values
 
 
 def _fail(run: Run, trial: Trial, error: Exception) -> None:
-    run.update(status="failed", error=f"{type(error).__name__}: {error}"[:2000])
+    if not hosts.is_lost(error):  # the same command goes on
+        run.update(status="failed", error=f"{type(error).__name__}: {error}"[:2000])
     trial.on_end(error)
 
 
@@ -222,7 +235,9 @@ def _train(experiment: ExperimentFunction, opened: Sequence[Any], options: Optio
     """Train runs that are open, all of one program, to their ends."""
     runtime.enable_compile_cache()
     trial, _, setup, values = opened[0]
-    shared = program(experiment, values, check=checked)
+    how = options.how or chosen()
+    how = how if len(opened) == 1 else replace(how, mesh=sharding.single())
+    shared = program(experiment, values, check=checked, how=how)
     for name, reason in shared.reasons.items():
         trial.reporter.say(f"{name} is a constant of the compiled step: it {reason}")
     for split, data in (("train", setup.train_data), ("test", setup.test_data)):
@@ -231,9 +246,9 @@ def _train(experiment: ExperimentFunction, opened: Sequence[Any], options: Optio
     with contextlib.ExitStack() as stack:
         runs: dict[Observer, Trial] = {}
         for trial, run, setup, values in opened:
-            feed = open_feed(setup.train_data, setup.steps, options.resident)
-            how = {"watch": trial.watch, "short": options.short, "resident": options.resident}
-            observer = Observer(run, setup, shared, values, trial.reporter, feed, **how)
+            feed = open_feed(setup.train_data, setup.steps, options.resident, mesh=how.mesh)
+            kept = {"watch": trial.watch, "short": options.short, "resident": options.resident}
+            observer = Observer(run, setup, shared, values, trial.reporter, feed, **kept)
             stack.callback(feed.close)
             stack.callback(observer.close)
             runs[observer] = trial
@@ -259,7 +274,8 @@ def _make_ready(shared: Program, runs: Mapping[Observer, Trial]) -> Group:
     first.run.update(traces=first.run.facts["traces"] + shared.report_traces())
     seconds = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in shared.compile_seconds.items())
     rows = first.setup.train_data.spec["image"].shape[0]
-    reporter.say(f"{first.run.folder}: {rows} examples a step, {first.feed.words}; compiling took: {seconds}")
+    where = "" if shared.how.mesh.size == 1 else f" on {shared.how.mesh.size} devices ({sharding.describe(shared.how)})"
+    reporter.say(f"{first.run.folder}: {rows} examples a step{where}, {first.feed.words}; compiling took: {seconds}")
     return group
 
 
@@ -270,20 +286,27 @@ def _take_steps(
     first = group.runs[0]
     showing = runs[first].reporter.training(first.run.folder.name, first.setup.steps, first.step)
     with _in_order() as host, stop_signals() as stop, showing:
-        pace, asked, ends = Pace(first.feed.length, options.chunk), False, []
+        pace, ends = Pace(first.feed.length, options.chunk), []
+        together, agreed = hosts.Agreement(group.mesh), hosts.Agreed(pace.length)
         profile = Profile(first.run.folder / "profile" if options.profile else None)
         room = threading.Semaphore(max(2, len(group.runs)))  # for copies of states that wait to be looked at
         while True:
-            # 1. Runs that are over leave; one that failed does not disturb the others.
-            for run in [run for run in group.runs if run.is_over]:
+            # 1. Runs that are over leave; one that failed does not disturb the others. Of several processes, none
+            # leaves before all know.
+            over = [run for run in group.runs if run.is_over]
+            if hosts.several() and not agreed.over:
+                over = [run for run in over if run.step == run.setup.steps]
+            for run in over:
                 if isinstance(run.error, NotFinite):
                     host.submit(run.explain, group.state_of(run))
                 group.leave(run)
                 ends.append(host.submit(_end, run, runs[run]))
-            if not group.runs or asked:
+            if not group.runs or agreed.stop:
                 break
+            if hosts.several() and agreed.over:
+                raise hosts.ProcessLost("another process met an error")
             # 2. The steps up to the next look. Nothing is waited for but the chunk before.
-            count = min(pace.length, *(run.next_look() - run.step for run in group.runs))
+            count = min(agreed.length, *(run.next_look() - run.step for run in group.runs))
             profile.before(first.step - first.start)
             logs = group.take(count)
             if pace.wait(logs.arrays, count):
@@ -293,17 +316,21 @@ def _take_steps(
                     confirmed = host.submit(confirmed).result
             # 3. What is due, in the order of the steps, while the device goes on. Nothing is kept of a program that
             # computes something else than the experiment.
-            asked = stop.is_set()
+            wish = {"stop": stop.is_set(), "due": any(run.is_due() for run in group.runs)}
+            wish["over"] = any(run.error is not None or run.stopped for run in group.runs)
+            agreed = together.exchange(hosts.Agreed(pace.length, **wish))
             for run in group.runs:
                 state = None
-                if run.needs_state(stops=asked):
+                if run.needs_state(stops=agreed.stop, due=agreed.due):
                     room.acquire()
                     state = group.state_of(run)
                 what = run.step, count, group.logs_of(run, logs), state, run.feed.position(run.step)
-                looking = host.submit(_look, run, confirmed, *what, stops=asked)
+                looking = host.submit(_look, run, confirmed, *what, stops=agreed.stop)
                 if state is not None:
                     looking.add_done_callback(lambda _: room.release())
-            if asked:
+                    if hosts.several():  # what a look computes, all processes compute at the same moment
+                        looking.result()
+            if agreed.stop or (hosts.several() and agreed.over):
                 host.submit(int).result()  # all looks have been made
         profile.end()
         for end in ends:

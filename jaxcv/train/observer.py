@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxcv import show
-from jaxcv.train import parts, reports
+from jaxcv.train import hosts, parts, reports
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.clock import Clock
 from jaxcv.train.compiled import Program
@@ -24,7 +24,7 @@ from jaxcv.train.diagnose import NonFinite, not_finite
 from jaxcv.train.evaluate import evaluate
 from jaxcv.train.experiment import Experiment
 from jaxcv.train.feed import Choice, Resident, Streamed, open_feed
-from jaxcv.train.log import Records
+from jaxcv.train.log import NoRecords, Records
 from jaxcv.train.run import Run, read_records, values_of
 from jaxcv.train.saving import Saver
 from jaxcv.types import Picture, Table
@@ -74,7 +74,9 @@ class Observer:
         run, reporter = self.run, self._reporter
         checkpoints = self._stack.enter_context(Checkpoints(run.folder / "checkpoints"))
         chosen = self.setup.checkpoint_every is not None
-        self._saver = Saver(checkpoints, spacing=_SHORT_RUNS_SPACING if self._short else 0.0 if chosen else _SPACING)
+        # Clocks differ between processes, and all of them write a checkpoint or none.
+        spacing = 0.0 if chosen or hosts.several() else _SPACING
+        self._saver = Saver(checkpoints, spacing=_SHORT_RUNS_SPACING if self._short else spacing)
         if (restored := checkpoints.restore_newest(self.shared.state_spec(self.values))) is not None:
             self.state, position, warnings = restored
             for warning in warnings:
@@ -86,10 +88,11 @@ class Observer:
             self.state, report = self.shared.first_state(self.values)
             if report is not None:
                 reporter.say(f"started from {report.summary}")
+            if report is not None and run.writes:
                 (run.folder / "initial.txt").write_text("\n".join(report.lines()) + "\n", encoding="utf-8")
         reporter.say(parts.describe(self.state.params, self.setup.trainable))
         self.start = self.step = int(self.state.step)
-        self._records = Records(run.folder, step=self.start)
+        self._records = Records(run.folder, step=self.start) if run.writes else NoRecords()
         self._stack.callback(self._records.close)
         self.stopped = replay(run, self.start, self._watch)
         self._clock = Clock(self.setup.train_data.spec["image"].shape[0], self.setup.steps, self.start)
@@ -107,11 +110,18 @@ class Observer:
             every.append(setup.turn)
         return min(setup.steps, *(step - step % n + n for n in every))
 
-    def needs_state(self, *, stops: bool = False) -> bool:
-        """Whether the look at the step that was reached needs a copy of the state: to be evaluated or saved."""
-        step = self.step
-        saves = stops or self._due("evaluate", step) or step % self.setup.interval("checkpoint") == 0
-        return saves or self._clock.checkpoint_is_due()
+    def needs_state(self, *, stops: bool = False, due: bool = False) -> bool:
+        """Whether the look at the step that was reached needs a copy of the state: to be evaluated or saved.
+
+        Args:
+            stops: as of `look`.
+            due: a checkpoint is due by the clock.
+        """
+        return stops or due or self._due("evaluate", self.step) or self.step % self.setup.interval("checkpoint") == 0
+
+    def is_due(self) -> bool:
+        """Whether a checkpoint is due by the clock."""
+        return self._clock.checkpoint_is_due()
 
     def _due(self, what: str, step: int) -> bool:
         return step % self.setup.interval(what) == 0 or step == self.setup.steps
@@ -176,7 +186,7 @@ class Observer:
     def _evaluate(self, step: int, variables: Any) -> tuple[dict[str, float], bool]:
         """Evaluate and write it down; the values, and whether the run ends here."""
         setup, folder, last = self.setup, self.run.folder, step == self.setup.steps
-        items: list[Table | Picture] | None = [] if last else None
+        items: list[Table | Picture] | None = [] if last and self.run.writes else None
         feed = self._test_feed()
         with self._reporter.counting("reading the test data") as count:
             feed.load(count)
@@ -198,9 +208,9 @@ class Observer:
         for line in warnings:
             self._reporter.warn(f"step {step}: {line}")
         ends = last or (self._watch is not None and self._watch(step, test))
-        if ends or not self._short:
+        if (ends or not self._short) and self.run.writes:
             self._draw_previews(step, shown)
-        if ends and self.setup.animate:
+        if ends and self.setup.animate and self.run.writes:
             pages = sorted((folder / "previews").glob("step_*.png"))
             reports.replace_file(folder / "previews" / "progress.gif", show.animation(pages))
         items = items or []
@@ -216,7 +226,9 @@ class Observer:
         if not isinstance(self._test, Resident):
             if self._test is not None:
                 self._test.close()
-            self._test = open_feed(self.setup.test_data, len(self.setup.test_data), self._resident)
+            self._test = open_feed(
+                self.setup.test_data, len(self.setup.test_data), self._resident, mesh=self.shared.how.mesh
+            )
         return self._test
 
     def _draw_previews(self, step: int, shown: list[Any]) -> None:
@@ -236,7 +248,9 @@ class Observer:
 
     def explain(self, state: Any) -> None:
         """Say why the steps from `state` on were not finite, where that is known to be so and has not been said."""
-        if isinstance(self.error, NotFinite):
+        if isinstance(self.error, NotFinite) and hosts.several():
+            self.error = NonFinite(f"{self.error}; train on one process to see what went wrong first")
+        elif isinstance(self.error, NotFinite):
             self.error = not_finite(self.run.folder, self.shared, self.setup, self.hyperparameters, state)
 
     def close(self) -> None:

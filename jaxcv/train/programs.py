@@ -10,6 +10,7 @@ from jaxcv.errors import UserError
 from jaxcv.train import looking, runtime
 from jaxcv.train.compiled import Program
 from jaxcv.train.experiment import ExperimentFunction, resolve
+from jaxcv.train.sharding import How, chosen
 from jaxcv.train.state import TrainState
 from jaxcv.types import Batch
 
@@ -30,7 +31,9 @@ _programs: dict[tuple[Any, ...], list[Program]] = {}
 """By the experiment and the values that are static in any case; several where some float had to be static too."""
 
 
-def program(experiment: ExperimentFunction, values: Mapping[str, Any], *, check: bool = True) -> Program:
+def program(
+    experiment: ExperimentFunction, values: Mapping[str, Any], *, check: bool = True, how: How | None = None
+) -> Program:
     """The program that trains `experiment` at `values`: the same object for all values that share a compiled step.
 
     Floats and `seed` are traced. One that Python branches on, by its value or its type, is made static, and `reasons`
@@ -41,13 +44,15 @@ def program(experiment: ExperimentFunction, values: Mapping[str, Any], *, check:
         values: overrides; the rest are defaults.
         check: whether to find floats at whose type Python looks. That takes about as long as tracing the loss: a run
             has it done by `confirm` beside its first steps.
+        how: on which devices, and how, its steps are taken; None: as `sharding.choose` was told.
 
     Raises:
         UserError: an unknown name or a value of the wrong type.
     """
     values = resolve(experiment, values)
     numbers = _numbers(values)
-    family = (experiment, numbers, repr([(n, v) for n, v in values.items() if n not in numbers]))
+    how = how or chosen()
+    family = (experiment, how, numbers, repr([(n, v) for n, v in values.items() if n not in numbers]))
     members = _programs.setdefault(family, [])
     new = None
     for known in list(members):
@@ -55,13 +60,13 @@ def program(experiment: ExperimentFunction, values: Mapping[str, Any], *, check:
             if not check or not (looked := _looked_at(known, values)):
                 return known
             members.remove(known)  # it serves the values that it was compared at, and no others
-            new = _build(experiment, values, {**known.reasons, **looked})
+            new = _build(experiment, values, how, {**known.reasons, **looked})
     if new is None and members:
-        new = _build(experiment, values, members[0].reasons)
+        new = _build(experiment, values, how, members[0].reasons)
     if new is None:
-        new = _first_program(experiment, values, numbers)
+        new = _first_program(experiment, values, how, numbers)
     while check and (looked := _looked_at(new, values)):
-        new = _build(experiment, values, {**new.reasons, **looked})
+        new = _build(experiment, values, how, {**new.reasons, **looked})
     members.append(new)
     return new
 
@@ -85,21 +90,23 @@ def _numbers(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(n for n, v in values.items() if isinstance(v, float) or (n == "seed" and type(v) is int))
 
 
-def _build(experiment: ExperimentFunction, values: Mapping[str, Any], reasons: dict[str, str]) -> Program:
+def _build(experiment: ExperimentFunction, values: Mapping[str, Any], how: How, reasons: dict[str, str]) -> Program:
     """The program whose floats are traced but for those in `reasons`."""
     traced = tuple(n for n in _numbers(values) if n not in reasons)
     static = {n: v for n, v in values.items() if n not in traced}
-    return Program(experiment, static, traced, reasons)
+    return Program(experiment, static, traced, reasons, how)
 
 
-def _first_program(experiment: ExperimentFunction, values: Mapping[str, Any], names: tuple[str, ...]) -> Program:
+def _first_program(
+    experiment: ExperimentFunction, values: Mapping[str, Any], how: How, names: tuple[str, ...]
+) -> Program:
     """A program with as many of `names` traced as can be.
 
     Its step is traced when this returns.
     """
 
     def attempt(static: dict[str, str]) -> tuple[Program, Exception | None]:
-        trial = _build(experiment, values, static)
+        trial = _build(experiment, values, how, static)
         try:
             trial.try_chunk(values)
         except _BRANCHING_ERRORS as error:

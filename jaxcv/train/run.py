@@ -41,8 +41,9 @@ _NO_RUN = {".lock", "predictions", "predictions_best", "run.json.tmp", "sources.
 class Run:
     """One run's folder, held by this process alone between `open` and the end of the `with` block."""
 
-    def __init__(self, folder: Path, facts: dict[str, Any]):
-        self.folder, self.facts = folder, facts
+    def __init__(self, folder: Path, facts: dict[str, Any], *, writes: bool = True):
+        """`writes` is False in a process that is not the first of several: it changes no file but its checkpoints'."""
+        self.folder, self.facts, self.writes = folder, facts, writes
 
     @property
     def finished(self) -> bool:
@@ -52,7 +53,8 @@ class Run:
     def update(self, **facts: Any) -> None:
         """Change what run.json says; the file is replaced whole."""
         self.facts.update(facts)
-        write_json(self.folder / "run.json", self.facts)
+        if self.writes:
+            write_json(self.folder / "run.json", self.facts)
 
     def compare(self, now: Identity, *, accept: bool) -> None:
         """Refuse what the run did not stand for; or, where it is accepted, note it and let the run stand for that.
@@ -77,7 +79,8 @@ class Run:
 
     def keep_sources(self) -> None:
         """Add the modules that have been loaded since: those that a loss imports when it is traced."""
-        sources.write(self.folder, sources.loaded())
+        if self.writes:
+            sources.write(self.folder, sources.loaded())
 
     def last_record(self, split: str) -> dict[str, Any]:
         """The newest record of a split in metrics.jsonl; empty where there is none."""

@@ -52,7 +52,14 @@ def init(experiment: Experiment, variables: Any = None) -> TrainState:
 
 
 def step(
-    experiment: Experiment, state: TrainState, batch: Batch, *, variant: str | None = None
+    experiment: Experiment,
+    state: TrainState,
+    batch: Batch,
+    *,
+    variant: str | None = None,
+    accumulate: int = 1,
+    remat: bool = False,
+    whole: Callable[[Any], Any] = lambda tree: tree,
 ) -> tuple[TrainState, Logs]:
     """One update.
 
@@ -61,10 +68,19 @@ def step(
         state: before the step.
         batch: fields with the examples first; images uint8, or floats in [0, 1].
         variant: which of several augmentations; None: the first, or the only one.
+        accumulate: parts in which the batch is taken, one after another, for less memory. The loss and its gradient are
+            those of the whole batch, but for batch statistics and dropout, which are of a part.
+        remat: whether the backward pass computes all but convolutions and matrix products again, for less memory.
+        whole: of the parameters, before the network is given them; see `sharding.whole`.
     """
-    batch, objective = _objective(experiment, state, batch, variant)
+    batch = augmented(experiment, state, batch, variant)
+    loss_of = partial(_loss, experiment, state, remat=remat, whole=whole)
+    objective = loss_of(batch)
     trained, frozen = parts.split(state.params, experiment.trainable)
-    (loss, (terms, collections, _)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
+    if accumulate == 1:
+        (loss, (terms, collections, _)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
+    else:
+        loss, terms, collections, grads = in_parts(loss_of, state.collections, trained, batch, accumulate)
     # What a line search asks for (`optax.lbfgs`); other optimizers leave it aside.
     asked = {"value": loss, "grad": grads, "value_fn": lambda trained: objective(trained)[0]}
     update = optax.with_extra_args_support(experiment.optimizer).update
@@ -107,7 +123,13 @@ def gather(data: Batch, indices: jax.Array) -> Batch:
 
 
 def chunk(
-    one: Callable[[Any, Batch], tuple[Any, Logs]], state: Any, data: Batch, indices: jax.Array, count: Any = None
+    one: Callable[[Any, Batch], tuple[Any, Logs]],
+    state: Any,
+    data: Batch,
+    indices: jax.Array,
+    count: Any = None,
+    *,
+    take: Callable[[Batch, jax.Array], Batch] = gather,
 ) -> tuple[Any, Logs]:
     """Several steps in one loop on the device, over batches that are gathered there.
 
@@ -118,13 +140,14 @@ def chunk(
         indices: `[k b]` int32, of each step's examples.
         count: of the steps, at most `k`, which may be traced: one program then serves every length. None: `k`, and the
             loop can be differentiated.
+        take: `(data, indices) -> batch`, where not all of the data is on this device.
 
     Returns:
         The state after the last step; and the logs, each `[k]`, zeros from `count` on.
     """
 
     def taken(state: Any, rows: jax.Array) -> tuple[Any, Logs]:
-        return one(state, gather(data, rows))
+        return one(state, take(data, rows))
 
     if count is None:
         return jax.lax.scan(taken, state, indices)
@@ -160,9 +183,16 @@ def evaluate(
     return (outputs if experiment.predict is None else experiment.predict(outputs)), sums, each
 
 
-def evaluate_all(experiment: Experiment, variables: Any, data: Batch, indices: jax.Array) -> tuple[Any, Any, jax.Array]:
-    """As `evaluate`, of the batches that `gather` makes of `indices` `[k b]`; every result has `k` first."""
-    return jax.lax.map(lambda rows: evaluate(experiment, variables, gather(data, rows)), indices)
+def evaluate_all(
+    experiment: Experiment,
+    variables: Any,
+    data: Batch,
+    indices: jax.Array,
+    *,
+    take: Callable[[Batch, jax.Array], Batch] = gather,
+) -> tuple[Any, Any, jax.Array]:
+    """As `evaluate`, of the batches that `take` makes of `indices` `[k b]`; every result has `k` first."""
+    return jax.lax.map(lambda rows: evaluate(experiment, variables, take(data, rows)), indices)
 
 
 def infer(experiment: Experiment, variables: Any, *inputs: jax.Array) -> Any:
@@ -193,6 +223,34 @@ def _objective(
     return batch, _loss(experiment, state, batch)
 
 
+def in_parts(
+    loss_of: Callable[..., Callable[[Any], Any]], collections: Any, trained: Any, batch: Batch, count: int
+) -> tuple[jax.Array, dict[str, jax.Array], Any, Any]:
+    """Loss, terms, collections and gradient of a batch that is taken in parts: rows r, r + count, ... of each.
+
+    A term is a mean over the whole batch, whose weights are summed beforehand; where they do not depend on what the
+    network says, XLA leaves the network out of that.
+    """
+    split = {name: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1) for name, x in batch.items()}
+    numbers = jnp.arange(count)
+
+    def weigh(_: None, part: tuple[Batch, jax.Array]) -> tuple[None, dict[str, jax.Array]]:
+        return None, loss_of(part[0], part=part[1], collections=collections, weights=None)(trained)[1]
+
+    _, weights = jax.lax.scan(weigh, None, (split, numbers))
+    weights = {name: jnp.sum(x) for name, x in weights.items()}
+
+    def add(carry: tuple[Any, Any, Any], part: tuple[Batch, jax.Array]) -> tuple[tuple[Any, Any, Any], None]:
+        grads, collections, terms = carry
+        objective = loss_of(part[0], part=part[1], collections=collections, weights=weights)
+        (_, (more, collections, _)), new = jax.value_and_grad(objective, has_aux=True)(trained)
+        return (jax.tree.map(jnp.add, grads, new), collections, jax.tree.map(jnp.add, terms, more)), None
+
+    zeros = jax.tree.map(jnp.zeros_like, trained), collections, {n: jnp.zeros_like(w) for n, w in weights.items()}
+    (grads, collections, terms), _ = jax.lax.scan(add, zeros, (split, numbers))
+    return jax.tree.reduce(jnp.add, terms), terms, collections, grads
+
+
 def _keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
     """Of the augmentation and of dropout at this step."""
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
@@ -205,24 +263,52 @@ def augmented(experiment: Experiment, state: TrainState, batch: Batch, variant: 
     return batch if augment is None else kept_apart(augment, state.step)(_keys(state)[0], batch)
 
 
-def _loss(experiment: Experiment, state: TrainState, batch: Batch) -> Callable[[Any], Any]:
-    _, frozen = parts.split(state.params, experiment.trainable)
+def _loss(
+    experiment: Experiment,
+    state: TrainState,
+    batch: Batch,
+    *,
+    remat: bool = False,
+    whole: Callable[[Any], Any] = lambda tree: tree,
+    part: Any = None,
+    collections: Any = None,
+    weights: Mapping[str, jax.Array] | None = None,
+) -> Callable[[Any], Any]:
+    """The loss as a function of the trained parameters; also its terms, the new collections, outputs and features.
 
-    def objective(trained: Any) -> tuple[jax.Array, tuple[Any, ...]]:
+    Of a part of a batch by its number, from `collections` on, the terms are divided by the `weights` of the whole
+    batch; without them, the weights of the part come in place of the terms.
+    """
+    _, frozen = parts.split(state.params, experiment.trainable)
+    before = state.collections if collections is None else collections
+    dropout = _keys(state)[1] if part is None else jax.random.fold_in(_keys(state)[1], part)
+
+    def apply(params: Any, *inputs: jax.Array) -> Any:
+        rngs, mutable = {"dropout": dropout}, list(before)
         with parts.running_frozen(state.params, experiment.trainable):
-            (outputs, features), changed = applied(
-                experiment,
-                {"params": parts.merge(trained, frozen), **state.collections},
-                *(batch[name] for name in experiment.inputs),
-                train=True,
-                mutable=list(state.collections),
-                rngs={"dropout": _keys(state)[1]},
-            )
-        terms = {name: mean(*v) for name, v in weighted(experiment.loss(outputs, batch), batch).items()}
-        changed = parts.keep_frozen(changed, state.collections, state.params, experiment.trainable)
+            variables = {"params": params, **before}
+            return applied(experiment, variables, *inputs, train=True, mutable=mutable, rngs=rngs)
+
+    def objective(trained: Any) -> tuple[jax.Array, Any]:
+        params = whole(parts.merge(trained, frozen))
+        run = jax.checkpoint(apply, policy=_is_costly) if remat else apply
+        (outputs, features), changed = run(params, *(batch[name] for name in experiment.inputs))
+        found = weighted(experiment.loss(outputs, batch), batch)
+        if part is None:
+            terms = {name: mean(*v) for name, v in found.items()}
+        elif weights is None:
+            return jnp.zeros(()), {name: jnp.sum(w) for name, (_, w) in found.items()}
+        else:
+            terms = {name: jnp.sum(v * w) / jnp.maximum(weights[name], 1e-8) for name, (v, w) in found.items()}
+        changed = parts.keep_frozen(changed, before, state.params, experiment.trainable)
         return jax.tree.reduce(jnp.add, terms), (terms, changed, (outputs, features))
 
     return objective
+
+
+def _is_costly(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Whether the result of an operation is kept for the backward pass; "form" stands for several on a CPU."""
+    return primitive.name in ("conv_general_dilated", "dot_general", "form")
 
 
 def applied(experiment: Experiment, variables: Any, *inputs: jax.Array, **how: Any) -> Any:

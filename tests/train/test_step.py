@@ -186,7 +186,7 @@ def test_two_devices_train_like_one():
     hyperparameters = shared.hyperparameters({"seed": 0})
     batch = plain().train_data.batch(0)
     alone, _ = one_step(plain, {}, batch)
-    state = sharding.replicate(shared.compile("init", hyperparameters)(hyperparameters), 8)
+    state = sharding.place(shared.how.mesh, shared.compile("init", hyperparameters)(hyperparameters))
     together, _ = shared.compile_step({})(hyperparameters, state, batch)
     assert len(jax.tree.leaves(together.params)[0].sharding.device_set) == 2
     for a, b in zip(jax.tree.leaves(alone.params), jax.tree.leaves(together.params), strict=True):

@@ -1,0 +1,169 @@
+"""One run on several devices: the losses and parameters of one device, and no message that is not needed."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import problems
+import pytest
+
+from jaxcv.errors import UserError
+from jaxcv.train import feed, fit, program, resolve, sharding
+from jaxcv.train.checkpoint import Checkpoints
+from jaxcv.train.run import read_records
+
+
+def plain(*, steps: int = 50, seed: int = 0):
+    """SGD: Adam would blow up the rounding of gradients that are zero."""
+    setup = problems.experiment(seed=seed, steps=steps, log_every=1, evaluate_every=25, checkpoint_every=25)
+    return dataclasses.replace(setup, optimizer=optax.sgd(0.02, momentum=0.9), previews=0)
+
+
+def on(mesh, **how):
+    return sharding.How(sharding.make_mesh(mesh), **how)
+
+
+def records(folder):
+    return [(r["split"], r["step"], r["loss"]) for r in read_records(folder / "metrics.jsonl")]
+
+
+def variables(folder, experiment, step=50):
+    with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        state, _ = checkpoints.restore(step, program(experiment, {}).state_spec(resolve(experiment, {})))
+    return {"params": state.params, **state.collections, "ema": state.ema}
+
+
+def assert_alike(one, other, experiment):
+    for a, b in zip(records(one), records(other), strict=True):
+        assert a[:2] == b[:2]
+        np.testing.assert_allclose(a[2], b[2], rtol=1e-5)
+    for a, b in zip(*(jax.tree.leaves(variables(f, experiment)) for f in (one, other)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # gradients that are zero round
+
+
+@pytest.mark.devices(4)
+def test_a_run_of_one_mesh_goes_on_on_another_as_on_one_device(tmp_path, monkeypatch):
+    """Batch norm, dropout and a moving average; parameters split, then data streamed; test batches on 3 devices."""
+    monkeypatch.setattr(sharding, "_SMALLEST", 32)
+    fit(plain, {}, tmp_path / "one", how=on("data=1"))
+    fit(plain, {}, tmp_path / "going", how=on("data=2,fsdp=2"), watch=lambda step, test: step == 25)
+    fit(plain, {}, tmp_path / "going", how=on("data=4"), resident="no")
+    assert_alike(tmp_path / "one", tmp_path / "going", plain)
+
+
+@pytest.mark.slow
+@pytest.mark.devices(8)
+@pytest.mark.parametrize("mesh", ["data=8", "data=4,fsdp=2"])
+@pytest.mark.parametrize("layout", ["whole", "split"])
+def test_any_mesh_trains_like_one_device(mesh, layout, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharding, "_SMALLEST", 32)
+    fit(plain, {}, tmp_path / "one", how=on("data=1"))
+    if layout == "split":
+        monkeypatch.setattr(feed, "memory", lambda: 4000)  # each device has a part of the 60 examples
+    fit(plain, {}, tmp_path / "several", how=on(mesh), resident="yes")
+    assert_alike(tmp_path / "one", tmp_path / "several", plain)
+
+
+def accumulated(*, lr: float = 0.1, seed: int = 0):
+    """Weights that differ from part to part, and no statistics of a batch."""
+
+    def loss(outputs, batch):
+        weights = 1.0 + 3.0 * batch["label"].astype(jnp.float32)
+        return {"cross": (problems.cross_entropy(outputs, batch)["cross_entropy"], weights), "size": outputs[:, 0] ** 2}
+
+    class Dense(problems.nn.Module):
+        @problems.nn.compact
+        def __call__(self, images, *, train=False):
+            return problems.nn.Dense(2)(images.reshape(len(images), -1)), {}
+
+    setup = problems.experiment(seed=seed)
+    return dataclasses.replace(setup, model=Dense(), loss=loss, optimizer=optax.sgd(lr))
+
+
+@pytest.mark.parametrize("how", [{"accumulate": 4}, {"remat": True}, {"accumulate": 2, "remat": True}])
+def test_a_step_in_parts_or_with_less_kept_is_the_same_step(how):
+    values = resolve(accumulated, {})
+    batch = accumulated().train_data.batch(0)
+    found = []
+    for way in ({}, how):
+        shared = program(accumulated, values, check=False, how=on("data=1", **way))
+        hyperparameters = shared.hyperparameters(values)
+        state = jax.jit(shared.init)(hyperparameters)
+        found.append(jax.jit(shared.step)(hyperparameters, state, batch))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+        *((state.params, logs) for state, logs in found),
+    )
+
+
+@pytest.mark.devices(4)
+def test_what_lies_where(monkeypatch):
+    monkeypatch.setattr(sharding, "_SMALLEST", 32)
+    mesh = sharding.make_mesh("data=2,fsdp=2")
+    tree = {"kernel": jnp.ones((3, 16, 8)), "odd": jnp.ones((7, 9)), "small": jnp.ones(4), "key": jax.random.key(0)}
+    found = {name: x.sharding.spec for name, x in sharding.place(mesh, tree).items()}
+    whole = jax.sharding.PartitionSpec()
+    split = jax.sharding.PartitionSpec(None, "fsdp")
+    assert found == {"kernel": split, "odd": whole, "small": whole, "key": whole}
+    fields = {"image": np.arange(10), "example_valid": np.ones(10, bool)}
+    there = sharding.place_examples(mesh, fields, "split")
+    assert there["image"].shape == (12,) and there["image"].addressable_shards[0].data.shape == (3,)
+    take = sharding.gather(mesh, "split", lambda d, i: {n: x[i] for n, x in d.items()}, 6)
+    rows = jax.jit(take)(there, jnp.asarray([9, 0, 3, 2, 8, 5]))
+    assert np.asarray(rows["image"]).tolist() == [9, 0, 3, 2, 8, 5] and np.asarray(rows["example_valid"]).all()
+
+
+COLLECTIVE = r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+BYTES = {"f32": 4, "s32": 4, "u32": 4, "pred": 1, "u8": 1}
+
+
+def messages(text):
+    """Kind and bytes of every collective operation of a compiled program."""
+    found = []
+    for shapes, kind in re.findall(COLLECTIVE, text):
+        sizes = [
+            BYTES[dtype] * int(np.prod([int(n) for n in dims.split(",") if n]))
+            for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", shapes)
+        ]
+        found.append((kind, sum(sizes)))
+    return found
+
+
+@pytest.mark.devices(2)
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet", "yolo", "unet")), "lenet"]
+)
+def test_a_data_parallel_step_sums_gradients_and_statistics_and_sends_nothing_else(name, load, quick_to_compile):
+    """Mean and mean square of every channel, which the layer keeps as mean and variance, are as large as these."""
+    experiment = load(name)
+    values = resolve(experiment, {"batch_size": 4})
+    shared = program(experiment, values, check=False)
+    state = shared.state_spec(values)
+    needed = sum(4 * x.size for x in jax.tree.leaves((state.params, state.collections)))
+    sent = messages(shared.compile_step(values).as_text())
+    assert {kind for kind, _ in sent} == {"all-reduce"}
+    assert needed <= sum(size for _, size in sent) <= 1.01 * needed
+    assert all(size <= needed for _, size in sent)
+
+
+@pytest.mark.devices(8)
+def test_a_batch_that_does_not_divide_is_refused_with_sizes_that_do():
+    refused = {
+        (100, 1): "a batch of 100 cannot be divided among 8 devices: take batches of 96 or 104, or --mesh data=5",
+        (7, 1): "take batches of 8, or --mesh data=7",
+        (13, 1): "take batches of 8 or 16, or --mesh data=1",
+        (24, 2): "among 8 devices, each in 2 parts: take batches of 16 or 32, or --mesh data=6",
+    }
+    for (rows, parts), message in refused.items():
+        with pytest.raises(UserError, match=re.escape(message)):
+            sharding.check(on(None, accumulate=parts), rows)
+    sharding.check(on(None), 16)
+
+
+@pytest.mark.parametrize("text", ["data", "data=0", "model=2", "data=2,data=2", "data=-1", "8", "", "data=999"])
+def test_a_mesh_that_cannot_be_is_refused(text):
+    with pytest.raises(UserError, match="mesh"):
+        sharding.make_mesh(text)
