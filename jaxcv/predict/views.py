@@ -138,9 +138,8 @@ def _detections(
 ) -> Detections:
     edges = jnp.broadcast_to(jnp.asarray([size[1], size[0]] * 2, first.boxes.dtype), first.boxes.shape)
     boxes = [jnp.clip(_back(one.boxes, view, size), 0, edges) for one, view in zip(found, views, strict=True)]
-    merged = Detections(
-        jnp.concatenate(boxes, -2), *(jnp.concatenate([one[i] for one in found], -1) for i in (1, 2, 3))
-    )
+    rest = ([getattr(one, name) for one in found] for name in ("scores", "classes", "valid"))
+    merged = Detections(jnp.concatenate(boxes, -2), *(jnp.concatenate(arrays, -1) for arrays in rest))
     suppress = partial(_suppressed, count=first.boxes.shape[-2])
     return jax.vmap(suppress)(merged) if first.boxes.ndim == 3 else suppress(merged)
 

@@ -163,7 +163,8 @@ class Records:
 
     def _resize(self, fields: Collection[str]) -> Resize:
         kinds: list[Task] = ["points", "boxes", "mask"]
-        return self.resize or USUAL[self.task or next(iter(kind for kind in kinds if kind in fields), "label")]
+        task: Task = next((kind for kind in kinds if kind in fields), "label")
+        return self.resize or USUAL[self.task or task]
 
     def _boxed(self, example: Example, record: Mapping[str, Any], count: int) -> Example:
         boxes = np.asarray(record["boxes"], np.float64).reshape(-1, 4)
