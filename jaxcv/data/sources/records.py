@@ -162,9 +162,8 @@ class Records:
         return found
 
     def _resize(self, fields: Collection[str]) -> Resize:
-        kinds: list[Task] = ["points", "boxes", "mask"]
-        task: Task = next((kind for kind in kinds if kind in fields), "label")
-        return self.resize or USUAL[self.task or task]
+        kinds: list[Task] = ["points", "boxes", "mask", "label"]
+        return self.resize or USUAL[self.task or next(kind for kind in kinds if kind in fields or kind == "label")]
 
     def _boxed(self, example: Example, record: Mapping[str, Any], count: int) -> Example:
         boxes = np.asarray(record["boxes"], np.float64).reshape(-1, 4)
