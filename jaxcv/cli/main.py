@@ -289,7 +289,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     chosen = search.representatives()
     root = options.workdir / options.file.stem
     folder = sweep.run_folder(root, chosen[0])
-    if stored is not None:
+    if stored is not None and options.run is not None:
         chosen, folder = _of_run(options, stored, chosen), Path(options.run)
     reporter = Reporter(quiet=options.quiet)
     for name in unused(experiment):

@@ -162,8 +162,9 @@ class Records:
         return found
 
     def _resize(self, fields: Collection[str]) -> Resize:
-        kinds: list[Task] = ["points", "boxes", "mask", "label"]
-        return self.resize or USUAL[self.task or next(kind for kind in kinds if kind in fields or kind == "label")]
+        kinds: list[Task] = ["points", "boxes", "mask"]
+        usual = [USUAL[kind] for kind in kinds if kind in fields]
+        return self.resize or (USUAL[self.task] if self.task else [*usual, USUAL["label"]][0])
 
     def _boxed(self, example: Example, record: Mapping[str, Any], count: int) -> Example:
         boxes = np.asarray(record["boxes"], np.float64).reshape(-1, 4)
