@@ -88,7 +88,9 @@ def test_weights_and_other_endings(detector, tmp_path):
     }
     export(run, tmp_path / "m.pth")
     (kernel,) = (array for name, array in load_weights(tmp_path / "m.pth").items() if name == "stage1_down.conv.weight")
-    np.testing.assert_array_equal(kernel.transpose(2, 3, 1, 0), run.variables["params"]["stage1_down"]["conv"]["kernel"])
+    np.testing.assert_array_equal(
+        kernel.transpose(2, 3, 1, 0), run.variables["params"]["stage1_down"]["conv"]["kernel"]
+    )
     with pytest.raises(UserError, match=r"m.pt: expected an ending of .stablehlo, .onnx, .safetensors, .npz, .pth"):
         export(run, tmp_path / "m.pt")
 

@@ -110,7 +110,8 @@ def _labels(records: Any, task: Task) -> set[Any]:
     found: set[Any] = set()
     for record in _each(records, task):
         label = _first(record, "label") if task == "label" else _objects(record)[1]
-        found |= {_plain(value) for value in (label if task == "boxes" else [label])}
+        several = task == "boxes" and isinstance(label, list | tuple | np.ndarray)  # one object's may stand alone
+        found |= {_plain(value) for value in (label if several else [label])}
     return found
 
 
