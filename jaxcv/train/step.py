@@ -225,7 +225,7 @@ def _loss(experiment: Experiment, state: TrainState, batch: Batch) -> Callable[[
     return objective
 
 
-def applied(experiment: Experiment, variables: Any, *inputs: jax.Array, **how: Any) -> Any:
+def applied(experiment: Experiment, variables: Any, *inputs: Any, **how: Any) -> Any:
     """As `model.apply`, computed in the experiment's `compute_dtype`, from float32 and to float32.
 
     Parameters and inputs are rounded to it, and the outputs are float32 again. Batch statistics keep their digits, as

@@ -84,7 +84,7 @@ def test_fail_fast_stops_at_the_first(tmp_path):
     error, said = run(tmp_path, ["none", "nan", "raises", "none"], fail_fast=True)
     assert isinstance(error, NonFinite)
     assert "trial 1 (2/4) failed" in said and "trial 2" not in said
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["fault=nan,lr=0.009", "fault=none,lr=0.01"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["fault=nan+lr=0.009", "fault=none+lr=0.01"]
 
 
 def test_a_trial_that_is_run_once_more_counts_once(tmp_path):
