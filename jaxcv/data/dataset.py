@@ -445,7 +445,7 @@ class PositionedIterator:
         if self._reader is None:
             grain = self._grain
             numbers = grain.MapDataset.range(len(batches) * count if batches.seed is None else sys.maxsize)
-            parts = numbers.map(lambda number: batches._read(*divmod(number, count), count))
+            parts = numbers.map(lambda number: batches._read(number // count, number % count, count))
             options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * threads, count))
             self._reader = iter(parts.to_iter_dataset(options))
             self._reader.set_state({"next_index": self._position * count})

@@ -70,7 +70,7 @@ def test_each_failure_is_said_at_once_with_folder_and_reason_and_the_others_fini
         place = next(i for i, line in enumerate(lines) if "failed: " in line and f"fault={fault}" in line)
         later = next(i for i, line in enumerate(lines) if line.startswith("trial 4 "))
         assert place < later, "at once"
-        assert str(tmp_path / f"fault={fault},lr=") in lines[place]
+        assert str(tmp_path / f"fault={fault}+lr=") in lines[place]
         assert reasons[fault] in lines[place]
     for fault in ("nan", "memory"):
         (folder,) = tmp_path.glob(f"fault={fault},*")
