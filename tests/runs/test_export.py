@@ -43,9 +43,9 @@ def answers_elsewhere(file, picture):
 
 def assert_same_answers(run, file, picture):
     found = answers_elsewhere(file, picture)
-    expected = run.predict(picture)
-    assert set(found) == set(expected._fields)
-    for name, values in expected._asdict().items():
+    expected = {name: values for name, values in run.predict(picture)._asdict().items() if values is not None}
+    assert set(found) == set(expected)
+    for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-4, rtol=1e-4, err_msg=name)
 
 

@@ -73,7 +73,7 @@ def test_each_failure_is_said_at_once_with_folder_and_reason_and_the_others_fini
         assert str(tmp_path / f"fault={fault}+lr=") in lines[place]
         assert reasons[fault] in lines[place]
     for fault in ("nan", "memory"):
-        (folder,) = tmp_path.glob(f"fault={fault},*")
+        (folder,) = tmp_path.glob(f"fault={fault}+*")
         assert json.loads((folder / "run.json").read_text())["status"] == "failed"
     assert "RESOURCE_EXHAUSTED" in (folder / "traceback.txt").read_text()
     with pytest.raises(UserError, match="3 of 5 trials failed, the first with: RuntimeError: the disk"):
