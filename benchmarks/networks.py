@@ -161,7 +161,7 @@ def theirs(name: str, *, train: bool, mode: str) -> tuple[Callable[[], None], di
             return
         optimizer.zero_grad(set_to_none=True)
         out = called(*given)
-        loss = sum(out.values()) if isinstance(out, dict) else out.square().mean()
+        loss: Any = sum(out.values()) if isinstance(out, dict) else out.square().mean()
         loss.backward()
         optimizer.step()
 

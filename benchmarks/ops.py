@@ -221,8 +221,8 @@ def theirs(case: dict[str, Any], compile: bool, device: str) -> list[Run]:
         padding = (case["kernel"] - 2) // 2
         ways = []
         for layout in (torch.contiguous_format, torch.channels_last):
-            tensors = [tensor.contiguous(memory_format=layout) for tensor in (x, w, gradients)]
-            ways.append(upscaling(*tensors, padding))
+            given = (tensor.contiguous(memory_format=layout) for tensor in (x, w, gradients))
+            ways.append(upscaling(*given, padding=padding))
         return ways
     if case["op"] == "box_iou":
         return runs(vision.box_iou)

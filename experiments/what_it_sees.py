@@ -12,7 +12,7 @@ Papers: Zeiler, Fergus, Visualizing and understanding convolutional networks, EC
 Visualizing higher-layer features of a deep network, 2009 (activation maximisation).
 
     python launch.py experiments/what_it_sees.py                                 # a LeNet with random weights
-    python launch.py experiments/what_it_sees.py data=mnist:PATH weights=runs/lenet/data=mnist:PATH
+    python launch.py experiments/what_it_sees.py data=mnist:PATH weights=runs/lenet/RUN
     python launch.py experiments/what_it_sees.py data=folder:PATH network=mobilenet_v1 weights=FILE image_size=128 \
         "layers=('stem','block2','block5','block11')"
 

@@ -9,9 +9,9 @@ and nuts, trained and tested on, by the third mAP@0.5 1.000, mAP 0.996 (n=1, see
 Paper: Redmon, Farhadi, YOLO9000, https://arxiv.org/abs/1612.08242; see `models.YOLO` for the deviations.
 
     python launch.py experiments/yolo.py
-    python launch.py experiments/yolo.py data=voc:PATH flip_vertical=0.5 steps=1000 seed=0,1,2
+    python launch.py experiments/yolo.py data=voc:PATH flip_vertical=0.5 steps=1000 resize=squash seed=0,1,2
     python launch.py experiments/yolo.py data=coco:PATH hold_out=False image_size=320 batch_size=9 steps=400
-        flip=0 crop=0 color=0 ema=0.99      # one line
+        resize=squash flip=0 crop=0 color=0 ema=0.99      # one line
 """
 
 from functools import partial

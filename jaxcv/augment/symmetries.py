@@ -7,6 +7,7 @@ from jaxtyping import Array
 from jaxcv.types import Batch, Scalar
 
 
+@jax.jit
 def class_symmetries(key: Array, batch: Batch, *, probability: Scalar = 1.0) -> Batch:
     """Turn by a quarter, a half or three quarters, or mirror, all examples of a class alike; each class its own way.
 
@@ -15,8 +16,11 @@ def class_symmetries(key: Array, batch: Batch, *, probability: Scalar = 1.0) -> 
 
     Args:
         key: a PRNG key.
-        batch: `image` [b s s c], square, and `label` [b].
+        batch: `image` `[b s s c]`, square, and `label` `[b]`.
         probability: of a class being given one of the eight symmetries of the square, the identity among them.
+
+    Returns:
+        The batch with its images turned and mirrored.
 
     Raises:
         ValueError: the images are not square.

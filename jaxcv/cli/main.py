@@ -324,8 +324,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     chosen = search.representatives()
     root = options.workdir / options.file.stem
     folder = sweep.run_folder(root, chosen[0])
-    if stored is not None:
-        chosen, folder = _of_run(options, stored, chosen), options.run
+    if stored is not None and options.run is not None:
+        chosen, folder = _of_run(options, stored, chosen), Path(options.run)
     reporter = Reporter(quiet=options.quiet)
     for name in unused(experiment):
         reporter.warn(f"{name} is not used by the experiment: it changes nothing")

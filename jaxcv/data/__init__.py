@@ -319,9 +319,14 @@ def _open(
     if (resize := how.get("resize")) not in (None, *RESIZES):
         raise UserError(unknown_name("resize", resize, list(RESIZES)))
     channels = channels or (1 if (task, kind) in _GREY else 3)
+    opened = question(task, data, image_size, channels, on_error, **how)
+    if resize is None and task in ("detection", "localization") and (run := answers()) is not None:
+        # A run of a version that had no `resize` and squashed all pictures with boxes.
+        former = question(task, data, image_size, channels, on_error, **{k: v for k, v in how.items() if k != "resize"})
+        if run.names(former):
+            opened, how["resize"] = former, "squash"
     train, test = known[key](Request(path, image_size, channels, on_error == "skip", **how))
     where = str(path.resolve()) if key.endswith(":PATH") else ""
-    opened = question(task, data, image_size, channels, on_error, **how)
     return _told(train, opened, "train", where), _told(test, opened, "test", where)
 
 

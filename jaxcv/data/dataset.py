@@ -431,8 +431,10 @@ class PositionedIterator:
     """Batches read ahead by threads; the position is the number of batches handed out."""
 
     def __init__(self, batches: DatasetBatches):
+        import grain  # not by a thread that reads: while it is loaded, the imports of other threads may go astray
+
+        self._grain: Any = grain
         self._batches, self._position, self._reader = batches, 0, None
-        self._begun = False
 
     def __iter__(self) -> "PositionedIterator":
         return self
@@ -448,14 +450,10 @@ class PositionedIterator:
 
     def _next(self) -> Batch:
         batches, count, threads = self._batches, self._batches._parts, self._batches.num_threads
-        if not self._begun and (batches.seed is not None or self._position < len(batches)):
-            self._begun = True
-            return batches._read(self._position)  # training waits for it, and grain takes 0.3 s to import
         if self._reader is None:
-            import grain
-
+            grain = self._grain
             numbers = grain.MapDataset.range(len(batches) * count if batches.seed is None else sys.maxsize)
-            parts = numbers.map(lambda number: batches._read(*divmod(number, count), count))
+            parts = numbers.map(lambda number: batches._read(number // count, number % count, count))
             options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * threads, count))
             self._reader = iter(parts.to_iter_dataset(options))
             self._reader.set_state({"next_index": self._position * count})
@@ -482,7 +480,6 @@ class PositionedIterator:
 
     def close(self) -> None:
         """Stop reading ahead. Asking for the next batch starts again from here."""
-        self._begun = False
         if self._reader is not None:
             self._reader.close()
             self._reader = None

@@ -32,8 +32,7 @@ def pixel_cross_entropy(
 
     Args:
         outputs: Logits `[b, h, w, k]`.
-        batch: `mask` `[b, h, w]`, classes in [0, k) or 255; perhaps `pixel_weights` `[b, h, w]`, at least 0, such as
-            `border_weights` gives.
+        batch: `mask` `[b, h, w]`, classes in [0, k) or 255; perhaps `pixel_weights` `[b, h, w]`, at least 0.
         class_weights: Of each class, at least 0; () for equal ones.
         focus: gamma of the factor (1 - p)^gamma on each pixel's loss, at least 0; p is the target's probability.
 

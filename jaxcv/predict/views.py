@@ -33,6 +33,9 @@ def views(words: str) -> tuple[View, ...]:
     Args:
         words: separated by commas; sizes are factors from 0.25 to 4.
 
+    Returns:
+        The views, the image itself first.
+
     Raises:
         UserError: another word.
     """
@@ -51,8 +54,17 @@ def views(words: str) -> tuple[View, ...]:
     return tuple(View(mirrored, zoom) for zoom in zooms for mirrored in mirrors)
 
 
+@partial(jax.jit, static_argnames="view")
 def seen(images: Float[Array, "b h w c"], view: View) -> Float[Array, "b h w c"]:
-    """The images as a view shows them."""
+    """The images as a view shows them.
+
+    Args:
+        images: `[b h w c]`.
+        view: static.
+
+    Returns:
+        Images of the same shape; black beyond the edges of one that is made smaller.
+    """
     if view.mirrored:
         images = images[:, :, ::-1]
     if view.zoom == 1.0:
@@ -73,6 +85,9 @@ def combined(found: Sequence[Any], views: Sequence[View], size: tuple[int, int])
         found: predictions, all of one type, with the batch first.
         views: of each.
         size: height and width of the images.
+
+    Returns:
+        A prediction of the same type.
 
     Raises:
         UserError: predictions of a type for which this is not known.
@@ -138,9 +153,8 @@ def _detections(
 ) -> Detections:
     edges = jnp.broadcast_to(jnp.asarray([size[1], size[0]] * 2, first.boxes.dtype), first.boxes.shape)
     boxes = [jnp.clip(_back(one.boxes, view, size), 0, edges) for one, view in zip(found, views, strict=True)]
-    merged = Detections(
-        jnp.concatenate(boxes, -2), *(jnp.concatenate([one[i] for one in found], -1) for i in (1, 2, 3))
-    )
+    rest = ([getattr(one, name) for one in found] for name in ("scores", "classes", "valid"))
+    merged = Detections(jnp.concatenate(boxes, -2), *(jnp.concatenate(arrays, -1) for arrays in rest))
     suppress = partial(_suppressed, count=first.boxes.shape[-2])
     return jax.vmap(suppress)(merged) if first.boxes.ndim == 3 else suppress(merged)
 

@@ -35,13 +35,18 @@ def load(folder: str | Path, *, best: bool = True) -> "Run":
         best: its best checkpoint; else its newest.
 
     Raises:
-        UserError: no run, no checkpoint, or a damaged one.
+        UserError: no run, no checkpoint, a damaged one, or one whose experiment this version of jaxcv cannot compose.
     """
     folder = Path(folder).expanduser()
     experiment, values = stored_experiment(folder)
     at = chosen_step(folder, best=best)
     flat = weights_of(folder / "checkpoints" / str(at))
-    return Run(folder, experiment(**values), values, at, nested(flat))
+    try:
+        setup = experiment(**values)
+    except TypeError as error:  # such as a field that a network no longer has
+        version = facts_of(folder).get("versions", {}).get("jaxcv-research", "unknown")
+        raise UserError(f"{folder}: its experiment, of jaxcv {version}, cannot be composed here: {error}") from error
+    return Run(folder, setup, values, at, nested(flat))
 
 
 def nested(flat: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Canvas:
 
     def outline(self, box: np.ndarray, color: str) -> None:
         """The outline of a box, xyxy, one pixel wide; none where it is not finite or has no area."""
-        low, high = box.reshape(2, 2) * self._factors
+        low, high = box.reshape(2, 2) * self._factor
         if np.isfinite(box).all() and (high > low).all():
             self._pen.rectangle([tuple(low), tuple(high)], outline=color)
 

@@ -170,6 +170,8 @@ def differences(folder: Path, before: Mapping[str, Any], now: Identity) -> Itera
         elif None not in (old["digest"], data["digest"]) and old["digest"] != data["digest"]:
             where = data["path"] or "the embedded set"
             yield f"on other {split} data than {where} holds now: files, classes or annotations have changed"
+        if _squashed((before.get("sets") or {}).get(split)) and not _squashed(new["sets"][split]):
+            yield f"on {split} pictures stretched to squares, which are letterboxed now unless resize='squash' is given"
     for name, old in before["files"].items():
         file = new["files"].get(name)
         if file is None:
@@ -178,6 +180,14 @@ def differences(folder: Path, before: Mapping[str, Any], now: Identity) -> Itera
             yield f"with the file {old['path']} ({name}), not {file['path']}"
         elif old["digest"] != file["digest"]:
             yield f"with another content of {file['path']} ({name})"
+
+
+def _squashed(known: Mapping[str, Any] | None) -> bool:
+    """Whether a set with boxes was opened by a version that had no `resize`, and squashed all pictures."""
+    if not known or not known.get("opened"):
+        return False
+    task, *_, options = json.loads(known["opened"])
+    return task in ("detection", "localization") and "resize" not in dict(options)
 
 
 def _said(name: str, values: Mapping[str, Any]) -> str:

@@ -154,7 +154,8 @@ def rates_of(optimizer: optax.GradientTransformation, opt_state: Any, updates: j
     """
     if isinstance(optimizer, _WithRates):
         return {name: jnp.asarray(rate(updates), jnp.float32) for name, rate in optimizer.rates.items()}
-    held = [rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate") if jnp.shape(rate) == ()]
+    stated = [rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate")]
+    held = [rate for rate in stated if isinstance(rate, jax.Array) and rate.shape == ()]
     return {"learning_rate": jnp.asarray(held[0], jnp.float32)} if len(held) == 1 else {}
 
 

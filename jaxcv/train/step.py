@@ -311,7 +311,7 @@ def _is_costly(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive.name in ("conv_general_dilated", "dot_general", "form")
 
 
-def applied(experiment: Experiment, variables: Any, *inputs: jax.Array, **how: Any) -> Any:
+def applied(experiment: Experiment, variables: Any, *inputs: Any, **how: Any) -> Any:
     """As `model.apply`, computed in the experiment's `compute_dtype`, from float32 and to float32.
 
     Parameters and inputs are rounded to it, and the outputs are float32 again. Batch statistics keep their digits, as

@@ -50,7 +50,7 @@ def test_a_run_prints_the_table_and_a_second_one_is_skipped(trained, capsys):
     assert out.startswith("tuned: "), "one line says what was done to the process"
     assert "finished before" in out
     assert "accuracy" in out
-    assert (trained / "lenet" / "batch_size=8,steps=4" / "run.json").exists()
+    assert (trained / "lenet" / "batch_size=8+steps=4" / "run.json").exists()
 
 
 def test_help_shows_docstring_hyperparameters_and_flags(capsys):
@@ -215,7 +215,7 @@ def test_a_grid_of_twelve_compiles_one_step(tmp_path, capsys):
 
 
 def test_evaluate_and_predict_use_the_checkpoint(trained, tmp_path, capsys):
-    records = read_records(trained / "lenet/batch_size=8,steps=4/metrics.jsonl")
+    records = read_records(trained / "lenet/batch_size=8+steps=4/metrics.jsonl")
     tested = [r for r in records if r["split"] == "test"]
     for flags, record in ([], tested[-1]), (["--best"], max(tested, key=lambda r: r["accuracy"])):
         assert main([LENET, *TINY, "--workdir", str(trained), "--evaluate", *flags]) == 0
@@ -224,7 +224,7 @@ def test_evaluate_and_predict_use_the_checkpoint(trained, tmp_path, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 40, 3), np.uint8)).save(picture)
     assert main([LENET, "--workdir", str(trained), "--predict", str(picture), *TINY]) == 0
     assert "probability" in capsys.readouterr().out
-    with Image.open(trained / "lenet/batch_size=8,steps=4/predictions/seven.png") as drawn:
+    with Image.open(trained / "lenet/batch_size=8+steps=4/predictions/seven.png") as drawn:
         assert drawn.size[0] / drawn.size[1] == pytest.approx(40 / 50)
     assert "no such picture" in refused([LENET, *TINY, "--workdir", str(trained), "--predict", "nothing.png"], capsys)
     picture.write_text("not a picture")
@@ -240,7 +240,7 @@ def test_a_second_start_compiles_nothing_also_with_another_rate(tmp_path):
         subprocess.run(
             [*command, "--workdir", str(tmp_path / "runs"), "--fresh", "--quiet"], cwd=ROOT, env=environment, check=True
         )
-        folder = tmp_path / f"runs/lenet/lr={float(lr)},batch_size=4,steps=2"
+        folder = tmp_path / f"runs/lenet/lr={float(lr)}+batch_size=4+steps=2"
         losses = [record["loss"] for record in read_records(folder / "metrics.jsonl")]
         kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*-cache")}
         return kept, losses, json.loads((folder / "run.json").read_text())["traces"]
@@ -304,7 +304,7 @@ def test_a_hostile_or_wrong_weight_file_is_one_line(tmp_path, capsys):
 
 
 def test_a_run_goes_on_and_gives_its_weights_by_name(trained, tmp_path, capsys):
-    short = trained / "lenet" / "batch_size=8,steps=4"
+    short = trained / "lenet" / "batch_size=8+steps=4"
     longer = [LENET, "batch_size=8", "steps=6", "--workdir", str(tmp_path)]
     assert main([*longer, "--resume", str(short)]) == 0
     assert "going on from step 4 of 6" in capsys.readouterr().out
@@ -318,7 +318,7 @@ def test_a_run_goes_on_and_gives_its_weights_by_name(trained, tmp_path, capsys):
 
 ACTS = {
     "a file in the way": lambda folder: (folder / "runs").write_text(""),
-    "a folder in the way of run.json": lambda folder: (folder / "runs/lenet/batch_size=8,steps=4/run.json").mkdir(
+    "a folder in the way of run.json": lambda folder: (folder / "runs/lenet/batch_size=8+steps=4/run.json").mkdir(
         parents=True
     ),
 }
@@ -355,7 +355,7 @@ def run_small(*command):
 
 
 def records_of(workdir):
-    found = read_records(workdir / "lenet/batch_size=8,steps=8/metrics.jsonl")
+    found = read_records(workdir / "lenet/batch_size=8+steps=8/metrics.jsonl")
     return [{k: v for k, v in record.items() if k != "time"} for record in found]
 
 

@@ -84,7 +84,7 @@ def lines(tmp_path_factory):
                 f"error: the loss returns float32[4]; {LOSS}",
                 f"error: loss term 'mine' is a scalar, of 4 examples; {LOSS}",
                 f"error: loss term 'mine' is float32[1], of 4 examples; {LOSS}",
-                "error: YOLO cannot take image [100, 100, 3]: Cannot concatenate* in yolo.py:57; --debug shows more",
+                "error: YOLO cannot take image [100, 100, 3]: Cannot concatenate* in yolo.py:55; --debug shows more",
                 "TypeError: images of uint8: a model takes float32 in [0, 1]; divide by 255",
                 "TypeError: boxes of 5 coordinates: expected [..., 4]",
                 "TypeError: boxes of 5 coordinates: expected [..., 4]",

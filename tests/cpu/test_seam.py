@@ -99,7 +99,9 @@ def test_elsewhere_it_is_xlas_own_to_the_letter():
     assert convolutions(texts[0]) == convolutions(texts[1]) and len(convolutions(texts[0])) == 3
 
 
-@pytest.mark.parametrize("make", [functools.partial(UNet, width=8), resnet18, mobilenet_v2], ids=str)
+@pytest.mark.parametrize(
+    "make", [functools.partial(UNet, width=8), resnet18, mobilenet_v2], ids=["unet", "resnet18", "mobilenet_v2"]
+)
 def test_whole_networks(make):
     model, image = make(), jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), image)

@@ -18,7 +18,7 @@ from jaxcv.data import dataset as dataset_module
 from jaxcv.data import segmentation_data
 from jaxcv.data.dataset import Dataset, epoch_order
 from jaxcv.errors import DataError, UserError
-from jaxcv.types import Batches, BatchIterator, ResidentBatches
+from jaxcv.types import Batches, BatchIterator, Placement, ResidentBatches
 
 
 class Numbers:
@@ -52,7 +52,7 @@ class Numbers:
         return [f"{self.count} numbers"]
 
     def read_image(self, path):
-        return np.zeros((2, 2, 1), np.uint8), (1.0, 1.0)
+        return np.zeros((2, 2, 1), np.uint8), Placement((2, 2))
 
 
 def numbers(count, batch_size, *, fault=None, **options):

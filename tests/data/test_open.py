@@ -9,8 +9,10 @@ from PIL import Image
 from jaxcv.data import classification_data, detection_data, embedding_data, landmark_data, segmentation_data
 from jaxcv.errors import UserError
 
+STORED = "hf:PATH, parquet:PATH, arrayrecord:PATH, wds:PATH"
 DETECTION = (
-    "detection sets: digits, voc:PATH, coco:PATH, yolo:PATH, labelme:PATH, cvat:PATH, voc2007, voc2012, coco2017"
+    "detection sets: digits, voc:PATH, coco:PATH, yolo:PATH, labelme:PATH, cvat:PATH, "
+    f"{STORED}, voc2007, voc2012, coco2017"
 )
 
 
@@ -30,7 +32,7 @@ DETECTION = (
             "minst:x",
             "data=minst:x: did you mean mnist:PATH? classification sets: digits, mnist:PATH, fashion_mnist:PATH, "
             "cifar10:PATH, cifar100:PATH, folder:PATH, faces:PATH, omniglot:PATH, npy:PATH, pets:PATH, imagenet, "
-            "mnist, fashion_mnist, cifar10, cifar100, pets, omniglot, lfw",
+            f"{STORED}, mnist, fashion_mnist, cifar10, cifar100, pets, omniglot, lfw",
         ),
         (
             embedding_data,
@@ -41,14 +43,14 @@ DETECTION = (
             segmentation_data,
             "mask:x",
             "data=mask:x: did you mean masks:PATH? segmentation sets: digits, masks:PATH, camvid:PATH, pets:PATH, "
-            "voc:PATH, coco:PATH, panoptic:PATH, yolo:PATH, labelme:PATH, cvat:PATH, voc2007, voc2012, coco2017, pets, "
-            "camvid",
+            "voc:PATH, coco:PATH, panoptic:PATH, yolo:PATH, labelme:PATH, cvat:PATH, "
+            f"{STORED}, voc2007, voc2012, coco2017, pets, camvid",
         ),
         (
             landmark_data,
             "csv:x",
             "data=csv:x: landmark sets: drawn, points:PATH, pts:PATH, coco:PATH, yolo:PATH, "
-            "labelme:PATH, cvat:PATH, coco2017",
+            f"labelme:PATH, cvat:PATH, {STORED}, coco2017",
         ),
     ],
 )

@@ -147,7 +147,7 @@ def test_no_detections():
 def test_outputs_that_are_not_finite_are_dropped():
     outputs = say([[5.0, 7.0, 25.0, 20.0]], [0]).at[0, 1, 1].set(jnp.nan)
     found = predict.yolo(outputs, anchor_boxes=ANCHORS, image_size=SIZE, max_outputs=30)
-    assert found.valid.sum() == 1 and all(np.isfinite(field).all() for field in found)
+    assert found.valid.sum() == 1 and all(np.isfinite(field).all() for field in found[:4])
 
 
 @pytest.mark.parametrize("max_outputs", [4, 36])

@@ -43,9 +43,9 @@ def answers_elsewhere(file, picture):
 
 def assert_same_answers(run, file, picture):
     found = answers_elsewhere(file, picture)
-    expected = run.predict(picture)
-    assert set(found) == set(expected._fields)
-    for name, values in expected._asdict().items():
+    expected = {name: values for name, values in run.predict(picture)._asdict().items() if values is not None}
+    assert set(found) == set(expected)
+    for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
@@ -87,8 +87,10 @@ def test_weights_and_other_endings(detector, tmp_path):
         "/".join(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(run.variables)
     }
     export(run, tmp_path / "m.pth")
-    (kernel,) = (array for name, array in load_weights(tmp_path / "m.pth").items() if name == "stem.conv.weight")
-    np.testing.assert_array_equal(kernel.transpose(2, 3, 1, 0), run.variables["params"]["stem"]["conv"]["kernel"])
+    (kernel,) = (array for name, array in load_weights(tmp_path / "m.pth").items() if name == "stage1_down.conv.weight")
+    np.testing.assert_array_equal(
+        kernel.transpose(2, 3, 1, 0), run.variables["params"]["stage1_down"]["conv"]["kernel"]
+    )
     with pytest.raises(UserError, match=r"m.pt: expected an ending of .stablehlo, .onnx, .safetensors, .npz, .pth"):
         export(run, tmp_path / "m.pt")
 

@@ -27,6 +27,38 @@ def test_predictions_in_the_pictures_own_pixels_without_the_data(moved):
     assert (run.predict(pixels, min_score=least).scores >= least).all()
 
 
+def rewritten(folder, target, change):
+    """A copy of a run's folder with another `run.json`."""
+    shutil.copytree(folder, target)
+    facts = json.loads((target / "run.json").read_text())
+    change(facts)
+    (target / "run.json").write_text(json.dumps(facts))
+    return target
+
+
+def test_a_run_from_before_resize_still_stretches_pictures(moved, tmp_path):
+    def forget_resize(facts):
+        for one in facts["sets"].values():
+            *asked, options = json.loads(one["opened"])
+            one["opened"] = json.dumps([*asked, [pair for pair in options if pair[0] != "resize"]])
+
+    pixels = moved[1]
+    run = jaxcv.load(rewritten(moved[0], tmp_path / "run", forget_resize))
+    placed = run.setup.test_data.read_image(pixels)[1]
+    assert (placed.x, placed.y, placed.top) == (40 / 32, 20 / 32, 0), "squashed"
+    placed = jaxcv.load(moved[0]).setup.test_data.read_image(pixels)[1]
+    assert placed.x == placed.y and placed.top != 0, "letterboxed"
+
+
+def test_an_experiment_that_cannot_be_composed_any_more(moved, tmp_path):
+    def of_an_old_field(facts):
+        facts["source"] = facts["source"].replace("neck_channels=8", "neck_channels=8, dtype='float32'")
+
+    folder = rewritten(moved[0], tmp_path / "run", of_an_old_field)
+    with pytest.raises(UserError, match=r"run: its experiment, of jaxcv .*, cannot be composed here: .*'dtype'"):
+        jaxcv.load(folder)
+
+
 def test_what_a_run_says_of_itself(moved):
     run = jaxcv.load(moved[0], best=False)
     assert run.class_names == ("cell", "plate")

@@ -119,7 +119,7 @@ def test_proposals_are_outlined_below_the_detections():
     pixels = np.asarray(render(none._replace(proposals=proposals), dark, NAMES))
     assert pixels[64, 64].tolist() == pixels[192, 100].tolist() == [255] * 3 and not pixels[128, 128].any()
     assert not pixels[0, 0].any(), "padding"
-    moved = show.in_pixels(DETECTIONS._replace(proposals=proposals), scale=(2.0, 0.5), size=(64, 64))
+    moved = show.in_pixels(DETECTIONS._replace(proposals=proposals), Placement((64, 64), 2.0, 0.5))
     assert moved.proposals.tolist() == [[32, 8, 64, 24], [0, 0, 0, 0]]
 
 

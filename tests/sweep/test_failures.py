@@ -70,10 +70,10 @@ def test_each_failure_is_said_at_once_with_folder_and_reason_and_the_others_fini
         place = next(i for i, line in enumerate(lines) if "failed: " in line and f"fault={fault}" in line)
         later = next(i for i, line in enumerate(lines) if line.startswith("trial 4 "))
         assert place < later, "at once"
-        assert str(tmp_path / f"fault={fault},lr=") in lines[place]
+        assert str(tmp_path / f"fault={fault}+lr=") in lines[place]
         assert reasons[fault] in lines[place]
     for fault in ("nan", "memory"):
-        (folder,) = tmp_path.glob(f"fault={fault},*")
+        (folder,) = tmp_path.glob(f"fault={fault}+*")
         assert json.loads((folder / "run.json").read_text())["status"] == "failed"
     assert "RESOURCE_EXHAUSTED" in (folder / "traceback.txt").read_text()
     with pytest.raises(UserError, match="3 of 5 trials failed, the first with: RuntimeError: the disk"):
@@ -84,7 +84,7 @@ def test_fail_fast_stops_at_the_first(tmp_path):
     error, said = run(tmp_path, ["none", "nan", "raises", "none"], fail_fast=True)
     assert isinstance(error, NonFinite)
     assert "trial 1 (2/4) failed" in said and "trial 2" not in said
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["fault=nan,lr=0.009", "fault=none,lr=0.01"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["fault=nan+lr=0.009", "fault=none+lr=0.01"]
 
 
 def test_a_trial_that_is_run_once_more_counts_once(tmp_path):

@@ -146,4 +146,4 @@ def test_failed_trials_are_run_once_more_when_asked(tmp_path):
     work_off(work, QUIET)
     assert [call["lr"] for call in train.calls] == [1e-2]
     assert work.ledger.retry_failed() == 0
-    assert os.path.basename(work.ledger.trials()[3].user_attrs["folder"]) == "lr=0.01,steps=18,evaluate_every=2"
+    assert os.path.basename(work.ledger.trials()[3].user_attrs["folder"]) == "lr=0.01+steps=18+evaluate_every=2"

@@ -16,6 +16,7 @@ from jaxcv.data import classification_data
 from jaxcv.data.digest import digest
 from jaxcv.errors import UserError
 from jaxcv.train import fit
+from jaxcv.train.identity import Identity, differences
 from jaxcv.train.run import read_run
 
 ROOT = Path(__file__).parents[2]
@@ -249,3 +250,21 @@ def read_digests():
 
 def test_read_run_says_nothing_of_an_empty_folder(tmp_path):
     assert read_run(tmp_path) is None
+
+
+def test_pictures_that_were_stretched_are_not_letterboxed_from_the_middle_on(tmp_path):
+    """A set with boxes that a version without `resize` opened."""
+    old = {"opened": json.dumps(["detection", "voc:x", 256, 3, "raise", [["scale", None]]])}
+    new = {"opened": json.dumps(["detection", "voc:x", 256, 3, "raise", [["resize", None], ["scale", None]]])}
+    data = {split: {"path": "", "digest": ""} for split in ("train", "test")}
+    facts = {"format": 2, "values": {}, "source": "", "file": "mine.py", "data": data, "files": {}}
+    (tmp_path / "sources.json").write_text("{}")
+
+    def found(sets):
+        now = Identity({**facts, "sets": dict.fromkeys(data, new)}, {})
+        return [
+            one for one in differences(tmp_path, {**facts, "sets": dict.fromkeys(data, sets)}, now) if "pictures" in one
+        ]
+
+    assert len(found(old)) == 2 and "letterboxed now unless resize='squash'" in found(old)[0]
+    assert found(new) == found(None) == []

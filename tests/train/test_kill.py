@@ -52,7 +52,7 @@ def reached(folder):
 )
 def test_kills_leave_no_trace(name, kills, tmp_path, load):
     """Every kill waits for another place: a random step, or the writing of a checkpoint after it."""
-    inside = f"{name}/batch_size=16,steps={STEPS}"
+    inside = f"{name}/batch_size=16+steps={STEPS}"
     assert start(name, tmp_path / "unharmed").wait() == 0
     unharmed, folder = tmp_path / "unharmed" / inside, tmp_path / "killed" / inside
     rng = random.Random(0)

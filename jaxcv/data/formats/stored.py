@@ -153,7 +153,9 @@ def _objects(record: Mapping[str, Any], size: Callable[[], tuple[int, int]] = la
         return record["boxes"], record.get("classes", record.get("labels", ()))
     if "objects/bbox" in record:
         y0, x0, y1, x1 = np.asarray(record["objects/bbox"], np.float64).reshape(-1, 4).T
-        return np.stack([x0, y0, x1, y1], 1) * np.tile(size(), 2), record.get("objects/label", ())
+        labels = record.get("objects/label", ())  # one object's stands alone
+        several = isinstance(labels, list | tuple | np.ndarray)
+        return np.stack([x0, y0, x1, y1], 1) * np.tile(size(), 2), labels if several else [labels]
     objects = record.get("objects")
     if objects is None:
         raise ValueError(f"keys {one_line(', '.join(map(str, record)), length=80)}, expected boxes or objects")

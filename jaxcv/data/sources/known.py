@@ -33,6 +33,10 @@ class Answers:
     def __init__(self, facts: Sequence[Facts]):
         self._facts = {(one["opened"], one["split"]): one for one in facts if one.get("opened")}
 
+    def names(self, opened: str) -> bool:
+        """Whether a set was opened so."""
+        return any(opened == known for known, _ in self._facts)
+
     def of(self, source: Source, opened: str, split: str) -> Facts | None:
         """The facts of one split; None where nothing is known of such a source."""
         facts = self._facts.get((opened, split))

@@ -163,7 +163,8 @@ class Records:
 
     def _resize(self, fields: Collection[str]) -> Resize:
         kinds: list[Task] = ["points", "boxes", "mask"]
-        return self.resize or USUAL[self.task or next(iter(kind for kind in kinds if kind in fields), "label")]
+        usual: list[Resize] = [USUAL[kind] for kind in kinds if kind in fields] or [USUAL["label"]]
+        return self.resize or (USUAL[self.task] if self.task else usual[0])
 
     def _boxed(self, example: Example, record: Mapping[str, Any], count: int) -> Example:
         boxes = np.asarray(record["boxes"], np.float64).reshape(-1, 4)

@@ -95,7 +95,7 @@ def test_grain():
         "file",
         "png",
     ],
-    ids=str,
+    ids="colour grey one-channel pillow pillow-grey bytes path file png".split(),
 )
 def test_forms_of_an_image(tmp_path, image):
     path = picture(tmp_path / "a.png", value=70)
