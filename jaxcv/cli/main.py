@@ -284,6 +284,10 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         raise UserError("--resume goes on from a run and --fresh begins anew: give one of them")
     if options.lanes is not None and (options.lanes < 1 or options.jobs > 1 or options.engine == "ray"):
         raise UserError("--lanes K, at least 1, is for trials within one process: not with --jobs or --engine ray")
+    if options.lanes is not None and options.lanes > 1:
+        if options.mesh is not None and options.mesh != "data=1":
+            raise UserError("--lanes K trains K trials on one device: not with --mesh")
+        options.mesh = "data=1"
     if options.worker:
         from jaxcv.sweep import worker
 
@@ -294,7 +298,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         runtime.make_deterministic()
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
     if options.distributed or options.coordinator:
-        others = ("evaluate", "predict", "export", "enroll", "verify", "recognize", "preview_data", "dry_run")
+        others = ("evaluate", "predict", "export", "enroll", "verify", "recognize", "explain", "preview_data", "dry_run")
         if any(getattr(options, name) for name in others):
             raise UserError("--distributed is for training alone")
         from jaxcv.train import hosts
@@ -332,7 +336,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     if tuned and not options.worker and not options.dry_run:
         reporter.say(f"tuned: {'; '.join(tuned)}")
     runtime.enable_compile_cache()
-    sharding.choose(options.mesh, accumulate=options.accumulate, remat=options.remat)
+    sharding.choose(**_devices(options))
     try:
         if options.dry_run:
             from jaxcv.cli import dry_run
@@ -385,6 +389,11 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         reporter.warn(str(stop))
         return interrupts.INTERRUPTED
     return 0
+
+
+def _devices(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `sharding.choose`."""
+    return {"mesh": options.mesh, "accumulate": options.accumulate, "remat": options.remat}
 
 
 def _module(options: argparse.Namespace) -> tuple[Any, dict[str, Any] | None]:
@@ -447,7 +456,7 @@ def _sweep(options: argparse.Namespace, experiment: Any, search: Any, root: Path
         there = replace(asked, experiment=cast(Any, None), root=root, file=file)
         engine = partial(
             cluster.run_ray,
-            task=cluster.Task(there, load_experiment, tune=not options.no_tune),
+            task=cluster.Task(there, load_experiment, tune=not options.no_tune, devices=_devices(options)),
             address=options.address,
             num_cpus=options.num_cpus,
             num_gpus=options.num_gpus,

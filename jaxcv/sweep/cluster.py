@@ -8,7 +8,7 @@ from the checkpoint in the run's folder.
 import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from jaxcv.sweep.ledger import Claim
 from jaxcv.sweep.live import SweepReporter
 from jaxcv.sweep.trial import Work, run_trial
 from jaxcv.sweep.watching import Watching
-from jaxcv.train import runtime
+from jaxcv.train import runtime, sharding
 from jaxcv.train.console import Reporter
 from jaxcv.train.signals import Preempted
 
@@ -36,6 +36,8 @@ class Task:
     """Returns the experiment of a file."""
     tune: bool = True
     """Whether to apply `runtime.tune` on the node."""
+    devices: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `sharding.choose` there."""
 
 
 def run_ray(
@@ -109,6 +111,7 @@ def _run(task: Task, claim: Claim, driver: Mapping[str, Any]) -> None:
     import ray  # pyright: ignore[reportMissingImports]
 
     node = ray.get_runtime_context().get_node_id()[:8]
+    sharding.choose(**task.devices)
     work = _open(_key(task), task)
     where = f"{work.where}/{node}"
     holder = work.ledger.storage.get_trial(claim.id).user_attrs.get("owner")

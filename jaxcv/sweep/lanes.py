@@ -18,7 +18,7 @@ from jaxcv.sweep.engine import work_off
 from jaxcv.sweep.ledger import Claim
 from jaxcv.sweep.live import SweepReporter
 from jaxcv.sweep.trial import TooMany, Work, run_trials
-from jaxcv.train import Program, program, resolve
+from jaxcv.train import Program, program, resolve, sharding
 from jaxcv.train.feed import Resident, is_resident
 
 _WIDEST = 8
@@ -91,7 +91,7 @@ def choose_width(
         count: of trials that are not finished.
         say: shows a line.
     """
-    if len(jax.devices()) > 1:
+    if sharding.chosen().mesh.size > 1:
         return 1  # a batch is split over them
     if work.ledger.search.learns:
         say("lanes: none, each trial is chosen by what came before (--lanes K runs K at once)")

@@ -151,7 +151,7 @@ def differences(folder: Path, before: Mapping[str, Any], now: Identity) -> Itera
         if old != other:
             yield f"with {old}, not {other}"
     parts = before.get("accumulate", 1), new["accumulate"]
-    if parts[0] != parts[1] and before.get("status") != "finished":
+    if parts[0] != parts[1] and (before.get("status") != "finished" or is_longer(before, now)):
         yield f"with --accumulate {parts[0]}, not {parts[1]}"
     if before["source"] != new["source"]:
         change = sources.first_change(before["source"], new["source"])

@@ -156,11 +156,13 @@ def fit_many(
         Preempted: SIGTERM or SIGINT came; calling again goes on.
         Exception: what is not the fault of one run, such as too little memory for all of them.
     """
+    how = options.how or chosen()
+    how = how if len(trials) == 1 else replace(how, mesh=sharding.single())
     with contextlib.ExitStack() as stack:
         opened, said = [], set()
         for trial in trials:
             try:
-                run, setup, values = _open(experiment, trial, options, going_on_from, stack, said)
+                run, setup, values = _open(experiment, trial, options, how, going_on_from, stack, said)
                 if run.finished:
                     replay(run, setup.steps, trial.watch)
                     trial.reporter.say(f"{run.folder}: finished before, nothing to do (--fresh trains it again)")
@@ -171,7 +173,7 @@ def fit_many(
                 trial.on_end(error)
         if not opened:
             return
-        train = partial(_train, experiment, opened, options)
+        train = partial(_train, experiment, opened, options, how)
         try:
             try:
                 train(checked=len(opened) > 1 or hosts.several())
@@ -189,6 +191,7 @@ def _open(
     experiment: ExperimentFunction,
     trial: Trial,
     options: Options,
+    how: How,
     going_on_from: str | Path | None,
     stack: contextlib.ExitStack,
     said: set[str],
@@ -198,7 +201,7 @@ def _open(
     What the scan of its data found is said, unless it was of another trial, as `said` knows, and kept in run.json.
     """
     values = resolve(experiment, trial.values)
-    setup, how = experiment(**values), options.how or chosen()
+    setup = experiment(**values)
     over, found = is_finished(trial.workdir, values) and not trial.fresh, None
     if not over:
         if (line := accumulation.check(setup.optimizer, setup.steps)) is not None:
@@ -231,12 +234,10 @@ def _fail(run: Run, trial: Trial, error: Exception) -> None:
     trial.on_end(error)
 
 
-def _train(experiment: ExperimentFunction, opened: Sequence[Any], options: Options, checked: bool) -> None:
+def _train(experiment: ExperimentFunction, opened: Sequence[Any], options: Options, how: How, checked: bool) -> None:
     """Train runs that are open, all of one program, to their ends."""
     runtime.enable_compile_cache()
     trial, _, setup, values = opened[0]
-    how = options.how or chosen()
-    how = how if len(opened) == 1 else replace(how, mesh=sharding.single())
     shared = program(experiment, values, check=checked, how=how)
     for name, reason in shared.reasons.items():
         trial.reporter.say(f"{name} is a constant of the compiled step: it {reason}")

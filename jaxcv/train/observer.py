@@ -75,8 +75,8 @@ class Observer:
         checkpoints = self._stack.enter_context(Checkpoints(run.folder / "checkpoints"))
         chosen = self.setup.checkpoint_every is not None
         # Clocks differ between processes, and all of them write a checkpoint or none.
-        spacing = 0.0 if chosen or hosts.several() else _SPACING
-        self._saver = Saver(checkpoints, spacing=_SHORT_RUNS_SPACING if self._short else spacing)
+        spacing = _SHORT_RUNS_SPACING if self._short else 0.0 if chosen else _SPACING
+        self._saver = Saver(checkpoints, spacing=0.0 if hosts.several() else spacing)
         if (restored := checkpoints.restore_newest(self.shared.state_spec(self.values))) is not None:
             self.state, position, warnings = restored
             for warning in warnings:

@@ -15,7 +15,7 @@ import optax
 from jaxcv.errors import UserError
 from jaxcv.ops.initializers import initialize
 from jaxcv.ops.platform import kept_apart
-from jaxcv.train import accumulation, parts
+from jaxcv.train import accumulation, microbatches, parts
 from jaxcv.train.experiment import Experiment
 from jaxcv.train.optimizers import rates_of
 from jaxcv.train.state import TrainState
@@ -68,19 +68,21 @@ def step(
         state: before the step.
         batch: fields with the examples first; images uint8, or floats in [0, 1].
         variant: which of several augmentations; None: the first, or the only one.
-        accumulate: parts in which the batch is taken, one after another, for less memory. The loss and its gradient are
-            those of the whole batch, but for batch statistics and dropout, which are of a part.
+        accumulate: parts in which the network takes the batch, one after another, for less memory. The loss is of the
+            whole batch; batch statistics and dropout are of a part.
         remat: whether the backward pass computes all but convolutions and matrix products again, for less memory.
         whole: of the parameters, before the network is given them; see `sharding.whole`.
     """
     batch = augmented(experiment, state, batch, variant)
-    loss_of = partial(_loss, experiment, state, remat=remat, whole=whole)
-    objective = loss_of(batch)
+    how: Any = {"remat": remat, "whole": whole}
+    objective = _loss(experiment, state, batch, **how)
     trained, frozen = parts.split(state.params, experiment.trainable)
     if accumulate == 1:
         (loss, (terms, collections, _)), grads = jax.value_and_grad(objective, has_aux=True)(trained)
     else:
-        loss, terms, collections, grads = in_parts(loss_of, state.collections, trained, batch, accumulate)
+        forward_of, loss_of = partial(_forward, experiment, state, **how), partial(_total, experiment, batch)
+        found = microbatches.loss_and_gradient(forward_of, loss_of, state.collections, trained, batch, accumulate)
+        loss, terms, collections, grads = found
     # What a line search asks for (`optax.lbfgs`); other optimizers leave it aside.
     asked = {"value": loss, "grad": grads, "value_fn": lambda trained: objective(trained)[0]}
     update = optax.with_extra_args_support(experiment.optimizer).update
@@ -223,34 +225,6 @@ def _objective(
     return batch, _loss(experiment, state, batch)
 
 
-def in_parts(
-    loss_of: Callable[..., Callable[[Any], Any]], collections: Any, trained: Any, batch: Batch, count: int
-) -> tuple[jax.Array, dict[str, jax.Array], Any, Any]:
-    """Loss, terms, collections and gradient of a batch that is taken in parts: rows r, r + count, ... of each.
-
-    A term is a mean over the whole batch, whose weights are summed beforehand; where they do not depend on what the
-    network says, XLA leaves the network out of that.
-    """
-    split = {name: jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1) for name, x in batch.items()}
-    numbers = jnp.arange(count)
-
-    def weigh(_: None, part: tuple[Batch, jax.Array]) -> tuple[None, dict[str, jax.Array]]:
-        return None, loss_of(part[0], part=part[1], collections=collections, weights=None)(trained)[1]
-
-    _, weights = jax.lax.scan(weigh, None, (split, numbers))
-    weights = {name: jnp.sum(x) for name, x in weights.items()}
-
-    def add(carry: tuple[Any, Any, Any], part: tuple[Batch, jax.Array]) -> tuple[tuple[Any, Any, Any], None]:
-        grads, collections, terms = carry
-        objective = loss_of(part[0], part=part[1], collections=collections, weights=weights)
-        (_, (more, collections, _)), new = jax.value_and_grad(objective, has_aux=True)(trained)
-        return (jax.tree.map(jnp.add, grads, new), collections, jax.tree.map(jnp.add, terms, more)), None
-
-    zeros = jax.tree.map(jnp.zeros_like, trained), collections, {n: jnp.zeros_like(w) for n, w in weights.items()}
-    (grads, collections, terms), _ = jax.lax.scan(add, zeros, (split, numbers))
-    return jax.tree.reduce(jnp.add, terms), terms, collections, grads
-
-
 def _keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
     """Of the augmentation and of dropout at this step."""
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
@@ -270,15 +244,29 @@ def _loss(
     *,
     remat: bool = False,
     whole: Callable[[Any], Any] = lambda tree: tree,
+) -> Callable[[Any], Any]:
+    """The loss as a function of the trained parameters; also its terms, the new collections, outputs and features."""
+    forward = _forward(experiment, state, batch, remat=remat, whole=whole)
+
+    def objective(trained: Any) -> tuple[jax.Array, Any]:
+        outputs, features, changed = forward(trained)
+        loss, terms = _total(experiment, batch, outputs)
+        return loss, (terms, changed, (outputs, features))
+
+    return objective
+
+
+def _forward(
+    experiment: Experiment,
+    state: TrainState,
+    batch: Batch,
+    *,
+    remat: bool = False,
+    whole: Callable[[Any], Any] = lambda tree: tree,
     part: Any = None,
     collections: Any = None,
-    weights: Mapping[str, jax.Array] | None = None,
-) -> Callable[[Any], Any]:
-    """The loss as a function of the trained parameters; also its terms, the new collections, outputs and features.
-
-    Of a part of a batch by its number, from `collections` on, the terms are divided by the `weights` of the whole
-    batch; without them, the weights of the part come in place of the terms.
-    """
+) -> Callable[[Any], tuple[Any, Any, Any]]:
+    """Outputs, features and new collections as a function of the trained parameters; of a part by its number."""
     _, frozen = parts.split(state.params, experiment.trainable)
     before = state.collections if collections is None else collections
     dropout = _keys(state)[1] if part is None else jax.random.fold_in(_keys(state)[1], part)
@@ -289,21 +277,19 @@ def _loss(
             variables = {"params": params, **before}
             return applied(experiment, variables, *inputs, train=True, mutable=mutable, rngs=rngs)
 
-    def objective(trained: Any) -> tuple[jax.Array, Any]:
+    def forward(trained: Any) -> tuple[Any, Any, Any]:
         params = whole(parts.merge(trained, frozen))
         run = jax.checkpoint(apply, policy=_is_costly) if remat else apply
         (outputs, features), changed = run(params, *(batch[name] for name in experiment.inputs))
-        found = weighted(experiment.loss(outputs, batch), batch)
-        if part is None:
-            terms = {name: mean(*v) for name, v in found.items()}
-        elif weights is None:
-            return jnp.zeros(()), {name: jnp.sum(w) for name, (_, w) in found.items()}
-        else:
-            terms = {name: jnp.sum(v * w) / jnp.maximum(weights[name], 1e-8) for name, (v, w) in found.items()}
-        changed = parts.keep_frozen(changed, before, state.params, experiment.trainable)
-        return jax.tree.reduce(jnp.add, terms), (terms, changed, (outputs, features))
+        return outputs, features, parts.keep_frozen(changed, before, state.params, experiment.trainable)
 
-    return objective
+    return forward
+
+
+def _total(experiment: Experiment, batch: Batch, outputs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss, and its terms."""
+    terms = {name: mean(*v) for name, v in weighted(experiment.loss(outputs, batch), batch).items()}
+    return jax.tree.reduce(jnp.add, terms), terms
 
 
 def _is_costly(primitive: Any, *_: Any, **__: Any) -> bool:

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import points_on_hosts
 import problems
 import pytest
 
+from jaxcv import losses
 from jaxcv.errors import UserError
 from jaxcv.train import feed, fit, program, resolve, sharding
 from jaxcv.train.checkpoint import Checkpoints
@@ -68,11 +70,12 @@ def test_any_mesh_trains_like_one_device(mesh, layout, tmp_path, monkeypatch):
 
 
 def accumulated(*, lr: float = 0.1, seed: int = 0):
-    """Weights that differ from part to part, and no statistics of a batch."""
+    """Weights that differ from part to part, rows that are compared with each other, and no statistics of a batch."""
 
     def loss(outputs, batch):
         weights = 1.0 + 3.0 * batch["label"].astype(jnp.float32)
-        return {"cross": (problems.cross_entropy(outputs, batch)["cross_entropy"], weights), "size": outputs[:, 0] ** 2}
+        cross = problems.cross_entropy(outputs, batch)["cross_entropy"]
+        return {"cross": (cross, weights), **losses.triplet(outputs, batch, mining="hard", form="active")}
 
     class Dense(problems.nn.Module):
         @problems.nn.compact
@@ -99,21 +102,64 @@ def test_a_step_in_parts_or_with_less_kept_is_the_same_step(how):
     )
 
 
-@pytest.mark.devices(4)
-def test_what_lies_where(monkeypatch):
-    monkeypatch.setattr(sharding, "_SMALLEST", 32)
-    mesh = sharding.make_mesh("data=2,fsdp=2")
-    tree = {"kernel": jnp.ones((3, 16, 8)), "odd": jnp.ones((7, 9)), "small": jnp.ones(4), "key": jax.random.key(0)}
-    found = {name: x.sharding.spec for name, x in sharding.place(mesh, tree).items()}
-    whole = jax.sharding.PartitionSpec()
-    split = jax.sharding.PartitionSpec(None, "fsdp")
-    assert found == {"kernel": split, "odd": whole, "small": whole, "key": whole}
-    fields = {"image": np.arange(10), "example_valid": np.ones(10, bool)}
-    there = sharding.place_examples(mesh, fields, "split")
-    assert there["image"].shape == (12,) and there["image"].addressable_shards[0].data.shape == (3,)
-    take = sharding.gather(mesh, "split", lambda d, i: {n: x[i] for n, x in d.items()}, 6)
-    rows = jax.jit(take)(there, jnp.asarray([9, 0, 3, 2, 8, 5]))
-    assert np.asarray(rows["image"]).tolist() == [9, 0, 3, 2, 8, 5] and np.asarray(rows["example_valid"]).all()
+@pytest.mark.slow
+@pytest.mark.devices(8)
+def test_a_checkpoint_of_eight_devices_goes_on_on_fewer_with_the_same_examples(tmp_path):
+    """The records tell which examples each step has seen."""
+    experiment, values = points_on_hosts.experiment, {"batch_size": 16}
+    fit(experiment, values, tmp_path / "one", how=on("data=1"))
+    for count in (1, 2, 4):
+        goes_on = tmp_path / str(count)
+        fit(experiment, values, goes_on, how=on("data=8"), watch=lambda step, test: step == 20)
+        fit(experiment, values, goes_on, how=on(f"data={count}"))
+        for a, b in zip(*(read_records(f / "metrics.jsonl") for f in (tmp_path / "one", goes_on)), strict=True):
+            found = [{k: v for k, v in record.items() if k not in ("time", "split")} for record in (a, b)]
+            assert found[0] == pytest.approx(found[1], rel=1e-5, abs=1e-6)
+
+
+NETWORKS: dict[str, dict] = {
+    "lenet": {},
+    "resnet": {"network": "resnet18"},
+    "yolo": {"image_size": 64},
+    "unet": {"image_size": 32, "width": 4, "depth": 2, "norm": False},
+}
+WAYS = {
+    "one device": ("data=1", {}),
+    "data-parallel": ("data=8", {}),
+    "FSDP": ("data=4,fsdp=2", {}),
+    "one device, in parts": ("data=1", {"accumulate": 2}),
+    "data-parallel, in parts": ("data=8", {"accumulate": 2}),
+}
+
+
+def trained(experiment, mesh, how, steps):
+    """Losses and variables; batch statistics among them."""
+    values = resolve(experiment, {})
+    shared = program(experiment, values, check=False, how=on(mesh, **how))
+    hyperparameters, data = shared.hyperparameters(values), experiment().train_data
+    state, step = sharding.place(shared.how.mesh, shared.first_state(values)[0]), shared.compile_step(values)
+    losses = []
+    for number in range(steps):
+        state, logs = step(hyperparameters, state, data.batch(number))
+        losses.append(float(logs["loss"]))
+    return np.array(losses), [np.asarray(x) for x in jax.tree.leaves((state.params, state.collections, state.ema))]
+
+
+def deviations(experiment, steps=50):
+    """Of each way from one device: relative of the losses; of arrays, as a fraction of their largest number."""
+    found = {name: trained(experiment, *way, steps) for name, way in WAYS.items()}
+    statistics = program(experiment, {}).state_spec(resolve(experiment, {})).collections
+    pairs = [("data-parallel", "one device"), ("FSDP", "one device")]
+    pairs += [("data-parallel, in parts", "one device, in parts")]
+    pairs += [] if statistics else [("one device, in parts", "one device")]
+    result = {}
+    for way, other in pairs:
+        (losses, arrays), (wanted, others) = found[way], found[other]
+        apart = [
+            np.abs(a - b).max() / max(np.abs(b).max(), 1e-3) for a, b in zip(arrays, others, strict=True) if a.size
+        ]
+        result[way, other] = float(np.max(np.abs(losses / wanted - 1))), float(max(apart))
+    return result
 
 
 COLLECTIVE = r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
@@ -132,21 +178,46 @@ def messages(text):
     return found
 
 
-@pytest.mark.devices(2)
+@pytest.mark.devices(8)
 @pytest.mark.parametrize(
     "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet", "yolo", "unet")), "lenet"]
 )
-def test_a_data_parallel_step_sums_gradients_and_statistics_and_sends_nothing_else(name, load, quick_to_compile):
-    """Mean and mean square of every channel, which the layer keeps as mean and variance, are as large as these."""
-    experiment = load(name)
-    values = resolve(experiment, {"batch_size": 4})
-    shared = program(experiment, values, check=False)
+def test_networks_train_on_any_mesh_as_on_one_device(name, load, quick_to_compile):
+    """And data-parallel, the devices send each other the gradients and the statistics, and nothing else.
+
+    Mean and mean square of every channel, which the layer keeps as mean and variance, are as large as these.
+    """
+
+    def plainly(*, seed: int = 0):
+        setup = load(name)(batch_size=16, seed=seed, **NETWORKS[name])
+        return dataclasses.replace(setup, optimizer=optax.sgd(1e-3, momentum=0.9))
+
+    for way, apart in deviations(plainly).items():
+        assert max(apart) < 1e-5, (way, apart)
+    values = resolve(plainly, {})
+    shared = program(plainly, values, check=False, how=on("data=8"))
     state = shared.state_spec(values)
     needed = sum(4 * x.size for x in jax.tree.leaves((state.params, state.collections)))
     sent = messages(shared.compile_step(values).as_text())
     assert {kind for kind, _ in sent} == {"all-reduce"}
     assert needed <= sum(size for _, size in sent) <= 1.01 * needed
-    assert all(size <= needed for _, size in sent)
+
+
+@pytest.mark.devices(4)
+def test_what_lies_where(monkeypatch):
+    monkeypatch.setattr(sharding, "_SMALLEST", 32)
+    mesh = sharding.make_mesh("data=2,fsdp=2")
+    tree = {"kernel": jnp.ones((3, 16, 8)), "odd": jnp.ones((7, 9)), "small": jnp.ones(4), "key": jax.random.key(0)}
+    found = {name: x.sharding.spec for name, x in sharding.place(mesh, tree).items()}
+    whole = jax.sharding.PartitionSpec()
+    split = jax.sharding.PartitionSpec(None, "fsdp")
+    assert found == {"kernel": split, "odd": whole, "small": whole, "key": whole}
+    fields = {"image": np.arange(10), "example_valid": np.ones(10, bool)}
+    there = sharding.place_examples(mesh, fields, "split")
+    assert there["image"].shape == (12,) and there["image"].addressable_shards[0].data.shape == (3,)
+    take = sharding.gather(mesh, "split", lambda d, i: {n: x[i] for n, x in d.items()}, 6)
+    rows = jax.jit(take)(there, jnp.asarray([9, 0, 3, 2, 8, 5]))
+    assert np.asarray(rows["image"]).tolist() == [9, 0, 3, 2, 8, 5] and np.asarray(rows["example_valid"]).all()
 
 
 @pytest.mark.devices(8)
