@@ -16,9 +16,9 @@ The mesh has two axes, `data` and `fsdp`; `--mesh data=4,fsdp=2` is eight device
   one device would, and XLA inserts the all-reduces. So losses and parameters do not depend on the mesh, up to the
   rounding of sums, and a checkpoint of one mesh goes on on any other.
 
-`How` adds what does change a little: `accumulate` takes a batch in parts (rows r, r + k, ... of k parts), one after
-another, and averages so that each term of the loss is the mean over the whole batch, weights included. Batch statistics
-and dropout are then of a part. `remat` keeps only results of convolutions and matrix products for the backward pass.
+`How` adds what does change a little: with `accumulate` the network takes a batch in parts (`microbatches`); the loss is
+that of the whole batch, batch statistics and dropout are of a part. `remat` keeps only results of convolutions and
+matrix products for the backward pass.
 
 A mesh of one device adds nothing to a program. On several processes (`hosts`) the devices of process 0 come first, so
 that each process reads a block of rows.

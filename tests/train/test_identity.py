@@ -15,8 +15,8 @@ from PIL import Image
 from jaxcv.data import classification_data
 from jaxcv.data.digest import digest
 from jaxcv.errors import UserError
-from jaxcv.train import fit
-from jaxcv.train.identity import Identity, differences
+from jaxcv.train import fit, resolve
+from jaxcv.train.identity import Identity, differences, identify
 from jaxcv.train.run import read_run
 
 ROOT = Path(__file__).parents[2]
@@ -268,3 +268,18 @@ def test_pictures_that_were_stretched_are_not_letterboxed_from_the_middle_on(tmp
 
     assert len(found(old)) == 2 and "letterboxed now unless resize='squash'" in found(old)[0]
     assert found(new) == found(None) == []
+
+
+def test_the_number_of_parts_of_a_batch_is_part_of_a_run(tmp_path):
+    def identity(steps, accumulate):
+        values = resolve(problems.experiment, {"steps": steps})
+        return identify(problems.experiment, values, problems.experiment(**values), accumulate=accumulate)
+
+    begun = identity(4, 1).facts
+    refused = ["with --accumulate 1, not 2"]
+    assert list(differences(tmp_path, begun, identity(4, 2)))[:1] == refused
+    finished = {**begun, "status": "finished"}
+    assert "--accumulate" not in " ".join(differences(tmp_path, finished, identity(4, 2)))  # nothing is left to do
+    assert list(differences(tmp_path, finished, identity(8, 2)))[:1] == refused
+    former = {name: fact for name, fact in begun.items() if name != "accumulate"}
+    assert "--accumulate" not in " ".join(differences(tmp_path, former, identity(8, 1)))

@@ -121,7 +121,7 @@ NETWORKS: dict[str, dict] = {
     "lenet": {},
     "resnet": {"network": "resnet18"},
     "yolo": {"image_size": 64},
-    "unet": {"image_size": 32, "width": 4, "depth": 2, "norm": False},
+    "unet": {"image_size": 16, "width": 4, "depth": 2, "norm": False},
 }
 WAYS = {
     "one device": ("data=1", {}),
