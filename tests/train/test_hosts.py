@@ -41,7 +41,11 @@ def start(count, workdir, *words, devices=1):
 
 
 def finish(processes, seconds=300):
-    return [process.wait(timeout=seconds) for process in processes]
+    try:
+        return [process.wait(timeout=seconds) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def folder(workdir):
@@ -100,9 +104,9 @@ def test_two_processes_asked_to_stop_go_on_as_one(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_killed_processes_take_the_others_along_and_leave_no_trace(killed, tmp_path):
-    words = ["steps=2000", "every=100"]
+    words = ["steps=800", "every=100"]
     assert finish(start(2, tmp_path / "unharmed", *words)) == [0, 0]
-    for goal in (150, 700):
+    for goal in (150, 400):
         both = start(2, tmp_path / "killed", *words)
         reach(tmp_path / "killed", goal, both)
         both[killed].kill()
@@ -113,7 +117,7 @@ def test_killed_processes_take_the_others_along_and_leave_no_trace(killed, tmp_p
         both[killed].wait()
     assert finish(start(2, tmp_path / "killed", *words)) == [0, 0]
     assert records(tmp_path / "killed") == records(tmp_path / "unharmed")
-    for a, b in zip(state(tmp_path / "killed", 2000), state(tmp_path / "unharmed", 2000), strict=True):
+    for a, b in zip(state(tmp_path / "killed", 800), state(tmp_path / "unharmed", 800), strict=True):
         assert a.tobytes() == b.tobytes()
 
 

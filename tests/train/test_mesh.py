@@ -147,7 +147,7 @@ def trained(experiment, mesh, how, steps):
 
 def deviations(experiment, steps=50):
     """Of each way from one device: relative of the losses; of arrays, as a fraction of their largest number."""
-    found = {name: trained(experiment, *way, steps) for name, way in WAYS.items()}
+    found = {name: trained(experiment, mesh, how, steps) for name, (mesh, how) in WAYS.items()}
     statistics = program(experiment, {}).state_spec(resolve(experiment, {})).collections
     pairs = [("data-parallel", "one device"), ("FSDP", "one device")]
     pairs += [("data-parallel, in parts", "one device, in parts")]
