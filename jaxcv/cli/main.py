@@ -298,7 +298,17 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         runtime.make_deterministic()
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
     if options.distributed or options.coordinator:
-        others = ("evaluate", "predict", "export", "enroll", "verify", "recognize", "explain", "preview_data", "dry_run")
+        others = (
+            "evaluate",
+            "predict",
+            "export",
+            "enroll",
+            "verify",
+            "recognize",
+            "explain",
+            "preview_data",
+            "dry_run",
+        )
         if any(getattr(options, name) for name in others):
             raise UserError("--distributed is for training alone")
         from jaxcv.train import hosts

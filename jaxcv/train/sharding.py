@@ -117,19 +117,22 @@ def check(how: How, rows: int, data: Any = None) -> None:
     Raises:
         UserError: with the nearest sizes that they can, and the meshes that this size can have.
     """
-    devices, parts = how.mesh.size, how.accumulate
-    if parts > 1 and getattr(data, "order", None) is not None:
+    if how.accumulate > 1 and getattr(data, "order", None) is not None:
         raise UserError("--accumulate takes batches in parts, and rows of these batches belong together (pairs, ...)")
+    if (line := _refusal(rows, how.mesh.size, how.accumulate)) is not None:
+        raise UserError(line)
+
+
+def _refusal(rows: int, devices: int, parts: int) -> str | None:
     unit = devices * parts
     if rows % unit == 0:
-        return
+        return None
     sizes = [n for n in (rows // unit * unit, rows // unit * unit + unit) if n]
-    among = f"{devices} devices" + (f", each in {parts} parts" if parts > 1 else "")
+    among = f"{devices} devices" if devices > 1 else f"{parts} parts"
+    among += f", each in {parts} parts" if devices > 1 and parts > 1 else ""
     fits = [n for n in range(1, devices) if rows % (n * parts) == 0]
     other = f", or --mesh data={fits[-1]}" if fits and jax.process_count() == 1 else ""
-    raise UserError(
-        f"a batch of {rows} cannot be divided among {among}: take batches of {' or '.join(map(str, sizes))}{other}"
-    )
+    return f"a batch of {rows} cannot be divided among {among}: take batches of {' or '.join(map(str, sizes))}{other}"
 
 
 # What lies where.
