@@ -1,5 +1,7 @@
 """Which compiled program serves which values: what is traced, what is a constant, and why."""
 
+import gc
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,8 +28,13 @@ _BRANCHING_ERRORS = (
 
 _TOGETHER = "together with another it is branched on in Python"
 
-_programs: dict[tuple[Any, ...], list[Program]] = {}
-"""By the experiment and the values that are static in any case; several where some float had to be static too."""
+_KEPT = 8
+"""Settings of static values whose programs are kept. Each is some thousand pieces of mapped memory, of which Linux
+allows a process 65,530; XLA crashes beyond. One that was let go is taken from the compilation cache again."""
+
+_programs: OrderedDict[tuple[Any, ...], list[Program]] = OrderedDict()
+"""By the experiment and the values that are static in any case, the last used last; several where some float had to be
+static too."""
 
 
 def program(experiment: ExperimentFunction, values: Mapping[str, Any], *, check: bool = True) -> Program:
@@ -48,7 +55,7 @@ def program(experiment: ExperimentFunction, values: Mapping[str, Any], *, check:
     values = resolve(experiment, values)
     numbers = _numbers(values)
     family = (experiment, numbers, repr([(n, v) for n, v in values.items() if n not in numbers]))
-    members = _programs.setdefault(family, [])
+    members = _members(family)
     new = None
     for known in list(members):
         if all(values[n] == v for n, v in known.static.items()):
@@ -64,6 +71,16 @@ def program(experiment: ExperimentFunction, values: Mapping[str, Any], *, check:
         new = _build(experiment, values, {**new.reasons, **looked})
     members.append(new)
     return new
+
+
+def _members(family: tuple[Any, ...]) -> list[Program]:
+    """Programs of a family, which is now the last used."""
+    found = _programs.setdefault(family, [])
+    _programs.move_to_end(family)
+    if len(_programs) > _KEPT:
+        _programs.popitem(last=False)
+        gc.collect()  # programs stand in circles with the functions that they have compiled
+    return found
 
 
 class LookedAt(Exception):
