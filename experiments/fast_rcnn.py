@@ -1,6 +1,7 @@
 """Fast R-CNN: proposed regions pooled from the features of the whole image, classified and refined.
 
-Claim: not measured yet; one step and its predictions are tested.
+Claim: mAP@0.5 0.915, @0.75 0.860, mAP 0.840 on the embedded test scenes, by the first command (n=1, seed 0; 6 min 10 s
+on 2 AMD EPYC cores (Zen 5) beside other work, jax 0.10.2, flax 0.12.8).
 
 Paper: Girshick, Fast R-CNN, https://arxiv.org/abs/1504.08083, here over the finest map of a feature pyramid, with
 AdamW; see `models.FastRCNN`. Proposals are connected components, or the paper's by selective search with `pip install

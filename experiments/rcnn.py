@@ -1,6 +1,8 @@
 """R-CNN: every proposed region is cut out of the image, warped to one size, and classified by a network of its own.
 
-Claim: not measured yet; one step and its predictions are tested.
+Claim: mAP@0.5 0.913, @0.75 0.866, mAP 0.848 on the embedded test scenes, by the first command (n=1, seed 0; 6 min 10 s
+on 2 AMD EPYC cores (Zen 5) beside much other work, jax 0.10.2, flax 0.12.8). The small network is read at its last map:
+averaged over all positions, as a trunk of full size is, it reached 0.260 in 600 steps.
 
 Paper: Girshick, Donahue, Darrell, Malik, Rich feature hierarchies, https://arxiv.org/abs/1311.2524, here trained in one
 go with AdamW; see `models.RCNN`. Proposals are connected components, or the paper's by selective search with `pip
@@ -45,7 +47,7 @@ def experiment(
     crop: float = 0.3,
     color: float = 0.2,
     batch_size: int = 16,
-    steps: int = 600,
+    steps: int = 300,
     seed: int = 0,
 ) -> Experiment:
     """Compose the run.
@@ -90,6 +92,8 @@ def experiment(
         backbone=network(trunk, weights, known=models.TRUNKS) if trunk else small,
         crop_size=crop_size,
         samples=samples,
+        feature="pool" if trunk else "conv4_x",
+        fc_widths=() if trunk else (256,),
     )
     mirrors = {"flip": flip, "flip_vertical": flip_vertical} if train.mirrors else {}
     return Experiment(

@@ -211,7 +211,7 @@ def _parse(text: str, h: Hyperparameter) -> Any:
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        if str in options or typing.get_origin(h.annotation) is typing.Literal:
+        if str in options or any(typing.get_origin(option) is typing.Literal for option in options):
             return check_value(h, text)
         example = f", for example {h.name}={h.default!r}" if h.default is not None else ""
         raise UserError(f"{h.name}={text}: expected {h.type_name}{example}") from None

@@ -129,9 +129,8 @@ class Hyperparameter:
 
     @property
     def type_name(self) -> str:
-        """The annotation as it is written."""
-        plain = isinstance(self.annotation, type) and not typing.get_args(self.annotation)
-        return self.annotation.__name__ if plain else str(self.annotation)
+        """The annotation in words: "float", "int | None", "'mean' | 'sum'"."""
+        return " | ".join(map(_written, _options(self.annotation)))
 
 
 def hyperparameters(experiment: ExperimentFunction) -> dict[str, Hyperparameter]:
@@ -200,6 +199,14 @@ def _options(annotation: Any) -> tuple[Any, ...]:
     if typing.get_origin(annotation) in (Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)
+
+
+def _written(option: Any) -> str:
+    if option is types.NoneType:
+        return "None"
+    if typing.get_origin(option) is typing.Literal:
+        return " | ".join(map(repr, typing.get_args(option)))
+    return option.__name__ if isinstance(option, type) and not typing.get_args(option) else str(option)
 
 
 def _as_float(annotation: Any, value: Any) -> Any:

@@ -1,5 +1,7 @@
 """Which compiled program serves which values: what is traced, what is a constant, and why."""
 
+import gc
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,8 +29,13 @@ _BRANCHING_ERRORS = (
 
 _TOGETHER = "together with another it is branched on in Python"
 
-_programs: dict[tuple[Any, ...], list[Program]] = {}
-"""By the experiment and the values that are static in any case; several where some float had to be static too."""
+_KEPT = 8
+"""Settings of static values whose programs are kept. Each is some thousand pieces of mapped memory, of which Linux
+allows a process 65,530; XLA crashes beyond. One that was let go is taken from the compilation cache again."""
+
+_programs: OrderedDict[tuple[Any, ...], list[Program]] = OrderedDict()
+"""By the experiment and the values that are static in any case, the last used last; several where some float had to be
+static too."""
 
 
 def program(
@@ -53,7 +60,7 @@ def program(
     numbers = _numbers(values)
     how = how or chosen()
     family = (experiment, how, numbers, repr([(n, v) for n, v in values.items() if n not in numbers]))
-    members = _programs.setdefault(family, [])
+    members = _members(family)
     new = None
     for known in list(members):
         if all(values[n] == v for n, v in known.static.items()):
@@ -69,6 +76,16 @@ def program(
         new = _build(experiment, values, how, {**new.reasons, **looked})
     members.append(new)
     return new
+
+
+def _members(family: tuple[Any, ...]) -> list[Program]:
+    """Programs of a family, which is now the last used."""
+    found = _programs.setdefault(family, [])
+    _programs.move_to_end(family)
+    if len(_programs) > _KEPT:
+        _programs.popitem(last=False)
+        gc.collect()  # programs stand in circles with the functions that they have compiled
+    return found
 
 
 class LookedAt(Exception):

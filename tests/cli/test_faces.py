@@ -71,6 +71,8 @@ def test_from_enrolment_to_recognition(people, capsys):
 
 def test_what_cannot_be_used(people, capsys, tmp_path):
     root, call = people
+    assert call("--enroll", root / "set", "--false-accepts", 0.3) == 0
+    capsys.readouterr()
     Image.new("L", (32, 32), 90).save(tmp_path / "blank.png")
     stripes = np.tile(np.repeat(np.array([0, 255], np.uint8), 2), (32, 8))
     Image.fromarray(stripes).save(tmp_path / "stripes.png")

@@ -1,6 +1,7 @@
 import hashlib
 import re
 import shlex
+from typing import Literal
 
 import pytest
 
@@ -17,6 +18,7 @@ def experiment(
     data: str = "digits",
     mirror: bool = False,
     size: int | None = None,
+    resize: Literal["squash", "letterbox"] | None = None,
     channels: tuple[int, ...] = (1, 2),
     names: tuple[str, ...] = (),
 ): ...
@@ -35,6 +37,7 @@ KNOWN = hyperparameters(experiment)  # pyright: ignore[reportArgumentType]
         ("data=10,'x,y'", ["10", "x,y"]),
         ("mirror=True,false", [True, False]),
         ("size=None,64", [None, 64]),
+        ("resize=squash,None,'letterbox'", ["squash", None, "letterbox"]),
         ("channels=(1,2,3),(4,)", [(1, 2, 3), (4,)]),
         ("names=('a','b c')", [("a", "b c")]),
     ],
@@ -54,6 +57,7 @@ def test_values_are_typed_literals(token, values):
         (["batch_size=True"], "batch_size=True: expected int, got bool"),
         (["lr=fast"], "lr=fast: expected float, for example lr=0.001"),
         (["lr="], "lr=: expected float"),
+        (["resize=crop"], "resize=crop: expected 'squash' | 'letterbox' | None, got str"),
         (["mirror=1"], "mirror=1: expected bool"),
         (["channels=3"], "channels=3: channels is a tuple, and a comma sweeps; write"),
         (["names=a"], "names=a: names is a tuple, and a comma sweeps; write"),

@@ -37,3 +37,13 @@ def test_time_to_go_counts_evaluations(monkeypatch):
         speed, eta = clock.speed_and_eta(step)
     assert speed == pytest.approx(8 * 10 / 30, abs=0.1)
     assert eta == pytest.approx(70 * 40 / 20)
+
+
+def test_steps_looked_at_together_after_an_evaluation_are_as_fast_as_the_rest(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    clock = Clock(rows=8, steps=1000, start=0)
+    for time, step in ((30.0, 10), (32.0, 20), (52.0, 120), (52.001, 130), (52.002, 140)):
+        now[0] = time
+        speed, _ = clock.speed_and_eta(step)
+    assert speed == pytest.approx(8 * 120 / 20, abs=0.1)

@@ -34,6 +34,7 @@ def final_state(folder, values=None):
 def whole(tmp_path_factory):
     """A run that nobody interrupted."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
+    program(problems.experiment, {}).report_traces()  # those of other files' tests, if they came first
     return fit(problems.experiment, {}, folder)
 
 

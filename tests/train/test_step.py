@@ -1,4 +1,5 @@
 import dataclasses
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,15 @@ def test_an_int_makes_another_program():
     first = program(problems.experiment, {"batch_size": 8})
     assert first is not program(problems.experiment, {"batch_size": 4})
     assert first is program(problems.experiment, {"batch_size": 8, "lr": 0.5})
+
+
+def test_programs_of_settings_long_unused_are_let_go():
+    """Each is mapped into memory in many pieces, of which a process may have so many and no more."""
+    old = weakref.ref(program(problems.experiment, {"batch_size": 3}))
+    for steps in range(41, 49):
+        last = program(problems.experiment, {"batch_size": 3, "steps": steps})
+    assert old() is None
+    assert program(problems.experiment, {"batch_size": 3, "steps": 48}) is last
 
 
 def test_a_traced_value_does_what_the_constant_does():
