@@ -16,7 +16,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import Resize, classification_data
+from jaxcv.data import Resize, Sampling, classification_data
 from jaxcv.train import Experiment, kernels, optimizers
 from jaxcv.weights import pretrained
 
@@ -34,6 +34,8 @@ def experiment(
     min_area: float | None = None,
     max_ratio: float = 4 / 3,
     num_threads: int | None = None,
+    sampling: Sampling = "uniform",
+    rare: float = 0.001,
     lr: float = 1e-3,
     weight_decay: float = 0.05,
     label_smoothing: float = 0.1,
@@ -62,6 +64,8 @@ def experiment(
             this fraction of its area (0.08 in many papers); None: the whole picture.
         max_ratio: largest width by height, or height by width, of these windows.
         num_threads: threads that read pictures; None is one for each core.
+        sampling: how often pictures are shown, "uniform", "balanced" (all classes equally often) or "repeat_factor".
+        rare: of repeat_factor, the fraction of the pictures up to which a class is rare and shown more often.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
         label_smoothing: probability mass moved from the true class to all classes.
@@ -89,7 +93,13 @@ def experiment(
         loss=partial(losses.cross_entropy, label_smoothing=label_smoothing, auxiliary_weight=auxiliary_weight),
         optimizer=optimizers.adamw(lr, steps=steps, warmup=0.1, weight_decay=weight_decay, mask=kernels, clip=1.0),
         train_data=train.batches(
-            batch_size, seed=seed, min_area=min_area, max_ratio=max_ratio, num_threads=num_threads
+            batch_size,
+            seed=seed,
+            min_area=min_area,
+            max_ratio=max_ratio,
+            num_threads=num_threads,
+            sampling=sampling,
+            rare=rare,
         ),
         test_data=test.batches(128),
         augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import Resize, classification_data
+from jaxcv.data import Resize, Sampling, classification_data
 from jaxcv.train import Experiment, by_part, kernels, optimizers
 from jaxcv.weights import extractor, pretrained
 from jaxcv.weights import network as network_of
@@ -33,6 +33,8 @@ def experiment(
     min_area: float | None = None,
     max_ratio: float = 4 / 3,
     num_threads: int | None = None,
+    sampling: Sampling = "uniform",
+    rare: float = 0.001,
     lr: float = 3e-3,
     trunk_lr: float = 0.1,
     weight_decay: float = 0.01,
@@ -61,6 +63,8 @@ def experiment(
             this fraction of its area (0.08 in many papers); None: the whole picture.
         max_ratio: largest width by height, or height by width, of these windows.
         num_threads: threads that read pictures; None is one for each core.
+        sampling: how often pictures are shown, "uniform", "balanced" (all classes equally often) or "repeat_factor".
+        rare: of repeat_factor, the fraction of the pictures up to which a class is rare and shown more often.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         trunk_lr: for "finetune": the trunk's learning rate, as a fraction of the head's.
         weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
@@ -96,7 +100,13 @@ def experiment(
         loss=losses.cross_entropy,
         optimizer=by_part({"head": adamw(lr), ".*": adamw(lr * trunk_lr if mode == "finetune" else lr)}),
         train_data=train.batches(
-            batch_size, seed=seed, min_area=min_area, max_ratio=max_ratio, num_threads=num_threads
+            batch_size,
+            seed=seed,
+            min_area=min_area,
+            max_ratio=max_ratio,
+            num_threads=num_threads,
+            sampling=sampling,
+            rare=rare,
         ),
         test_data=test.batches(32),
         augment=None
