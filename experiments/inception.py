@@ -43,6 +43,7 @@ def experiment(
     shift: float = 0.1,
     scale: float = 0.1,
     color: float = 0.1,
+    randaugment: float | None = None,
     auxiliary_weight: float = 0.3,
     dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 64,
@@ -73,6 +74,7 @@ def experiment(
         shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
+        randaugment: magnitude of two operations of RandAugment, 0 to 30 (9 in the paper); None costs nothing.
         auxiliary_weight: of each such head's loss (0.3 in the first paper, 0.4 in common use for inception_v3).
         dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
@@ -86,6 +88,7 @@ def experiment(
     model = models.named(network, models.names(models.GoogLeNet, models.InceptionV3))(
         num_classes=train.num_classes, aux_logits=aux_logits, **options
     )
+    augmented = partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color)
     return Experiment(
         model=model,
         initial=pretrained(weights, model, new_head=True) if weights else None,
@@ -102,7 +105,7 @@ def experiment(
             rare=rare,
         ),
         test_data=test.batches(128),
-        augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
+        augment=partial(augmented, randaugment=randaugment),
         predict=predict.classes,
         metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
         compute_dtype=dtype,

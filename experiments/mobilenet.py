@@ -44,6 +44,7 @@ def experiment(
     shift: float = 0.1,
     scale: float = 0.1,
     color: float = 0.1,
+    randaugment: float | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 64,
     steps: int = 500,
@@ -73,6 +74,7 @@ def experiment(
         shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
+        randaugment: magnitude of two operations of RandAugment, 0 to 30 (9 in the paper); None costs nothing.
         dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
@@ -88,6 +90,7 @@ def experiment(
         model = network_of(network, weights, known=known, num_classes=k)
     else:
         model = models.named(network, known)(num_classes=k, width=width / 100)
+    augmented = partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color)
     return Experiment(
         model=model,
         initial=pretrained(weights, model, new_head=True) if weights else None,
@@ -104,7 +107,7 @@ def experiment(
             rare=rare,
         ),
         test_data=test.batches(128),
-        augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
+        augment=partial(augmented, randaugment=randaugment),
         predict=predict.classes,
         metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
         compute_dtype=dtype,

@@ -41,6 +41,9 @@ def experiment(
     shift: float = 0.1,
     scale: float = 0.1,
     color: float = 0.1,
+    randaugment: float | None = None,
+    blur: float | None = None,
+    gray: float | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 64,
     steps: int = 1_000,
@@ -68,6 +71,9 @@ def experiment(
         shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
+        randaugment: magnitude of two operations of RandAugment, 0 to 30 (9 in the paper); None costs nothing.
+        blur: probability of blurring; None costs nothing.
+        gray: probability of taking the colours out; None costs nothing.
         dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
@@ -75,6 +81,7 @@ def experiment(
     """
     train, test = classification_data(data, image_size=image_size, resize=resize)
     model = models.named(network, models.names(models.ResNet))(num_classes=train.num_classes)
+    augmented = partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color)
     return Experiment(
         model=model,
         initial=pretrained(weights, model, new_head=True) if weights else None,
@@ -91,7 +98,7 @@ def experiment(
             rare=rare,
         ),
         test_data=test.batches(128),
-        augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
+        augment=partial(augmented, randaugment=randaugment, blur=blur, gray=gray),
         predict=predict.classes,
         metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
         compute_dtype=dtype,

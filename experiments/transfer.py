@@ -42,6 +42,7 @@ def experiment(
     shift: float = 0.1,
     scale: float = 0.2,
     color: float = 0.2,
+    randaugment: float | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 16,
     steps: int | None = None,
@@ -72,6 +73,7 @@ def experiment(
         shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
+        randaugment: magnitude of two operations of RandAugment, 0 to 30 (9 in the paper); None costs nothing.
         dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters; None: 300 with cached features, else 80.
@@ -92,6 +94,7 @@ def experiment(
         extract = extractor(weights, model, feature=feature)
         train, test = train.with_features(extract), test.with_features(extract)
     adamw = partial(optimizers.adamw, steps=steps, warmup=0.1, weight_decay=weight_decay, mask=kernels)
+    augmented = partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color)
     return Experiment(
         model=models.Classifier(num_classes=train.num_classes) if cached else model,
         inputs=("features",) if cached else ("image",),
@@ -109,9 +112,7 @@ def experiment(
             rare=rare,
         ),
         test_data=test.batches(32),
-        augment=None
-        if cached
-        else partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
+        augment=None if cached else partial(augmented, randaugment=randaugment),
         predict=predict.classes,
         metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
         compute_dtype=dtype,

@@ -129,9 +129,10 @@ class Dataset:
         if sampling != "uniform" and seed is None:
             raise UserError(f"sampling={sampling}: is for training, and needs a seed")
         threads = cores() if num_threads is None else num_threads
-        how = (min_area, max_ratio, self.path, self.own_size, self.known)
-        drawn = {"sampling": sampling, "rare": rare, "shares": () if seed is None else self.shares}
-        return DatasetBatches(self.source, batch_size, seed, threads, *how, **drawn)
+        return DatasetBatches(
+            self.source, batch_size, seed, threads, min_area, max_ratio, self.path, self.own_size, self.known,
+            sampling=sampling, rare=rare, shares=() if seed is None else self.shares,
+        )  # fmt: skip
 
     def subset(self, part: Part) -> "Dataset":
         """A part of this split: so many examples, a fraction of them, or those of these numbers.

@@ -238,7 +238,7 @@ class Records:
         known = getattr(self.records, "box_classes", None)
         if not callable(known):
             return None
-        every = known()
+        every: Any = known()
         return [every[int(i)] for i in self._positions]
 
     def hands(self) -> None:

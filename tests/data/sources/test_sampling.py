@@ -1,5 +1,7 @@
 """Sets joined, parts of them, and examples shown more or less often: functions of (seed, epoch, position)."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -94,7 +96,7 @@ def test_boxes_count_by_picture(tmp_path):
 
 def test_an_order_depends_on_seed_epoch_and_position_alone():
     data = pictures((80, 15, 5))
-    how = {"sampling": "balanced"}
+    how: Any = {"sampling": "balanced"}
     one = np.concatenate([epoch(data.batches(1, seed=3, **how), e) for e in range(2)])
     batches = data.batches(8, seed=3, **how)
     np.testing.assert_array_equal(batches.indices(np.arange(25)).ravel(), one)  # across the end of an epoch
@@ -112,7 +114,7 @@ def test_joined_sets_share_classes_by_name():
     assert data.class_names == ("a", "b", "c", "x") and len(data) == 6
     batch = data.batches(6).batch(0)
     assert batch["image"][:, 0, 0, 0].tolist() == [0, 1, 2, 100, 101, 102]
-    assert batch["label"].tolist() == [0, 0, 1, 2, 0, 0] == data.source.labels().tolist()
+    assert batch["label"].tolist() == [0, 0, 1, 2, 0, 0] == data.source.labels().tolist()  # pyright: ignore[reportAttributeAccessIssue]
     assert batch["example_valid"].all()
     np.testing.assert_array_equal(data.batches(2).resident()["label"], batch["label"])
     assert sorted(epoch(data.batches(1, seed=0)).tolist()) == list(range(6))
