@@ -43,7 +43,9 @@ class Joined:
         return len(self._rows[0])
 
     def set_numbers(self) -> Int[np.ndarray, "n"]:
-        """Which source each example is of."""
+        """Which source each example is of; of a part of joined sources, which of these."""
+        if len(self.sources) == 1 and isinstance(self.sources[0], Joined):
+            return self.sources[0].set_numbers()[self._rows[1]]
         return self._rows[0]
 
     @cached_property
@@ -152,12 +154,18 @@ class Joined:
             found.append((to[said] if rename and len(to) else said)[self._rows[1][self._rows[0] == number]])
         return np.concatenate(found)
 
-    def present(self) -> list[Int[np.ndarray, "k"]]:
-        """The classes that each example shows, see `sampling.present_classes`."""
-        known = [present_classes(source) for source in self.sources]
-        numbers = [to if len(to) else None for to in self._numbers]
-        pairs = zip(*(each.tolist() for each in self._rows), strict=True)
-        return [known[s][row] if (to := numbers[s]) is None else to[known[s][row]] for s, row in pairs]
+    def present(self) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
+        """Examples and the classes that each shows, see `sampling.present_classes`."""
+        found = []
+        for number, source in enumerate(self.sources):
+            examples, classes = present_classes(source)
+            here, to = np.flatnonzero(self._rows[0] == number), self._numbers[number]
+            start, end = (np.searchsorted(examples, self._rows[1][here], side) for side in ("left", "right"))
+            size = end - start
+            pairs = np.repeat(end - np.cumsum(size), size) + np.arange(size.sum())
+            found.append((np.repeat(here, size), to[classes[pairs]] if len(to) else classes[pairs]))
+        examples, classes = zip(*found, strict=True)
+        return np.concatenate(examples), np.concatenate(classes)
 
     def box_sizes(self) -> Float[np.ndarray, "n 2"]:
         """Those of the sources, of parts too."""

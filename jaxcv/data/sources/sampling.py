@@ -63,8 +63,7 @@ def expected_times(
     count = len(source)
     times, rarest = np.ones(count), np.zeros(count, np.int64)
     if sampling != "uniform":
-        present = present_classes(source)
-        examples, classes = np.repeat(np.arange(count), [len(each) for each in present]), np.concatenate(present)
+        examples, classes = present_classes(source)
         shown = np.maximum(np.bincount(classes), 1)  # examples that show each class
         if not len(classes):
             raise UserError(f"sampling={sampling}: no example shows a class")
@@ -77,7 +76,7 @@ def expected_times(
         else:
             times = np.where(rarest < 0, 1.0, np.maximum(1.0, np.sqrt(rare * count / shown[rarest])))
     if shares:
-        which, total = source.set_numbers(), times.sum()
+        which, total = _beneath(source).set_numbers(), times.sum()
         sums = np.bincount(which, times, minlength=len(shares))
         if not sums.all():
             raise UserError(f"sampling={sampling}: no example of one of the sets shows a class")
@@ -112,29 +111,43 @@ def sampled_order(
 
 
 @lru_cache(maxsize=8)
-def present_classes(source: Any) -> list[Int[np.ndarray, "k"]]:
-    """The classes that each example shows, each once; boxes that are ignored do not count. Reads no picture if it can.
+def present_classes(source: Any) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
+    """Examples, in order, and classes that each shows, every pair once; ignored boxes do not count.
+
+    Reads no picture if it can.
 
     Raises:
       UserError: a set without classes.
     """
-    while isinstance(getattr(source, "source", None), Source):  # features or proposals stand on another source
-        source = source.source
+    source = _beneath(source)
     if hasattr(source, "present"):
         return source.present()
     fields = source.spec()
     if "label" in fields:
-        return list(np.asarray(source.labels())[:, None])
+        return np.arange(len(source)), np.asarray(source.labels())
     if "classes" not in fields:
         raise UserError("sampling: a set of labels or boxes can be sampled by class, this one has neither")
-    if (boxed := getattr(source, "box_classes", lambda: None)()) is not None:
-        return [np.unique(classes) for classes in boxed]
+    found = getattr(source, "box_classes", lambda: None)() or _read_classes(source)
+    examples, classes = np.repeat(np.arange(len(found)), [len(each) for each in found]), np.concatenate(found)
+    kinds = 1 + classes.max(initial=0)
+    return np.divmod(np.unique(examples * kinds + classes), kinds)
+
+
+def _beneath(source: Any) -> Any:
+    """The source on which one with features or proposals stands."""
+    while isinstance(getattr(source, "source", None), Source):
+        source = source.source
+    return source
+
+
+def _read_classes(source: Source) -> list[Int[np.ndarray, "k"]]:
+    """The classes of the boxes of each example, of all that are read for it."""
     found: list[Int[np.ndarray, "k"]] = [np.zeros(0, np.int32)] * len(source)
 
     def look(part: Int[np.ndarray, "b"]) -> None:
         batch = read(source, part)
         for i, classes, valid in zip(part.tolist(), batch["classes"], batch["valid"], strict=True):
-            found[i] = np.unique(classes[valid])
+            found[i] = classes[valid]
 
     in_parts(len(source), look, lambda done, total: None)
     return found

@@ -10,7 +10,7 @@ from small_sets import CocoSet, forget, noise, opened
 from jaxcv.data import classification_data, detection_data, join
 from jaxcv.data.dataset import Dataset
 from jaxcv.data.sources.in_memory import InMemory
-from jaxcv.data.sources.sampling import expected_times
+from jaxcv.data.sources.sampling import expected_times, present_classes
 from jaxcv.errors import UserError
 
 NAMES = ("a", "b", "c")
@@ -86,6 +86,8 @@ def test_boxes_count_by_picture(tmp_path):
                 batch["valid"][row, : len(classes)] = True
             return batch
 
+    examples, classes = present_classes(join(Dataset(Boxes(), 2), Dataset(Boxes(), 2).subset(np.array([4, 2]))).source)
+    assert examples.tolist() == [1, 2, 2, 3, 4, 4, 5, 5, 6, 6] and classes.tolist() == [0, 0, 1, 0, 1, 2, 1, 2, 0, 1]
     times, rarest = expected_times(Boxes(), "balanced", 0.001, ())
     # Class 0 in 3 pictures, class 1 in 2, class 2 in 1: 1/3 + 1/2 of the third picture.
     np.testing.assert_allclose(times, np.array([0, 1 / 3, 1 / 3 + 1 / 2, 1 / 3, 1 / 2 + 1]) * 5 / 3)
@@ -125,6 +127,9 @@ def test_shares_of_an_epoch():
     data = join(pictures((90,), ("a",)), pictures((10,), ("b",)), shares=(1, 3))
     times = shown(data)
     assert times[:90].sum() == 25 and times[:90].max() == 1 and times[90:].sum() == 75
+    half: Any = data.subset(0.5)
+    first = half.source.set_numbers() == 0
+    assert 40 <= first.sum() < 50 and abs(shown(half)[first].sum() - 12.5) < 1, "a part has the shares of the whole"
     both = join(pictures((80, 10)), pictures((9, 1)), shares=(0.5, 0.5))
     times = shown(both, sampling="balanced")
     parts = [times[a:b].sum() for a, b in ((0, 80), (80, 90), (90, 99), (99, 100))]
