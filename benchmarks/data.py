@@ -17,7 +17,7 @@ a training: with an empty cache, into which scans and what Parquet holds are wri
     python benchmarks/data.py [--folder JPEGS] [--count 20000] [--rounds 5] [--quick] [--json FILE]
 
 Two sets: the JPEGs of `cls_folder_hymenoptera` in the folder that JAXCV_DATA names, or those of --folder; and --count
-JPEGs of 500 x 375, made under TMPDIR, where five copies of 20,000 take about 7 GB.
+JPEGs of 500 x 375, made under TMPDIR, where five copies of 20,000 take about 5 GB.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def photographs(folder: Path) -> list[bytes]:
 
 
 def made(count: int) -> list[bytes]:
-    """JPEGs of 500 x 375, smooth colours under fine noise, some 60 kB each."""
+    """JPEGs of 500 x 375, smooth colours under fine noise, some 50 kB each."""
     import numpy as np
     from PIL import Image
 

@@ -299,7 +299,7 @@ def _named(task: str, data: str) -> list[_Named]:
     starts = "|".join([*kinds, *(rf"{re.escape(name)}(?=[+@]|$)" for name in alone)])
     sets = []
     for text in re.split(rf"\+(?=(?:[\d.]+:)?(?:{starts}))", data):
-        share, name, part = re.findall(r"^(?:(\d+|\d*\.\d+):)?(.*?)(?:@(\d+|[\d.]+%))?$", text, re.DOTALL)[0]
+        share, name, part = re.findall(r"^(?:(\d+|\d*\.\d+):)?(.*?)(?:@(\d+%?|\d*\.\d+%))?$", text, re.DOTALL)[0]
         size = float(part[:-1]) / 100 if part.endswith("%") else int(part) if part else None
         sets.append(_Named(float(share) if share else None, name, size))
     return sets
