@@ -17,7 +17,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import Resize, detection_data
+from jaxcv.data import Resize, Sampling, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import network, pretrained_detector
 
@@ -31,6 +31,8 @@ def experiment(
     image_size: int | None = None,
     resize: Resize = "letterbox",
     num_threads: int | None = None,
+    sampling: Sampling = "uniform",
+    rare: float = 0.001,
     trunk: str = "",
     stages: tuple[int, ...] = (8, 16),
     pyramid_channels: int | None = 64,
@@ -63,6 +65,8 @@ def experiment(
         image_size: side of the square network input in pixels; None is the set's own (digits 128, others 256).
         resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
         num_threads: threads that read pictures; None is one for each core.
+        sampling: how often pictures are shown, "uniform", "balanced" (all classes equally often) or "repeat_factor".
+        rare: of repeat_factor, the fraction of the pictures up to which a class is rare and shown more often.
         trunk: any of `models.TRUNKS`; "" is a small residual network to be trained from nothing.
         stages: strides of the trunk's features that are used, finest first; one alone, such as (16,), is the paper's.
         pyramid_channels: of the feature pyramid over them; None: none, for one stage.
@@ -110,7 +114,7 @@ def experiment(
         trainable=trainable,
         loss=losses.faster_rcnn,
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip),
-        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads, sampling=sampling, rare=rare),
         test_data=test.batches(batch_size),
         augment=partial(augment.detector, **mirrors, crop=crop, color=color),
         predict=partial(predict.rcnn, image_size=(side, side), score_threshold=0.01, proposals=10),
