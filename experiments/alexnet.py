@@ -15,7 +15,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import Resize, classification_data
+from jaxcv.data import Resize, Sampling, classification_data
 from jaxcv.train import Experiment, kernels, optimizers
 from jaxcv.weights import pretrained
 
@@ -34,6 +34,8 @@ def experiment(
     min_area: float | None = None,
     max_ratio: float = 4 / 3,
     num_threads: int | None = None,
+    sampling: Sampling = "uniform",
+    rare: float = 0.001,
     lr: float = 1e-3,
     weight_decay: float = 0.05,
     label_smoothing: float = 0.1,
@@ -41,6 +43,7 @@ def experiment(
     shift: float = 0.1,
     scale: float = 0.1,
     color: float = 0.1,
+    randaugment: float | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 64,
     steps: int = 500,
@@ -62,6 +65,8 @@ def experiment(
             this fraction of its area (0.08 in many papers); None: the whole picture.
         max_ratio: largest width by height, or height by width, of these windows.
         num_threads: threads that read pictures; None is one for each core.
+        sampling: how often pictures are shown, "uniform", "balanced" (all classes equally often) or "repeat_factor".
+        rare: of repeat_factor, the fraction of the pictures up to which a class is rare and shown more often.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
         label_smoothing: probability mass moved from the true class to all classes.
@@ -69,6 +74,7 @@ def experiment(
         shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
+        randaugment: magnitude of two operations of RandAugment, 0 to 30 (9 in the paper); None costs nothing.
         dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters.
@@ -78,6 +84,7 @@ def experiment(
     model = models.named(network, models.names(models.AlexNet))(
         num_classes=train.num_classes, fc_width=fc_width, fc_map_size=fc_side, dropout=dropout
     )
+    augmented = partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color)
     return Experiment(
         model=model,
         initial=pretrained(weights, model, new_head=True) if weights else None,
@@ -85,10 +92,16 @@ def experiment(
         loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),
         optimizer=optimizers.adamw(lr, steps=steps, warmup=0.1, weight_decay=weight_decay, mask=kernels, clip=1.0),
         train_data=train.batches(
-            batch_size, seed=seed, min_area=min_area, max_ratio=max_ratio, num_threads=num_threads
+            batch_size,
+            seed=seed,
+            min_area=min_area,
+            max_ratio=max_ratio,
+            num_threads=num_threads,
+            sampling=sampling,
+            rare=rare,
         ),
         test_data=test.batches(128),
-        augment=partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
+        augment=partial(augmented, randaugment=randaugment),
         predict=predict.classes,
         metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
         compute_dtype=dtype,

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import Resize, detection_data
+from jaxcv.data import Resize, Sampling, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import network, pretrained_detector
 
@@ -30,6 +30,8 @@ def experiment(
     image_size: int | None = None,
     resize: Resize = "letterbox",
     num_threads: int | None = None,
+    sampling: Sampling = "uniform",
+    rare: float = 0.001,
     proposals: str = "components",
     count: int = 64,
     trunk: str = "",
@@ -63,6 +65,8 @@ def experiment(
         image_size: side of the square network input in pixels; None is the set's own (digits 128, others 256).
         resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
         num_threads: threads that read pictures; None is one for each core.
+        sampling: how often pictures are shown, "uniform", "balanced" (all classes equally often) or "repeat_factor".
+        rare: of repeat_factor, the fraction of the pictures up to which a class is rare and shown more often.
         proposals: "components" of several thresholds, for objects of one shade, or "selective_search" by OpenCV; see
             `jaxcv.data.sources.region_proposers`.
         count: proposals of an image, the best; 2,000 in the paper.
@@ -110,7 +114,7 @@ def experiment(
         trainable=trainable,
         loss=losses.fast_rcnn,
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip),
-        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads, sampling=sampling, rare=rare),
         test_data=test.batches(batch_size),
         augment=partial(augment.detector, **mirrors, crop=crop, color=color),
         predict=partial(predict.rcnn, image_size=(side, side), score_threshold=0.01, proposals=10),

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import Resize, classification_data
+from jaxcv.data import Resize, Sampling, classification_data
 from jaxcv.train import Experiment, by_part, kernels, optimizers
 from jaxcv.weights import extractor, pretrained
 from jaxcv.weights import network as network_of
@@ -33,6 +33,8 @@ def experiment(
     min_area: float | None = None,
     max_ratio: float = 4 / 3,
     num_threads: int | None = None,
+    sampling: Sampling = "uniform",
+    rare: float = 0.001,
     lr: float = 3e-3,
     trunk_lr: float = 0.1,
     weight_decay: float = 0.01,
@@ -40,6 +42,7 @@ def experiment(
     shift: float = 0.1,
     scale: float = 0.2,
     color: float = 0.2,
+    randaugment: float | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 16,
     steps: int | None = None,
@@ -61,6 +64,8 @@ def experiment(
             this fraction of its area (0.08 in many papers); None: the whole picture.
         max_ratio: largest width by height, or height by width, of these windows.
         num_threads: threads that read pictures; None is one for each core.
+        sampling: how often pictures are shown, "uniform", "balanced" (all classes equally often) or "repeat_factor".
+        rare: of repeat_factor, the fraction of the pictures up to which a class is rare and shown more often.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         trunk_lr: for "finetune": the trunk's learning rate, as a fraction of the head's.
         weight_decay: AdamW's, of convolutions and dense layers, not of biases and normalisation.
@@ -68,6 +73,7 @@ def experiment(
         shift: largest translation, as a fraction of the side.
         scale: largest change of size.
         color: largest change of brightness, contrast and saturation.
+        randaugment: magnitude of two operations of RandAugment, 0 to 30 (9 in the paper); None costs nothing.
         dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
         steps: updates of the parameters; None: 300 with cached features, else 80.
@@ -88,6 +94,7 @@ def experiment(
         extract = extractor(weights, model, feature=feature)
         train, test = train.with_features(extract), test.with_features(extract)
     adamw = partial(optimizers.adamw, steps=steps, warmup=0.1, weight_decay=weight_decay, mask=kernels)
+    augmented = partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color)
     return Experiment(
         model=models.Classifier(num_classes=train.num_classes) if cached else model,
         inputs=("features",) if cached else ("image",),
@@ -96,12 +103,16 @@ def experiment(
         loss=losses.cross_entropy,
         optimizer=by_part({"head": adamw(lr), ".*": adamw(lr * trunk_lr if mode == "finetune" else lr)}),
         train_data=train.batches(
-            batch_size, seed=seed, min_area=min_area, max_ratio=max_ratio, num_threads=num_threads
+            batch_size,
+            seed=seed,
+            min_area=min_area,
+            max_ratio=max_ratio,
+            num_threads=num_threads,
+            sampling=sampling,
+            rare=rare,
         ),
         test_data=test.batches(32),
-        augment=None
-        if cached
-        else partial(augment.images, flip=flip if train.mirrors else 0.0, shift=shift, scale=scale, color=color),
+        augment=None if cached else partial(augmented, randaugment=randaugment),
         predict=predict.classes,
         metrics={"accuracy": metrics.accuracy(), "top5": metrics.top_k_accuracy(5)},
         compute_dtype=dtype,

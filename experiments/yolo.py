@@ -18,7 +18,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import Resize, detection_data
+from jaxcv.data import Resize, Sampling, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import pretrained_detector
 
@@ -32,6 +32,8 @@ def experiment(
     image_size: int | None = None,
     resize: Resize = "letterbox",
     num_threads: int | None = None,
+    sampling: Sampling = "uniform",
+    rare: float = 0.001,
     sizes: tuple[int, ...] = (),
     weights: str = "",
     trainable: str = ".*",
@@ -64,6 +66,8 @@ def experiment(
         image_size: side of the square network input in pixels; None is the set's own (digits 128, others 256).
         resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
         num_threads: threads that read pictures; None is one for each core.
+        sampling: how often pictures are shown, "uniform", "balanced" (all classes equally often) or "repeat_factor".
+        rare: of repeat_factor, the fraction of the pictures up to which a class is rare and shown more often.
         sizes: sides to train at in turns of ten steps, each with a compiled step of its own; () trains at image_size.
         weights: file, or folder of a run, to start from, but for the head.
         trainable: pattern over parameter paths, such as "head|neck"; the rest is frozen.
@@ -98,7 +102,7 @@ def experiment(
         trainable=trainable,
         loss=partial(losses.yolo, anchor_boxes=anchor_boxes, box_loss=box_loss, no_object_weight=no_object_weight),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip, accumulate=accumulate),
-        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads, sampling=sampling, rare=rare),
         test_data=test.batches(batch_size),
         augment={f"{n}x{n}": partial(augmented, size=(n, n)) for n in sizes} or augmented,
         predict=partial(

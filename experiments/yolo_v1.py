@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import Resize, detection_data
+from jaxcv.data import Resize, Sampling, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import network, pretrained_detector
 
@@ -28,6 +28,8 @@ def experiment(
     image_size: int | None = 256,
     resize: Resize = "letterbox",
     num_threads: int | None = None,
+    sampling: Sampling = "uniform",
+    rare: float = 0.001,
     backbone: str = "darknet_tiny",
     width: int = 256,
     fc_width: int = 0,
@@ -58,6 +60,8 @@ def experiment(
         image_size: side of the square network input in pixels, of which a cell takes 64; None is the set's own.
         resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
         num_threads: threads that read pictures; None is one for each core.
+        sampling: how often pictures are shown, "uniform", "balanced" (all classes equally often) or "repeat_factor".
+        rare: of repeat_factor, the fraction of the pictures up to which a class is rare and shown more often.
         backbone: the trunk, any of `models.TRUNKS`; "" is the paper's `extraction`.
         width: channels of the four convolutions behind the trunk (1024 in the paper).
         fc_width: outputs of the fully connected layer behind them (4096 in the paper); 0: none.
@@ -97,7 +101,7 @@ def experiment(
             losses.yolo_v1, num_boxes=2, coordinate_weight=coordinate_weight, no_object_weight=no_object_weight
         ),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip),
-        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads, sampling=sampling, rare=rare),
         test_data=test.batches(batch_size),
         augment=partial(augment.detector, flip=flip if train.mirrors else 0.0, crop=crop, color=color),
         predict=partial(

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import Resize, detection_data
+from jaxcv.data import Resize, Sampling, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import network, pretrained_detector
 
@@ -31,6 +31,8 @@ def experiment(
     image_size: int | None = None,
     resize: Resize = "letterbox",
     num_threads: int | None = None,
+    sampling: Sampling = "uniform",
+    rare: float = 0.001,
     sizes: tuple[int, ...] = (),
     backbone: str = "darknet_tiny",
     width: int = 256,
@@ -59,6 +61,8 @@ def experiment(
         image_size: side of the square network input in pixels, a multiple of 32; None is the set's own.
         resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
         num_threads: threads that read pictures; None is one for each core.
+        sampling: how often pictures are shown, "uniform", "balanced" (all classes equally often) or "repeat_factor".
+        rare: of repeat_factor, the fraction of the pictures up to which a class is rare and shown more often.
         sizes: sides to train at in turns of ten steps, each with a compiled step of its own; () trains at image_size.
         backbone: the trunk, any of `models.TRUNKS`; "" is the paper's `darknet19`.
         width: channels of the convolutions behind the trunk (1024 in the paper).
@@ -95,7 +99,7 @@ def experiment(
         trainable=trainable,
         loss=partial(losses.yolo, anchor_boxes=anchor_boxes, no_object_weight=no_object_weight),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip),
-        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads, sampling=sampling, rare=rare),
         test_data=test.batches(batch_size),
         augment={f"{n}x{n}": partial(augmented, size=(n, n)) for n in sizes} or augmented,
         predict=partial(

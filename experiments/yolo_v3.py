@@ -15,7 +15,7 @@ from functools import partial
 from typing import Literal
 
 from jaxcv import augment, losses, metrics, models, predict
-from jaxcv.data import Resize, detection_data
+from jaxcv.data import Resize, Sampling, detection_data
 from jaxcv.train import Experiment, optimizers
 from jaxcv.weights import network, pretrained_detector
 
@@ -29,6 +29,8 @@ def experiment(
     image_size: int | None = None,
     resize: Resize = "letterbox",
     num_threads: int | None = None,
+    sampling: Sampling = "uniform",
+    rare: float = 0.001,
     sizes: tuple[int, ...] = (),
     backbone: str = "darknet_tiny",
     tiny: bool = False,
@@ -59,6 +61,8 @@ def experiment(
         image_size: side of the square network input in pixels; None is the set's own (digits 128, others 256).
         resize: how pictures become square: "letterbox" between black borders, "squash", or "shortest", their middle.
         num_threads: threads that read pictures; None is one for each core.
+        sampling: how often pictures are shown, "uniform", "balanced" (all classes equally often) or "repeat_factor".
+        rare: of repeat_factor, the fraction of the pictures up to which a class is rare and shown more often.
         sizes: sides to train at in turns of ten steps, each with a compiled step of its own; () trains at image_size.
         backbone: the trunk, any of `models.TRUNKS`; "" is the paper's `darknet53`, or `darknet_tiny`.
         tiny: two grids, of strides 16 and 32, in place of three from stride 8 on; each has three anchor boxes.
@@ -104,7 +108,7 @@ def experiment(
             focal_gamma=focal_gamma,
         ),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=clip),
-        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
+        train_data=train.batches(batch_size, seed=seed, num_threads=num_threads, sampling=sampling, rare=rare),
         test_data=test.batches(batch_size),
         augment={f"{n}x{n}": partial(augmented, size=(n, n)) for n in sizes} or augmented,
         predict=partial(

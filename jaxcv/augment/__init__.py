@@ -19,6 +19,9 @@ Others do one thing, and are put one after another with keys of their own, `jax.
     colors        brightness, contrast, saturation, hue
     pca_colors    along the main directions of the set's colours, which `jaxcv.augment.principal` computes
     class_symmetries    turn and mirror every class its own way, for losses of pairs and triplets
+    blur          by Gaussian kernels
+    grayscale     take the colours out
+    rand_augment  operations drawn out of fourteen
     cutout        cover a rectangle
     mixup cutmix  two pictures and their labels in one
     mosaic        four pictures with boxes in one
@@ -31,17 +34,20 @@ from jaxcv.augment.colors import colors, pca_colors
 from jaxcv.augment.detection import detection
 from jaxcv.augment.detector import detector
 from jaxcv.augment.erasing import cutout
+from jaxcv.augment.filters import blur, grayscale
 from jaxcv.augment.geometry import crop, warp
 from jaxcv.augment.landmarks import COCO_17, FACE_68, landmarks
 from jaxcv.augment.mixing import cutmix, mixup
 from jaxcv.augment.mosaic import mosaic
 from jaxcv.augment.overlay import mixup_boxes
+from jaxcv.augment.rand_augment import rand_augment
 from jaxcv.augment.segmentation import segmentation
 from jaxcv.augment.symmetries import class_symmetries
 
 __all__ = [
     "COCO_17",
     "FACE_68",
+    "blur",
     "class_symmetries",
     "colors",
     "crop",
@@ -49,12 +55,14 @@ __all__ = [
     "cutout",
     "detection",
     "detector",
+    "grayscale",
     "images",
     "landmarks",
     "mixup",
     "mixup_boxes",
     "mosaic",
     "pca_colors",
+    "rand_augment",
     "segmentation",
     "warp",
 ]

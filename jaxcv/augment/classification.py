@@ -2,8 +2,10 @@
 
 import jax
 
+from jaxcv.augment import filters
 from jaxcv.augment.colors import recolored
 from jaxcv.augment.geometry import draw, warped
+from jaxcv.augment.rand_augment import rand_augment
 from jaxcv.augment.randomness import PRNGKey
 from jaxcv.types import Batch, Scalar
 
@@ -21,11 +23,14 @@ def images(
     shear: Scalar | None = None,
     elastic: Scalar | None = None,
     hue: Scalar | None = None,
+    randaugment: Scalar | None = None,
+    blur: Scalar | None = None,
+    gray: Scalar | None = None,
 ) -> Batch:
     """Recolour, mirror, shift, scale, rotate, shear and bend pictures, by one bilinear resampling.
 
-    What lies outside the picture repeats its edge. Options left at None cost nothing;
-    with mirroring alone nothing is resampled.
+    What lies outside the picture repeats its edge. Options left at None cost nothing; with mirroring alone nothing is
+    resampled.
 
     Args:
         key: A random key.
@@ -39,6 +44,9 @@ def images(
         shear: Along x by up to this many degrees, either way; below 90.
         elastic: How near to folding the picture is bent, in [0, 1); see `warp`.
         hue: Up to this fraction of the colour circle, either way, in [0, 0.5].
+        randaugment: Magnitude of `rand_augment`'s two operations, which then follow, in [0, 30].
+        blur: Probability of `blur`, which then follows, in [0, 1].
+        gray: Probability of `grayscale`, which then follows, in [0, 1].
 
     Returns:
         The batch with the same shapes. At strength 0 the same pixels.
@@ -47,7 +55,15 @@ def images(
     image = recolored(uniform[:, 5:9], batch["image"], brightness=color, contrast=color, saturation=color, hue=hue)
     options = {"flip": flip, "shift": shift, "scale": scale, "rotate": rotate, "shear": shear, "elastic": elastic}
     out = warped(uniform, {**batch, "image": image}, **options)
+    more = {"randaugment": randaugment, "blur": blur, "gray": gray}
+    keys = [jax.random.fold_in(key, i) for i in (2, 3, 4)]  # 1 is for the other picture of a pair
+    if randaugment is not None:
+        out = rand_augment(keys[0], out, magnitude=randaugment)
+    if blur is not None:
+        out = filters.blur(keys[1], out, probability=blur)
+    if gray is not None:
+        out = filters.grayscale(keys[2], out, probability=gray)
     if "other" in batch:
-        second = images(jax.random.fold_in(key, 1), {"image": batch["other"]}, color=color, hue=hue, **options)
+        second = images(jax.random.fold_in(key, 1), {"image": batch["other"]}, color=color, hue=hue, **options, **more)
         out["other"] = second["image"]
     return out

@@ -5,6 +5,9 @@ splits, `(train, test)`; `OPENERS` lists the kinds of sets. Files are read when 
 same text gives the same objects for as long as the process lives, so scans, decoded images and anchor boxes are shared;
 files changed meanwhile are not noticed. `from_records` does the same with Python objects.
 
+A text may name several sets, `folder:A+hf:B`, which `join` makes one; with shares of what trains, `0.7:folder:A+
+0.3:hf:B`; and of each a part of what trains, `folder:A@1000` or `folder:A@10%`.
+
 Common arguments: `image_size`, height and width of the network's input image in pixels; `channels`, 1 for grey, 3 for
 RGB, None for what suits the set; `resize`, how pictures become square: `squash`, stretched; `letterbox`, between black
 borders; `shortest`, the centre square of the shorter side; None for what suits the task (boxes are letterboxed, masks
@@ -14,6 +17,7 @@ the value that is white where it is not that of their type, such as 4095 of 12 b
 there is no such kind of set, or an option it does not have. docs/data.md has a table of all layouts.
 """
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -25,7 +29,7 @@ from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
-from jaxcv.data.dataset import Dataset, DatasetBatches
+from jaxcv.data.dataset import Dataset, DatasetBatches, join
 from jaxcv.data.example import Scan, Task
 from jaxcv.data.formats.array_records import scan_array_records
 from jaxcv.data.formats.arrow import scan_arrow
@@ -57,6 +61,7 @@ from jaxcv.data.sources.image_files import ImageFiles
 from jaxcv.data.sources.in_memory import InMemory, Labelled
 from jaxcv.data.sources.known import Absent, answers, question
 from jaxcv.data.sources.records import Records, by_usual_names
+from jaxcv.data.sources.sampling import Sampling
 from jaxcv.data.toy.cartoon_faces import DrawnFaces
 from jaxcv.data.toy.digit_masks import SceneMasks
 from jaxcv.data.toy.digit_scenes import Scenes
@@ -65,9 +70,9 @@ from jaxcv.data.toy.digits import digits_apart, enlarged_digits
 from jaxcv.errors import UserError, unknown_name
 
 __all__ = [
-    "Dataset", "DatasetBatches", "Resize", "Source", "classification_data", "detection_data", "embedding_data",
-    "from_records", "landmark_data", "localization_data", "photograph_data", "picture_data", "segmentation_data",
-    "verification_data", "window_data",
+    "Dataset", "DatasetBatches", "Resize", "Sampling", "Source", "classification_data", "detection_data",
+    "embedding_data", "from_records", "join", "landmark_data", "localization_data", "photograph_data", "picture_data",
+    "segmentation_data", "verification_data", "window_data",
 ]  # fmt: skip
 
 Splits = tuple[Dataset, Dataset]
@@ -278,7 +283,51 @@ _GREY |= {("embedding", "omniglot_runs")}
 """Sets of grey pictures."""
 
 
+class _Named(NamedTuple):
+    """One of the sets that a text names: `SHARE:KIND:PATH@PART`."""
+
+    share: float | None
+    data: str
+    part: int | float | None
+
+
+def _named(task: str, data: str) -> list[_Named]:
+    """The sets that a text joins by `+`; a `+` with no known kind behind it belongs to a path."""
+    kinds = [re.escape(key.removesuffix("PATH")) for key in OPENERS[task] if ":" in key]
+    alone = [key for key in OPENERS[task] if ":" not in key]
+    alone += [name for name, found in SETS.items() if f"{found.kind}:PATH" in OPENERS[task]]
+    starts = "|".join([*kinds, *(rf"{re.escape(name)}(?=[+@]|$)" for name in alone)])
+    sets = []
+    for text in re.split(rf"\+(?=(?:[\d.]+:)?(?:{starts}))", data):
+        share, name, part = re.findall(r"^(?:(\d+|\d*\.\d+):)?(.*?)(?:@(\d+%?|\d*\.\d+%))?$", text, re.DOTALL)[0]
+        size = float(part[:-1]) / 100 if part.endswith("%") else int(part) if part else None
+        sets.append(_Named(float(share) if share else None, name, size))
+    return sets
+
+
 def _open(
+    task: str, data: str, image_size: int, channels: int | None = None, on_error: str = "raise", **how: Any
+) -> Splits:
+    """Both splits of the sets that a text names. A part is taken of what trains alone."""
+    sets = _named(task, data)
+    if sets == [_Named(None, data, None)]:
+        return _open_one(task, data, image_size, channels, on_error, **how)
+    kinds = {named.data.partition(":")[0] for named in sets}
+    grey = all((task, SETS[kind].kind if kind in SETS else kind) in _GREY for kind in kinds)
+    opened = [
+        _open_one(task, named.data, image_size, channels or (1 if grey else 3), on_error, **how) for named in sets
+    ]
+    pairs = zip(sets, opened, strict=True)
+    trains = [train if named.part is None else train.subset(named.part) for named, (train, _) in pairs]
+    shares = tuple(named.share for named in sets if named.share is not None)
+    if len(shares) not in (0, len(sets)):
+        raise UserError(f"data={data}: expected a share of each set, SHARE:KIND:PATH, or of none")
+    train, test = join(*trains, shares=shares), join(*(test for _, test in opened))
+    asked = question(task, data, image_size, channels, on_error, **how)
+    return _told(train, asked, "train", train.path), _told(test, asked, "test", test.path)
+
+
+def _open_one(
     task: str, data: str, image_size: int, channels: int | None = None, on_error: str = "raise", **how: Any
 ) -> Splits:
     """Both splits of a set, options checked."""

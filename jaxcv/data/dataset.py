@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import jax
@@ -27,10 +27,19 @@ from jaxcv.data.io.images import Progress, read_image
 from jaxcv.data.source import BoxedSource, LabelledSource, Source, WindowedSource
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
 from jaxcv.data.sources.cached_proposals import CachedProposals
+from jaxcv.data.sources.joined import Joined, Part
 from jaxcv.data.sources.known import describe
 from jaxcv.data.sources.orders import Episodes, Identities, Members, Order, Tuples, epoch_rows
 from jaxcv.data.sources.region_proposers import PROPOSERS
 from jaxcv.data.sources.resident import cores, read, resident
+from jaxcv.data.sources.sampling import (
+    Sampling,
+    epoch_length,
+    epoch_order,
+    epoch_uniform,
+    expected_times,
+    sampled_order,
+)
 from jaxcv.errors import UserError, unknown_name
 from jaxcv.ops import kmeans_anchor_boxes
 from jaxcv.types import Batch, ImageFile, Placement, Scalar
@@ -58,6 +67,8 @@ class Dataset:
     """Its name, where `opened` is given."""
     own_size: bool = False
     """Whether a person's own pictures are given to the network at their own height and width."""
+    shares: tuple[int | float, ...] = ()
+    """Of joined sets, the parts of a training epoch, in proportion; empty: what each has of examples."""
     _anchor_boxes: dict[int, np.ndarray] = field(default_factory=dict, repr=False, init=False)
     _featured: dict[Any, "Dataset"] = field(default_factory=dict, repr=False, init=False)
 
@@ -87,6 +98,8 @@ class Dataset:
         min_area: Scalar | None = None,
         max_ratio: Scalar = 4 / 3,
         num_threads: int | None = None,
+        sampling: Sampling = "uniform",
+        rare: Scalar = 0.001,
     ) -> "DatasetBatches":
         """Batches of `batch_size` examples.
 
@@ -99,9 +112,13 @@ class Dataset:
           max_ratio: the window's width by height is between 1 / max_ratio and this; at least 1.
           num_threads: threads that read ahead; 0 reads when asked, None is one for each core. Batches are the same for
             any number.
+          sampling: for training, how often examples are shown: once an epoch (`uniform`), so that all classes are shown
+            equally often, or those of rare classes more often; see `jaxcv.data.sources.sampling`.
+          rare: the fraction of the examples up to which `repeat_factor` calls a class rare; 0.001 in the paper, for
+            1,203 classes.
 
         Raises:
-          UserError: batch_size below 1; windows of a set that has none, or without a seed.
+          UserError: batch_size below 1; windows of a set that has none; windows or a sampling without a seed.
         """
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size}: expected at least 1")
@@ -109,10 +126,23 @@ class Dataset:
             raise UserError(f"min_area={min_area}: windows are cut out of class folders only; use augment.warp")
         if min_area is not None and seed is None:
             raise UserError(f"min_area={min_area}: windows are for training, and need a seed")
+        if sampling != "uniform" and seed is None:
+            raise UserError(f"sampling={sampling}: is for training, and needs a seed")
         threads = cores() if num_threads is None else num_threads
         return DatasetBatches(
-            self.source, batch_size, seed, threads, min_area, max_ratio, self.path, self.own_size, self.known
-        )
+            self.source, batch_size, seed, threads, min_area, max_ratio, self.path, self.own_size, self.known,
+            sampling=sampling, rare=rare, shares=() if seed is None else self.shares,
+        )  # fmt: skip
+
+    def subset(self, part: Part) -> "Dataset":
+        """A part of this split: so many examples, a fraction of them, or those of these numbers.
+
+        The same ones each time, and those of a smaller part among those of a larger one. Anchor boxes are of the whole.
+
+        Raises:
+          UserError: when it is read, more examples than there are.
+        """
+        return replace(self, source=Joined((self.source,), (part,)), opened="")
 
     def identity_batches(
         self, batch_size: int, *, pictures: int = 4, grouped: bool = False, seed: Scalar
@@ -243,6 +273,31 @@ class Dataset:
         return self.source.check(thorough=False)
 
 
+def join(*splits: Dataset, shares: tuple[int | float, ...] = ()) -> Dataset:
+    """Several splits one after another as one; classes of one name are one class.
+
+    Args:
+      splits: of one image size, and of the same fields. What `ignored` boxes are, and how a person's own picture is
+        fitted, is as of the first.
+      shares: in what proportion each is shown while training, such as (0.7, 0.3); empty: each example equally often.
+
+    Raises:
+      UserError: shares that are not above 0 and one for each; when they are read, splits that do not fit together.
+    """
+    if not splits or (shares and (len(shares) != len(splits) or min(shares) <= 0)):
+        raise UserError(f"shares={shares} of {len(splits)} sets: expected one above 0 for each")
+    if len(splits) == 1:
+        return splits[0]
+    return replace(
+        splits[0],
+        source=Joined(tuple(split.source for split in splits), (None,) * len(splits)),
+        mirrors=all(split.mirrors for split in splits),
+        path=" + ".join(split.path for split in splits if split.path),
+        opened="",
+        shares=shares,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class DatasetBatches:
     """The `Batches` protocol over a source; made by `Dataset.batches`."""
@@ -259,6 +314,9 @@ class DatasetBatches:
     """What a run keeps of the split; see `Dataset.known`."""
     order: Order | None = None
     """Which examples meet in a batch; None: as they come."""
+    sampling: Sampling = "uniform"
+    rare: Scalar = 0.001
+    shares: tuple[int | float, ...] = ()
 
     def digest(self) -> str:
         """Of what the scan found; see `jaxcv.types.Batches.digest`."""
@@ -278,7 +336,19 @@ class DatasetBatches:
     def __len__(self) -> int:
         if self.order is not None:
             return self.order.length(len(self.source))
-        return math.ceil(len(self.source) / self.batch_size)
+        return math.ceil(self._epoch / self.batch_size)
+
+    @property
+    def _drawn(self) -> tuple[Any, Sampling, float, tuple[int | float, ...]] | None:
+        """What says how often examples are shown; None: each once."""
+        if self.sampling == "uniform" and not self.shares:
+            return None
+        return self.source, self.sampling, float(self.rare), self.shares
+
+    @property
+    def _epoch(self) -> int:
+        """Examples in an epoch."""
+        return len(self.source) if self._drawn is None else epoch_length(expected_times(*self._drawn)[0])
 
     def __iter__(self) -> "PositionedIterator":
         return PositionedIterator(self)
@@ -309,6 +379,10 @@ class DatasetBatches:
         lines = self.source.check(thorough=thorough, progress=progress)
         if self.order is not None:
             epoch_rows(self.order, len(self), seed=int(self.seed or 0), epoch=0)
+        if self._drawn is not None:
+            times = expected_times(*self._drawn)[0]
+            shown = f"an example {times.min():.3g} to {times.max():.3g} times in an epoch of {self._epoch:,}"
+            lines.append(f"sampling: {shown}")
         return lines
 
     def prepare(self, progress: Progress | None = None) -> None:
@@ -345,17 +419,16 @@ class DatasetBatches:
         rows = -(-self.batch_size // jax.process_count())
         return rows if rows * self._example_bytes > _SMALL_BATCH else 1
 
-    def _rows(
-        self, numbers: Int[np.ndarray, "k"], *, whole: bool = False
-    ) -> tuple[Int[np.ndarray, "k b"], Int[np.ndarray, "k b"]]:
-        """Epoch and example of each of this process's rows of batches, or of all; -1 where there is none.
+    def _rows(self, numbers: Int[np.ndarray, "k"], *, whole: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Epoch, example, and place in the epoch of each of this process's rows of batches, or of all [k b].
 
-        An evaluation's batches need not divide: the last processes then have fewer examples.
+        The example is -1 where there is none. An evaluation's batches need not divide: the last processes then have
+        fewer examples.
         """
         hosts, host = (1, 0) if whole else (jax.process_count(), jax.process_index())
         if self.seed is not None and self.batch_size % hosts:
             raise UserError(f"batch_size={self.batch_size} cannot be divided among {hosts} processes")
-        count, size = -(-self.batch_size // hosts), len(self.source)
+        count, size = -(-self.batch_size // hosts), self._epoch
         mine = host * count + np.arange(count)
         real = mine < self.batch_size
         if self.order is not None:
@@ -363,27 +436,29 @@ class DatasetBatches:
             how, seed = (self.order, len(self)), int(self.seed or 0)
             found = [epoch_rows(*how, seed=seed, epoch=e)[p] for e, p in np.stack([epochs, positions], 1).tolist()]
             rows = np.where(real, np.stack(found)[:, np.minimum(mine, self.batch_size - 1)], -1)
-            return np.broadcast_to(epochs[:, None], rows.shape), rows
+            return np.broadcast_to(epochs[:, None], rows.shape), rows, rows
         positions = numbers[:, None] * self.batch_size + mine
         if self.seed is None:
-            return np.zeros_like(positions), np.where((positions < size) & real, positions, -1)
+            return np.zeros_like(positions), np.where((positions < size) & real, positions, -1), positions
         epochs, positions = np.divmod(positions, size)
         indices = np.empty_like(positions)
         for epoch in np.unique(epochs).tolist():
-            here = epochs == epoch
-            indices[here] = epoch_order(size, seed=int(self.seed), epoch=epoch)[positions[here]]
-        return epochs, indices
+            here, how = epochs == epoch, {"seed": int(self.seed), "epoch": epoch}
+            order = epoch_order(size, **how) if self._drawn is None else sampled_order(*self._drawn, **how)
+            indices[here] = order[positions[here]]
+        return epochs, indices, indices if self._drawn is None else positions
 
     def _read(self, number: int, part: int = 0, parts: int = 1, *, whole: bool = False) -> Batch:
         """One of the equal parts of this process's rows of a batch, or of all its rows."""
         found = self._rows(np.array([number]), whole=whole)
-        epochs, indices = (np.array_split(rows[0], parts)[part] for rows in found)
+        epochs, indices, places = (np.array_split(rows[0], parts)[part] for rows in found)
         if self.min_area is None or self.seed is None or not isinstance(self.source, WindowedSource):
             return self._pad(read(self.source, indices[indices >= 0]) if (indices >= 0).any() else {}, len(indices))
         options, uniform = _window_options(float(self.min_area), float(self.max_ratio)), np.empty((len(indices), 4))
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
-            uniform[here] = epoch_uniform(len(self.source), seed=int(self.seed), epoch=epoch)[indices[here]]
+            # Of examples shown more than once in an epoch, each time another window.
+            uniform[here] = epoch_uniform(self._epoch, seed=int(self.seed), epoch=epoch)[places[here]]
         return self._pad(self.source.read_windows(indices, uniform, **options), len(indices))
 
     def _pad(self, batch: Batch, rows: int) -> Batch:
@@ -404,27 +479,6 @@ def _window_options(min_area: float, max_ratio: float) -> dict[str, float]:
     if not 1 <= max_ratio < math.inf:
         raise UserError(f"max_ratio={max_ratio:g}: expected at least 1")
     return {"min_area": min_area, "max_ratio": max_ratio}
-
-
-@lru_cache(maxsize=4)
-def epoch_order(size: int, *, seed: int, epoch: int) -> Int[np.ndarray, "size"]:
-    """The order of one epoch: a permutation of `size` examples, a function of `(seed, epoch)` alone.
-
-    Sorting random numbers, not `Generator.permutation`: numpy keeps its stream of uniform numbers from version to
-    version, its shuffles it does not.
-    """
-    random = np.random.default_rng([seed % 2**64, epoch]).random(size)
-    order = np.argsort(random, kind="stable")
-    order.flags.writeable = False
-    return order
-
-
-@lru_cache(maxsize=4)
-def epoch_uniform(size: int, *, seed: int, epoch: int) -> Float[np.ndarray, "size 4"]:
-    """Four numbers in [0, 1) for each example in one epoch: a function of `(seed, epoch)` and its index alone."""
-    numbers = np.random.default_rng([seed % 2**64, epoch, 1]).random((size, 4))
-    numbers.flags.writeable = False
-    return numbers
 
 
 class PositionedIterator:

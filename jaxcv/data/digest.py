@@ -45,6 +45,8 @@ def _sample(source: Any) -> Any:
 def _add(sha: Any, x: Any) -> None:
     if hasattr(x, "found"):  # a source that stands on another
         x = x.found()
+    elif hasattr(x, "read") and hasattr(x, "spec"):  # a source that does not say what it found
+        x = _sample(x)
     if isinstance(x, partial):  # makes a mask, of a file or of outlines, which are many numbers
         args = (arg if isinstance(arg, Path) else hashlib.sha256(pickle.dumps(arg)).digest() for arg in x.args)
         x = (getattr(x.func, "__self__", None), x.func.__qualname__, *args, x.keywords)

@@ -6,7 +6,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import logit
 from jaxtyping import Array, Float
 
 from jaxcv import ops
@@ -34,8 +33,8 @@ class TransformerNet(nn.Module):
     Johnson, Alahi, Fei-Fei: Perceptual losses for real-time style transfer and super-resolution, ECCV 2016, and its
     supplement, table 1. Deviations: instance normalisation, as in Ulyanov et al., https://arxiv.org/abs/1607.08022;
     every convolution is padded by reflection; nearest neighbours and a convolution in place of transposed ones, which
-    leave a checkerboard (Odena et al., Distill 2016); a sigmoid in place of a scaled tanh, of the sum of what the last
-    convolution gives and the picture's logits: training starts from the picture itself, as `Canvas` may.
+    leave a checkerboard (Odena et al., Distill 2016); a sigmoid in place of a scaled tanh. The picture is not added to
+    what the last convolution gives: a network that begins as the identity keeps the photograph's texture.
     """
 
     width: int = 32
@@ -57,8 +56,8 @@ class TransformerNet(nn.Module):
         features["blocks"] = x
         x = self._unit(ops.upsample2x(x), "up1", 2 * self.width)
         x = self._unit(ops.upsample2x(x), "up2", self.width)
-        change = Conv(3, 9, padding="valid", kernel_init=nn.initializers.normal(1e-3), name="out")(_reflected(x, 4))
-        return nn.sigmoid(change + logit(images.clip(0.02, 0.98))), features
+        x = Conv(3, 9, padding="valid", name="out")(_reflected(x, 4))
+        return nn.sigmoid(x), features
 
     def _unit(
         self, x: Array, name: str, channels: int, *, window: int = 3, strides: int = 1, relu: bool = True

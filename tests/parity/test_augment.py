@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from jaxcv import augment, ops
+from jaxcv.augment.filters import gaussian
 from jaxcv.augment.moving import move
+from jaxcv.augment.rand_augment import OPERATIONS, operated
 
 torch: Any = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
@@ -179,6 +181,57 @@ def test_elastic_masks():
     sure = within(positions, 0.01) & ((positions % 1 > 1e-3) & (positions % 1 < 1 - 1e-3)).all(-1)
     np.testing.assert_array_equal(ours[sure], expected.numpy()[sure])
     assert sure.mean() > 0.8
+
+
+def their_operation(name, picture, sign):
+    """As torchvision's RandAugment calls them at magnitude 9, of which a third of the largest is 0.3."""
+    still: Any = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
+    level, slant = sign * 0.3, float(np.rad2deg(np.arctan(sign * 0.3 * 0.3)))
+    shift = [int(sign * 0.3 * 150 / 331 * side) for side in (W, H)]
+    floats, bytes_ = picture.float() / 255, picture
+    return {
+        "identity": lambda: floats,
+        "shear_x": lambda: F.affine(floats, **{**still, "shear": [slant, 0.0]}, center=[0, 0], fill=[0.5]),
+        "shear_y": lambda: F.affine(floats, **{**still, "shear": [0.0, slant]}, center=[0, 0], fill=[0.5]),
+        "translate_x": lambda: F.affine(floats, **{**still, "translate": [shift[0], 0]}, fill=[0.5]),
+        "translate_y": lambda: F.affine(floats, **{**still, "translate": [0, shift[1]]}, fill=[0.5]),
+        "rotate": lambda: F.rotate(floats, 30 * level, fill=[0.5]),
+        "brightness": lambda: F.adjust_brightness(floats, 1 + 0.9 * level),
+        "color": lambda: F.adjust_saturation(floats, 1 + 0.9 * level),
+        "contrast": lambda: F.adjust_contrast(floats, 1 + 0.9 * level),
+        "sharpness": lambda: F.adjust_sharpness(floats, 1 + 0.9 * level),
+        "posterize": lambda: F.posterize(bytes_, 7).float() / 255,
+        "solarize": lambda: F.solarize(bytes_, 178.5).float() / 255,
+        "autocontrast": lambda: F.autocontrast(floats),
+        "equalize": lambda: F.equalize(bytes_).float() / 255,
+    }[name]()
+
+
+def test_operations_of_rand_augment():
+    image = np.random.default_rng(19).integers(30, 200, (1, H, W, 3)).astype(np.uint8)
+    image[..., 2] = 7  # a channel that cannot be spread
+    count = len(OPERATIONS)
+    chosen, strength = jnp.tile(jnp.arange(count), 2), jnp.repeat(jnp.asarray([0.3, -0.3]), count)
+    pictures = jnp.broadcast_to(jnp.asarray(image, jnp.float32) / 255, (2 * count, H, W, 3))
+    ours = np.asarray(operated(pictures, chosen, strength))
+    for i, name in enumerate([*OPERATIONS, *OPERATIONS]):
+        theirs = to_numpy(their_operation(name, to_torch(image), 1 if i < count else -1))[0]
+        same = np.isclose(ours[i], theirs, atol=2e-6).all(-1)
+        # Between two pixels either is nearest; what shows at the edge is decided so too.
+        assert same.mean() > (0.985 if 1 <= i % count <= 5 else 0.9999), f"{name}: {same.mean():.4f}"
+
+
+@pytest.mark.parametrize("sigma", [0.3, 2.0])
+def test_gaussian_blur(sigma):
+    image = picture(20, b=2)
+    ours = gaussian(jnp.asarray(image), jnp.full(2, sigma), 9)
+    np.testing.assert_allclose(ours, to_numpy(F.gaussian_blur(to_torch(image), 9, sigma)), atol=1e-5)
+
+
+def test_grays():
+    image = picture(21)
+    ours = augment.grayscale(jax.random.key(0), {"image": jnp.asarray(image)}, probability=1.0)["image"]
+    np.testing.assert_allclose(ours, to_numpy(F.rgb_to_grayscale(to_torch(image), 3)), atol=1e-6)
 
 
 # dm-pix counts positions from the centre of the first pixel, rows first, one picture at a time.

@@ -98,6 +98,11 @@ class StoredRecords:
         found = _each(self._records, "label")
         return np.array([_number(_first(record, "label"), self._index) for record in found], np.int32)
 
+    def box_classes(self) -> list[np.ndarray]:
+        """The class index of each box of every record, the pictures not read."""
+        found = (_objects(record)[1] for record in _each(self._records, "boxes"))
+        return [np.array([_number(label, self._index) for label in labels], np.int32) for labels in found]
+
     @cached_property
     def _index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.class_names)} if self.task in ("label", "boxes") else {}

@@ -148,6 +148,10 @@ class ImageFiles:
             return examples.labels
         return np.array([example.label for example in examples], np.int32)
 
+    def box_classes(self) -> list[Int[np.ndarray, "k"]]:
+        """The classes of the boxes that count, of each example."""
+        return [example.classes[~example.ignored] for example in self._examples]
+
     def hands(self) -> Int[np.ndarray, "n"] | None:
         """Of drawings named NNNN_MM, whose they are: MM; None for other pictures."""
         if not self.inverted:

@@ -233,6 +233,14 @@ class Records:
         with self.alone:
             return np.array([self.convert(self.records[int(i)])["label"] for i in self._positions], np.int32)
 
+    def box_classes(self) -> list[Int[np.ndarray, "k"]] | None:
+        """The classes of the boxes of each example, the pictures not decoded; None where that cannot be."""
+        known = getattr(self.records, "box_classes", None)
+        if not callable(known):
+            return None
+        every: Any = known()
+        return [every[int(i)] for i in self._positions]
+
     def hands(self) -> None:
         """Nobody says whose drawing an example is."""
 
