@@ -268,8 +268,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     tuned = ["nothing: --no-tune"] if options.no_tune else runtime.tune()
     module, stored = _module(options)
     experiment = module.experiment
-    from jaxcv import sweep
-    from jaxcv.train import fit, hyperparameters, unused
+    from jaxcv import runs, sweep
+    from jaxcv.train import fit, hyperparameters, resolve, unused
     from jaxcv.train.console import Reporter
     from jaxcv.train.loop import Preempted
 
@@ -291,6 +291,7 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
     folder = sweep.run_folder(root, chosen[0])
     if stored is not None and options.run is not None:
         chosen, folder = _of_run(options, stored, chosen), Path(options.run)
+        runs.compose(experiment, resolve(experiment, chosen[0]), folder)  # refuses what jaxcv no longer has
     reporter = Reporter(quiet=options.quiet)
     for name in unused(experiment):
         reporter.warn(f"{name} is not used by the experiment: it changes nothing")
