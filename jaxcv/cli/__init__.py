@@ -2,7 +2,10 @@
 
 command        the command `jaxcv`
 targets        what a command line is about, and what to type instead
+flags          the flags that there are, and which do not go together
+opening        the experiment of a file or of a run's folder
 main           words to what is to be done, errors to lines and exit codes
+sweeping       several values of a hyperparameter: the search, the sweep
 dry_run        all that can be known before the first step
 preview_data   augmented training examples with their targets
 inference      a trained run used again: evaluated, exported, shown pictures

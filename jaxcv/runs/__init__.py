@@ -8,7 +8,17 @@ exporting  a run as one file that needs no jaxcv: StableHLO, ONNX (`to_onnx`), o
 
 from jaxcv.runs.exporting import export
 from jaxcv.runs.seen import in_views
-from jaxcv.runs.stored import stored_experiment, stored_module, without_data
+from jaxcv.runs.stored import compose, stored_experiment, stored_module, without_data
 from jaxcv.runs.trained import Run, load, predictions
 
-__all__ = ["Run", "export", "in_views", "load", "predictions", "stored_experiment", "stored_module", "without_data"]
+__all__ = [
+    "Run",
+    "compose",
+    "export",
+    "in_views",
+    "load",
+    "predictions",
+    "stored_experiment",
+    "stored_module",
+    "without_data",
+]

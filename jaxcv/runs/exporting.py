@@ -6,9 +6,9 @@
 `.pth`         the weights by torchvision's names where it has the network, for `torch.load`; see `weights.to_torch`
 
 The function takes pictures as the network is fed them, uint8 [b h w c], and returns what the run predicts: scaling,
-standardisation, decoding and suppression are inside; boxes and points are in pixels of the network's input. None of our
-own kernels is. `FILE.json` beside it says what goes in and what comes out: sizes, class names, the fields in order.
-`docs/exported.py` runs one. What was written is read back and compared with the run's own answers.
+standardisation, decoding and suppression are inside; boxes, points and classes of pixels are those of the network's
+input. None of our own kernels is. `FILE.json` beside it says what goes in and what comes out: sizes, class names, the
+fields in order. `docs/exported.py` runs one. What was written is read back and compared with the run's own answers.
 """
 
 import json
@@ -28,7 +28,8 @@ from jaxcv.weights import save, to_torch, write_torch
 PLATFORMS = ("cpu", "cuda", "tpu")
 FORMATS = (".stablehlo", ".onnx", ".safetensors", ".npz", ".pth")
 TOLERANCE = 1e-4
-"""Largest difference from the run's own answers, relative to the larger of 1 and the answer."""
+"""Largest difference from the run's own answers, relative to the larger of 1 and the answer. Of whole numbers, such as
+the classes of pixels, the fraction that differs: rounding decides where two are equally probable."""
 _PROBE = (480, 640, 3)
 """Of the picture that tells how pictures are fitted."""
 
@@ -114,7 +115,10 @@ def _difference(run: Run, again: Callable[..., Any], shape: Sequence[int]) -> fl
     largest = [0.0]
     for name, values in expected.items():
         wanted, got = np.asarray(values, np.float64), np.asarray(found[name], np.float64)
-        largest.append(float(np.max(np.abs(wanted - got) / np.maximum(1, np.abs(wanted)), initial=0.0)))
+        if np.issubdtype(values.dtype, np.floating):
+            largest.append(float(np.max(np.abs(wanted - got) / np.maximum(1, np.abs(wanted)), initial=0.0)))
+        else:
+            largest.append(np.count_nonzero(wanted != got) / max(1, wanted.size))
     return max(largest)
 
 
@@ -133,8 +137,14 @@ def _describe(run: Run, shape: Sequence[int]) -> dict[str, Any]:
 
 
 def _fitted(run: Run) -> dict[str, Any]:
-    """How a picture of any size becomes the network's input; see `docs/exported.py`."""
-    (width, height), _, y, _, _ = run.setup.test_data.read_image(np.zeros(_PROBE, np.uint8))[1]
-    shown = y * run.setup.test_data.spec["image"].shape[1]
+    """How a picture of any size becomes the network's input; see `docs/exported.py`.
+
+    One that the run would take at its own size is squashed: what is exported takes one size.
+    """
+    fed, ((width, height), _, y, _, _) = run.setup.test_data.read_image(np.zeros(_PROBE, np.uint8))
+    side = run.setup.test_data.spec["image"].shape[1]
+    if len(fed) != side:
+        return {"resize": "squash", "fraction": 1.0}
+    shown = y * side
     resize = {height: "squash", width: "letterbox"}.get(round(shown), "shortest")
     return {"resize": resize, "fraction": shown / height if resize == "shortest" else 1.0}

@@ -6,6 +6,7 @@ of people whom you trust.
 """
 
 import ast
+import contextlib
 import functools
 import importlib.abc
 import importlib.machinery
@@ -13,14 +14,14 @@ import json
 import linecache
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxcv.data.sources.known import Answers, answering
 from jaxcv.errors import UserError
 from jaxcv.train import sources
-from jaxcv.train.experiment import ExperimentFunction
+from jaxcv.train.experiment import Experiment, ExperimentFunction
 from jaxcv.train.run import read_run
 
 
@@ -57,7 +58,8 @@ def stored_module(folder: str | Path) -> types.ModuleType:
     """The experiment's file as the run in `folder` holds it, with `experiment` in it.
 
     Raises:
-        UserError: no run, no source, or another version of a module that it imports is loaded already.
+        UserError: no run, no source, another version of a module that it imports is loaded already, or it names what
+            this version of jaxcv has not.
     """
     folder = Path(folder).expanduser()
     facts = facts_of(folder)
@@ -65,7 +67,8 @@ def stored_module(folder: str | Path) -> types.ModuleType:
         raise UserError(f"{folder}: its experiment was in no file, so the run holds no source of it")
     modules = sources.read(folder) or {}
     _provide({name: modules[name] for name in _imported(facts["source"], modules)}, folder)
-    return _module(Path(facts["file"]).stem, facts["file"], facts["source"])
+    with _of_another_version(folder):
+        return _module(Path(facts["file"]).stem, facts["file"], facts["source"])
 
 
 def stored_experiment(folder: str | Path) -> tuple[ExperimentFunction, dict[str, Any]]:
@@ -76,6 +79,27 @@ def stored_experiment(folder: str | Path) -> tuple[ExperimentFunction, dict[str,
     """
     experiment = stored_module(folder).experiment
     return without_data(experiment, folder), {n: _tuples(v) for n, v in facts_of(folder)["values"].items()}
+
+
+def compose(experiment: ExperimentFunction, values: Mapping[str, Any], folder: str | Path) -> Experiment:
+    """The experiment of the run in `folder` at `values`.
+
+    Raises:
+        UserError: this version of jaxcv cannot compose it, such as one that gives a network a field it no longer has.
+    """
+    with _of_another_version(Path(folder)):
+        return without_data(experiment, folder)(**values)
+
+
+@contextlib.contextmanager
+def _of_another_version(folder: Path) -> Iterator[None]:
+    """What Python raises of a name or an argument that jaxcv no longer has, in one line."""
+    try:
+        yield
+    except (TypeError, AttributeError, ImportError) as error:
+        version = facts_of(folder).get("versions", {}).get("jaxcv-research", "unknown")
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder}: its experiment, of jaxcv {version}, cannot be composed here: {why}") from error
 
 
 def _tuples(value: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxcv import show
 from jaxcv.errors import UserError
-from jaxcv.runs.stored import facts_of, stored_experiment
+from jaxcv.runs.stored import compose, facts_of, stored_experiment
 from jaxcv.train import Experiment, runtime, step
 from jaxcv.train.checkpoint import chosen_step, weights_of
 from jaxcv.train.run import read_records
@@ -41,12 +41,7 @@ def load(folder: str | Path, *, best: bool = True) -> "Run":
     experiment, values = stored_experiment(folder)
     at = chosen_step(folder, best=best)
     flat = weights_of(folder / "checkpoints" / str(at))
-    try:
-        setup = experiment(**values)
-    except TypeError as error:  # such as a field that a network no longer has
-        version = facts_of(folder).get("versions", {}).get("jaxcv-research", "unknown")
-        raise UserError(f"{folder}: its experiment, of jaxcv {version}, cannot be composed here: {error}") from error
-    return Run(folder, setup, values, at, nested(flat))
+    return Run(folder, compose(experiment, values, folder), values, at, nested(flat))
 
 
 def nested(flat: dict[str, np.ndarray]) -> dict[str, Any]:

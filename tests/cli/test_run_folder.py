@@ -1,6 +1,7 @@
 """`launch.py runs/lenet/defaults`: a run's folder in place of an experiment's file."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 import jaxcv
 from jaxcv.cli.main import main
+from jaxcv.errors import UserError
 from jaxcv.weights import load as load_weights
 
 MINE = '''
@@ -94,3 +96,26 @@ def test_what_a_run_cannot_be_told(run, capsys):
         assert capsys.readouterr().err == f"error: {line}\n"
     assert main([str(Path(run).parent)]) == 2
     assert capsys.readouterr().err == f"error: {run.parent}: holds no run; there are {run}\n"
+
+
+@pytest.mark.parametrize(
+    "now, said",
+    {
+        "Net(width=8)": r".*\.__init__\(\) got an unexpected keyword argument 'width'",
+        "models.lenet_1989()": "module 'jaxcv.models' has no attribute 'lenet_1989'",
+    }.items(),
+    ids=["field", "network"],
+)
+def test_what_an_old_run_names_and_jaxcv_no_longer_has(run, tmp_path, capsys, now, said):
+    """One line, whatever is asked of the run; its file says the same as its folder."""
+    old, file = tmp_path / "old", tmp_path / "mine.py"
+    shutil.copytree(run, old)
+    file.write_text(MINE.replace("import losses", "import losses, models").replace("model=Net()", f"model={now}"))
+    facts = json.loads((old / "run.json").read_text())
+    (old / "run.json").write_text(json.dumps({**facts, "file": str(file), "source": file.read_text()}))
+    with pytest.raises(UserError) as refused:
+        jaxcv.load(old)
+    assert re.fullmatch(f"{old}: its experiment, of jaxcv .*, cannot be composed here: {said}", str(refused.value))
+    for words in (["--predict", "a.png"], ["--evaluate"], ["--export", "m.npz"], ["--explain", "a.png"], ["steps=4"]):
+        assert main([str(old), *words]) == 2
+        assert capsys.readouterr().err == f"error: {refused.value}\n"

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 import jaxcv
-from jaxcv.cli.main import main
+from jaxcv.cli.main import load_experiment, main
 from jaxcv.errors import UserError
-from jaxcv.runs import export
+from jaxcv.runs import Run, export, exporting
+from jaxcv.train import step
 from jaxcv.weights import load as load_weights
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,43 @@ def test_onnx(detector, picture, tmp_path):
     (line,) = export(run, tmp_path / "m.onnx")
     assert "one picture at a time; within" in line
     assert_same_answers(run, tmp_path / "m.onnx", picture)
+
+
+SMALL = {"lenet": {}, "unet": {"image_size": 16, "width": 4, "depth": 1}}
+PACKAGES = {".stablehlo": ("flatbuffers",), ".onnx": ("jax2onnx", "onnxruntime")}
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def untrained(request):
+    """A classifier and a segmenter, with fresh variables."""
+    setup = load_experiment(ROOT / f"experiments/{request.param}.py")(**SMALL[request.param])
+    return Run(Path(request.param), setup, SMALL[request.param], 0, step.init(setup).evaluation_variables)
+
+
+@pytest.mark.parametrize("ending", PACKAGES)
+def test_classifiers_and_segmenters(untrained, ending, tmp_path):
+    for package in PACKAGES[ending]:
+        pytest.importorskip(package)
+    file, picture = tmp_path / f"m{ending}", tmp_path / "a.png"
+    shape = untrained.setup.test_data.spec["image"].shape[1:]
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    Image.fromarray(pixels.squeeze()).save(picture)
+    export(untrained, file)
+    assert_same_answers(untrained, file, picture)
+    outputs = json.loads(Path(f"{file}.json").read_text())["outputs"]
+    assert outputs["label"]["shape"] == ["b", *(shape[:2] if untrained.folder.name == "unet" else [])]
+
+
+def test_a_pixel_of_which_two_classes_are_equally_probable(untrained):
+    """Rounding may decide for the other one: answers differ by the fraction of such pixels, not by a whole class."""
+    shape = untrained.setup.test_data.spec["image"].shape[1:]
+
+    def again(images):
+        found = untrained.infer(untrained.variables, images)._asdict()
+        return found | {"label": found["label"].at[..., :1].add(1)}
+
+    expected = 1 / shape[1] if untrained.folder.name == "unet" else 1.0
+    assert exporting._difference(untrained, again, shape) == pytest.approx(expected, abs=1e-6)
 
 
 def test_weights_and_other_endings(detector, tmp_path):
