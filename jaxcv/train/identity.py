@@ -150,7 +150,7 @@ def differences(folder: Path, before: Mapping[str, Any], now: Identity) -> Itera
         old, other = (_said(name, values) for values in (before["values"], new["values"]))
         if old != other:
             yield f"with {old}, not {other}"
-    parts = before.get("accumulate", 1), new["accumulate"]
+    parts = tuple(facts.get("accumulate", 1) for facts in (before, new))
     if parts[0] != parts[1] and (before.get("status") != "finished" or is_longer(before, now)):
         yield f"with --accumulate {parts[0]}, not {parts[1]}"
     if before["source"] != new["source"]:

@@ -271,7 +271,7 @@ def _forward(
     before = state.collections if collections is None else collections
     dropout = _keys(state)[1] if part is None else jax.random.fold_in(_keys(state)[1], part)
 
-    def apply(params: Any, *inputs: jax.Array) -> Any:
+    def apply(params: Any, *inputs: Any) -> Any:
         rngs, mutable = {"dropout": dropout}, list(before)
         with parts.running_frozen(state.params, experiment.trainable):
             variables = {"params": params, **before}
