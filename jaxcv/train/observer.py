@@ -94,7 +94,7 @@ class Observer:
         self.start = self.step = int(self.state.step)
         self._records = Records(run.folder, step=self.start) if run.writes else NoRecords()
         self._stack.callback(self._records.close)
-        self.stopped = replay(run, self.start, self._watch)
+        self.stopped = replay(run, self.start, self._watch) and self.start < self.setup.steps
         self._clock = Clock(self.setup.train_data.spec["image"].shape[0], self.setup.steps, self.start)
 
     @property
@@ -207,7 +207,7 @@ class Observer:
         self._reporter.evaluated(step, test, took)
         for line in warnings:
             self._reporter.warn(f"step {step}: {line}")
-        ends = last or (self._watch is not None and self._watch(step, test))
+        ends = (self._watch is not None and self._watch(step, test)) or last
         if (ends or not self._short) and self.run.writes:
             self._draw_previews(step, shown)
         if ends and self.setup.animate and self.run.writes:

@@ -56,6 +56,13 @@ def test_a_run_leaves_what_the_readme_says(whole):
     assert set(records[-1]) == {"step", "split", "loss", "cross_entropy", "accuracy"}
 
 
+def test_a_watcher_hears_of_every_evaluation_and_a_run_at_its_end_is_not_stopped(tmp_path):
+    for _ in range(2):  # the second time, of what is on record
+        heard: list[int] = []
+        result = fit(problems.experiment, {}, tmp_path, watch=lambda step, test: heard.append(step) or step == 40)  # noqa: B023
+        assert heard == [20, 40] and result.stopped_at is None
+
+
 def test_it_learns(whole):
     records = without_time(whole.folder)
     assert whole.test["accuracy"] > 0.8
