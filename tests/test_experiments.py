@@ -99,10 +99,25 @@ def test_the_network_computes_in_bfloat16_and_all_else_in_float32(path):
     assert kinds.count("bfloat16") >= len(kinds) / 2 or not kinds
 
 
+LIKE_ANOTHER = ("alexnet", "face_classifier", "fast_rcnn", "inception", "mobilenet", "yolo_v1", "yolo_v2")
+TAKEN = [pytest.param(path, marks=pytest.mark.slow) if path.stem in LIKE_ANOTHER else path for path in FILES]
+
+
+@pytest.mark.parametrize("name", LIKE_ANOTHER)
+def test_a_step_is_composed(name, load):
+    """Of experiments whose step is taken among the slow tests: traced, from the data to the new parameters."""
+    values = resolve(load(name), {})
+    setup = load(name)(**values)
+    state, batch = jax.eval_shape(lambda: step.init(setup)), setup.train_data.batch(0)
+    after, logs = jax.eval_shape(partial(step.step, setup, variant=setup.variants[0]), state, batch)
+    assert jax.tree.map(jnp.shape, after.params) == jax.tree.map(jnp.shape, state.params)
+    assert logs["loss"].shape == ()
+
+
 PAIRS_IN_A_SMALL_BATCH = {"triplet": {"pictures": 2}, "siamese": {"pictures": 2}}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TAKEN, ids=lambda path: path.stem)
 @pytest.mark.usefixtures("quick_to_compile")
 def test_it_takes_one_step_and_predicts(path):
     experiment = load_experiment(path)
