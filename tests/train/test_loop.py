@@ -174,9 +174,9 @@ def poisoned(*, seed: int = 0) -> Experiment:
 def test_a_loss_that_is_not_finite_stops_and_names_the_layer(tmp_path):
     with pytest.raises(NonFinite, match=r"at step 1: layer hidden at example 3 of the batch \(1 of 8 examples\)"):
         fit(poisoned, {}, tmp_path / "run")
-    evidence = np.load(tmp_path / "run" / "nonfinite.npz")
-    assert evidence["state/step"] == 0
-    assert evidence["batch/image"].shape == (8, 4, 4, 1)
+    with np.load(tmp_path / "run" / "nonfinite.npz") as evidence:
+        assert evidence["state/step"] == 0
+        assert evidence["batch/image"].shape == (8, 4, 4, 1)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
     assert read_records(tmp_path / "run" / "metrics.jsonl") == []
 

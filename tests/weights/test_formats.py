@@ -220,7 +220,8 @@ def test_objects_of_numpy_are_not_unpickled(tmp_path):
     with pytest.raises(DataError, match="refused: a.npy is an array of Python objects"):
         load(tmp_path / "a.npz")
     assert not (tmp_path / "ran").exists()
-    np.load(tmp_path / "a.npz", allow_pickle=True)["a"]
+    with np.load(tmp_path / "a.npz", allow_pickle=True) as arrays:
+        arrays["a"]
     assert (tmp_path / "ran").exists(), "it would have run"
 
 
