@@ -226,7 +226,10 @@ def _put(mesh: Mesh, tree: Any, shardings: Any) -> Any:
     # `device_put` would compare the values of all processes.
     keys = [jnp.issubdtype(_dtype(leaf), jax.dtypes.prng_key) for leaf in jax.tree.leaves(tree)]
     plain = [np.asarray(jax.random.key_data(x) if k else x) for x, k in zip(jax.tree.leaves(tree), keys, strict=True)]
-    wrapped = lambda *xs: [jax.random.wrap_key_data(x) if k else x for x, k in zip(xs, keys, strict=True)]  # noqa: E731
+
+    def wrapped(*arrays: jax.Array) -> list[jax.Array]:
+        return [jax.random.wrap_key_data(x) if k else x for x, k in zip(arrays, keys, strict=True)]
+
     where = jax.tree.leaves(shardings) if not isinstance(shardings, NamedSharding) else [shardings] * len(plain)
     return jax.tree.unflatten(jax.tree.structure(tree), jax.jit(wrapped, out_shardings=where)(*plain))
 

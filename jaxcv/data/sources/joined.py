@@ -194,5 +194,7 @@ def _chosen(count: int, part: Part | None) -> Int[np.ndarray, "n"]:
         return part
     wanted = max(1, round(part * count)) if isinstance(part, float) else part
     if not 0 < part or wanted > count:
-        raise UserError(f"a part of {part:g} of {count:,} examples: expected a fraction above 0, or a number of them")
+        raise UserError(
+            f"a part of {part:g} of {count:,} examples: expected 1 to {count:,} of them, or a fraction of at most 1"
+        )
     return np.sort(epoch_order(count, seed=0, epoch=0)[:wanted])
