@@ -13,6 +13,7 @@ with a line and exit code 75, and the same command in all of them goes on from t
 """
 
 import json
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -44,13 +45,20 @@ def initialize(coordinator: str | None = None, process: int | None = None, proce
         processes: how many there are.
 
     Raises:
-        UserError: they do not fit together, or nobody answers.
+        UserError: they do not fit together, this machine's name has no address, or nobody answers.
     """
     given = [value is not None for value in (coordinator, process, processes)]
     if any(given) and not all(given):
         raise UserError("--coordinator HOST:PORT, --process I and --processes N belong together")
     if process is not None and processes is not None and not 0 <= process < processes:
         raise UserError(f"--process {process}: expected a number from 0 to {processes - 1}")
+    try:
+        socket.getaddrinfo(own := socket.gethostname(), None)
+    except OSError as error:  # Gloo would find out later, with fifty lines
+        raise UserError(
+            f"--distributed: this machine's own name, {own}, has no address, and processes meet by it: add a line with "
+            f"its address in the network and the name to /etc/hosts (`127.0.0.1 {own}` for processes of one machine)"
+        ) from error
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # Two programs at once would mix up their messages.
     jax.config.update("jax_cpu_enable_async_dispatch", False)

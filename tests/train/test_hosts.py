@@ -22,6 +22,19 @@ ROOT = Path(__file__).parents[2]
 FILE = Path(points_on_hosts.__file__)
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def _ended():
+    """No process outlives its test, however that ends."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
+
+
 def start(count, workdir, *words, devices=1):
     """So many processes; their output goes to files in the folder above."""
     with socket.socket() as free:
@@ -37,15 +50,12 @@ def start(count, workdir, *words, devices=1):
         with open(workdir.with_name(f"{workdir.name}.{number}.log"), "w") as log:
             how = {"cwd": ROOT, "env": environment, "stdout": log, "stderr": subprocess.STDOUT}
             processes.append(subprocess.Popen([*command, *(which if count > 1 else [])], **how))
+            STARTED.append(processes[-1])
     return processes
 
 
 def finish(processes, seconds=300):
-    try:
-        return [process.wait(timeout=seconds) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    return [process.wait(timeout=seconds) for process in processes]
 
 
 def folder(workdir):
@@ -166,3 +176,9 @@ def test_numbers_of_processes_that_do_not_fit_are_refused():
         hosts.initialize("127.0.0.1:1", 0)
     with pytest.raises(UserError, match="--process 2: expected a number from 0 to 1"):
         hosts.initialize("127.0.0.1:1", 2, 2)
+
+
+def test_a_machine_whose_own_name_has_no_address_is_told_so(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "nowhere.invalid")
+    with pytest.raises(UserError, match=r"own name, nowhere\.invalid, has no address"):
+        hosts.initialize("127.0.0.1:1", 0, 2)
