@@ -38,7 +38,7 @@ def experiment(
     channels: Literal[1, 3] = 3,
     tile: int = 0,
     overlap: int = 32,
-    test_flips: bool = False,
+    test_views: Literal[1, 2, 8] = 1,
     width: int = 16,
     depth: int = 3,
     norm: bool = True,
@@ -54,6 +54,7 @@ def experiment(
     crop: int | None = None,
     flip: float = 0.5,
     flip_vertical: float = 0.0,
+    transposed: float | None = None,
     rotate: float | None = None,
     scale: float | None = None,
     elastic: float | None = None,
@@ -77,7 +78,7 @@ def experiment(
         tile: side in pixels of the tiles in which larger pictures are evaluated, and those of --predict taken at their
             own size; 0: no tiles, and pictures of --predict are resized to image_size.
         overlap: pixels that a tile shares with others at each side, with padding=same.
-        test_flips: whether predictions are averaged over the picture and its mirror image.
+        test_views: predictions are averaged over so many: 2 with the mirror image, 8 with quarter turns as well.
         width: channels at full resolution; each level down doubles them.
         depth: levels below the first.
         norm: batch normalisation after each convolution.
@@ -93,6 +94,7 @@ def experiment(
         crop: side in pixels of the part of the picture that is trained on; None: all of it.
         flip: probability of mirroring while training; not of digits.
         flip_vertical: probability of mirroring top and bottom while training.
+        transposed: probability of exchanging rows and columns while training; None: never.
         rotate: largest rotation while training, either way, in degrees; None: none, which is faster.
         scale: largest relative change of size while training; None: none.
         elastic: how near to folding pictures are bent while training, below 1; None: not at all.
@@ -109,12 +111,13 @@ def experiment(
     network = models.UNet(
         num_classes=train.num_classes, width=width, depth=depth, norm=norm, padding=padding, dropout=dropout
     )
-    moves = {"flip": flip, "flip_vertical": flip_vertical} if train.mirrors else {}
-    moves |= {"rotate": rotate, "scale": scale, "elastic": elastic, "size": crop and (crop, crop)}
+    moves = {"rotate": rotate, "scale": scale, "elastic": elastic, "size": crop and (crop, crop)}
+    if train.mirrors:
+        moves |= {"flip": flip, "flip_vertical": flip_vertical, "transposed": transposed}
     names = ("mIoU", "pixel_accuracy", "dice")
     regions = {"rand": metrics.rand()} if train.num_classes == 2 else {}
     return Experiment(
-        model=models.Tiled(network, tile=tile, overlap=overlap, flips=test_flips),
+        model=models.Tiled(network, tile=tile, overlap=overlap, views=test_views),
         loss=partial(losses.pixels, class_weights=class_weights, focus=focus, region=region),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=clip),
         train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),

@@ -18,6 +18,7 @@ Others do one thing, and are put one after another with keys of their own, `jax.
     crop          cut out whole pixels
     colors        brightness, contrast, saturation, hue
     pca_colors    along the main directions of the set's colours, which `jaxcv.augment.principal` computes
+    transpose     exchange rows and columns
     class_symmetries    turn and mirror every class its own way, for losses of pairs and triplets
     blur          by Gaussian kernels
     grayscale     take the colours out
@@ -42,7 +43,7 @@ from jaxcv.augment.mosaic import mosaic
 from jaxcv.augment.overlay import mixup_boxes
 from jaxcv.augment.rand_augment import rand_augment
 from jaxcv.augment.segmentation import segmentation
-from jaxcv.augment.symmetries import class_symmetries
+from jaxcv.augment.symmetries import class_symmetries, transpose
 
 __all__ = [
     "COCO_17",
@@ -64,5 +65,6 @@ __all__ = [
     "pca_colors",
     "rand_augment",
     "segmentation",
+    "transpose",
     "warp",
 ]

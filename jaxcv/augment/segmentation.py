@@ -7,6 +7,7 @@ import jax
 from jaxcv.augment.colors import recolored
 from jaxcv.augment.geometry import crop, draw, warped
 from jaxcv.augment.randomness import PRNGKey
+from jaxcv.augment.symmetries import transpose
 from jaxcv.types import Batch, Scalar
 
 
@@ -17,6 +18,7 @@ def segmentation(
     *,
     flip: Scalar = 0.0,
     flip_vertical: Scalar = 0.0,
+    transposed: Scalar | None = None,
     min_area: Scalar | None = None,
     max_ratio: Scalar | None = None,
     shift: Scalar | None = None,
@@ -38,6 +40,7 @@ def segmentation(
             `warp`.
         flip: Probability of mirroring left and right, in [0, 1].
         flip_vertical: Probability of mirroring top and bottom, in [0, 1].
+        transposed: Probability of exchanging rows and columns of the result, a square, in [0, 1].
         min_area: A window of between this fraction of the picture's area and all of it is shown, evenly; in (0, 1].
         max_ratio: The window's width by height is up to this many times the picture's, or that divided by this; at
             least 1.
@@ -71,4 +74,6 @@ def segmentation(
         shear=shear,
         elastic=elastic,
     )
-    return batch if size is None else crop(jax.random.fold_in(key, 1), batch, size=size)
+    if size is not None:
+        batch = crop(jax.random.fold_in(key, 1), batch, size=size)
+    return batch if transposed is None else transpose(jax.random.fold_in(key, 2), batch, probability=transposed)

@@ -1,10 +1,36 @@
-"""Turned and mirrored classes: new ones to a loss that compares the examples of a batch."""
+"""The eight symmetries of the square: transpositions, and classes that are turned and mirrored to give new ones."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxcv.types import Batch, Scalar
+
+
+@jax.jit
+def transpose(key: Array, batch: Batch, *, probability: Scalar = 0.5) -> Batch:
+    """Exchange rows and columns; with mirroring both ways these are all eight symmetries of the square, exactly.
+
+    Args:
+        key: a PRNG key.
+        batch: `image` `[b s s c]`, square, and perhaps `mask` `[b s s]`. Other fields pass through.
+        probability: of an example being transposed, in [0, 1].
+
+    Returns:
+        The batch with its images and masks, some of them transposed.
+
+    Raises:
+        ValueError: the images are not square.
+    """
+    _refuse_oblong(batch["image"])
+    whether = jax.random.bernoulli(key, probability, (len(batch["image"]), 1, 1))
+    moved = {n: batch[n].swapaxes(1, 2) for n in ("image", "mask") if n in batch}
+    return batch | {n: jnp.where(whether if x.ndim == 3 else whether[..., None], x, batch[n]) for n, x in moved.items()}
+
+
+def _refuse_oblong(images: Array) -> None:
+    if images.shape[1] != images.shape[2]:
+        raise ValueError(f"images of {images.shape[1]}x{images.shape[2]}: only squares have these symmetries")
 
 
 @jax.jit
@@ -30,8 +56,7 @@ def class_symmetries(key: Array, batch: Batch, *, probability: Scalar = 1.0) -> 
         new classes); mirror images are added here.
     """
     images = batch["image"]
-    if images.shape[1] != images.shape[2]:
-        raise ValueError(f"images of {images.shape[1]}x{images.shape[2]}: only squares have these symmetries")
+    _refuse_oblong(images)
 
     def drawn(label: Array) -> Array:
         which, whether = jax.random.split(jax.random.fold_in(key, label))

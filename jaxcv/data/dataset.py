@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, Literal
 
 import jax
@@ -419,6 +419,13 @@ class DatasetBatches:
         rows = -(-self.batch_size // jax.process_count())
         return rows if rows * self._example_bytes > _SMALL_BATCH else 1
 
+    @cached_property
+    def _order_of(self) -> Callable[[int], np.ndarray]:
+        """The examples of an epoch in their order. The last two are kept, by each of many runs side by side its own."""
+        seed, drawn = int(self.seed or 0), self._drawn
+        draw = partial(epoch_order, self._epoch) if drawn is None else partial(sampled_order, *drawn)
+        return lru_cache(maxsize=2)(lambda epoch: draw(seed=seed, epoch=epoch))
+
     def _rows(self, numbers: Int[np.ndarray, "k"], *, whole: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Epoch, example, and place in the epoch of each of this process's rows of batches, or of all [k b].
 
@@ -443,9 +450,8 @@ class DatasetBatches:
         epochs, positions = np.divmod(positions, size)
         indices = np.empty_like(positions)
         for epoch in np.unique(epochs).tolist():
-            here, how = epochs == epoch, {"seed": int(self.seed), "epoch": epoch}
-            order = epoch_order(size, **how) if self._drawn is None else sampled_order(*self._drawn, **how)
-            indices[here] = order[positions[here]]
+            here = epochs == epoch
+            indices[here] = self._order_of(epoch)[positions[here]]
         return epochs, indices, indices if self._drawn is None else positions
 
     def _read(self, number: int, part: int = 0, parts: int = 1, *, whole: bool = False) -> Batch:

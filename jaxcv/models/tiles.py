@@ -1,12 +1,16 @@
-"""A network that classifies pixels, for images of any size: mirrored borders, tiles, and an average over mirrorings."""
+"""A network that classifies pixels, for images of any size: mirrored borders, tiles, and an average over symmetries."""
 
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+_MIRRORED = [(False, (2,))]
+_SYMMETRIES = [(t, axes) for t in (False, True) for axes in ((), (1,), (2,), (1, 2))][1:]
+"""Whether rows and columns are exchanged, and the axes that are mirrored then; all but the image itself."""
 
 
 class Tiled(nn.Module):
@@ -30,20 +34,25 @@ class Tiled(nn.Module):
     """Height and width of what a tile contributes, in pixels, rounded up to what the network can; 0: no tiles."""
     overlap: int = 32
     """Pixels at each side of a tile that another tile gives, of networks without margin."""
-    flips: bool = False
-    """In evaluation, the logarithm of the mean probability over the image and its mirror image."""
+    views: Literal[1, 2, 8] = 1
+    """In evaluation, the logarithm of the mean probability over the image, over it and its mirror image (2), or over
+    all that turning by quarters and mirroring make of it (8)."""
 
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool = False
     ) -> tuple[Float[Array, "b h w k"], dict[str, Array]]:
-        """`train` is given to the network, and turns tiles and mirror images off."""
+        """`train` is given to the network, and turns tiles and views off."""
         logits, features = self._tiled(images, train=train)
-        if train or not self.flips:
+        if train or self.views == 1:
             return logits, features
-        mirrored = jnp.flip(self._tiled(jnp.flip(images, 2), train=False)[0], 2)
-        both = jnp.stack([jax.nn.log_softmax(x.astype(jnp.float32)) for x in (logits, mirrored)])
-        return (jax.nn.logsumexp(both, axis=0) - np.log(2)).astype(logits.dtype), features
+        found = [logits]
+        for transposed, axes in {2: _MIRRORED, 8: _SYMMETRIES}[self.views]:
+            view = jnp.flip(images.swapaxes(1, 2) if transposed else images, axes)
+            seen = jnp.flip(self._tiled(view, train=False)[0], axes)
+            found.append(seen.swapaxes(1, 2) if transposed else seen)
+        every = jnp.stack([jax.nn.log_softmax(x.astype(jnp.float32)) for x in found])
+        return (jax.nn.logsumexp(every, axis=0) - np.log(self.views)).astype(logits.dtype), features
 
     def _tiled(self, images: Array, *, train: bool) -> tuple[Array, dict[str, Array]]:
         height, width = images.shape[1:3]

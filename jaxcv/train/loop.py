@@ -248,7 +248,7 @@ def _train(experiment: ExperimentFunction, opened: Sequence[Any], options: Optio
         runs: dict[Observer, Trial] = {}
         for trial, run, setup, values in opened:
             feed = open_feed(setup.train_data, setup.steps, options.resident, mesh=how.mesh)
-            kept = {"watch": trial.watch, "short": options.short, "resident": options.resident}
+            kept = {"watch": trial.watch, "short": options.short, "resident": options.resident, "beside": len(opened)}
             observer = Observer(run, setup, shared, values, trial.reporter, feed, **kept)
             stack.callback(feed.close)
             stack.callback(observer.close)

@@ -51,7 +51,9 @@ class Observer:
         watch: Watch | None = None,
         short: bool = False,
         resident: Choice = "auto",
+        beside: int = 1,
     ):
+        """`beside` runs train in this process, this one among them: all of them together save as often as one."""
         self.run, self.setup, self.shared, self.values = run, setup, shared, values
         self.hyperparameters = shared.hyperparameters(values)
         self.feed = feed
@@ -64,6 +66,7 @@ class Observer:
         self.error: BaseException | None = None
         self._reporter, self._watch, self._short = reporter, watch, short
         self._resident: Choice = resident
+        self._beside = beside
         self._stack = contextlib.ExitStack()
         self._pending: list[dict[str, Any]] = []  # logs of the steps since the last record
         self._clock: Any = None
@@ -75,7 +78,7 @@ class Observer:
         checkpoints = self._stack.enter_context(Checkpoints(run.folder / "checkpoints"))
         chosen = self.setup.checkpoint_every is not None
         # Clocks differ between processes, and all of them write a checkpoint or none.
-        spacing = _SHORT_RUNS_SPACING if self._short else 0.0 if chosen else _SPACING
+        spacing = (_SHORT_RUNS_SPACING if self._short else 0.0 if chosen else _SPACING) * self._beside
         self._saver = Saver(checkpoints, spacing=0.0 if hosts.several() else spacing)
         if (restored := checkpoints.restore_newest(self.shared.state_spec(self.values))) is not None:
             self.state, position, warnings = restored

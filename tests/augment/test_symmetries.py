@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcv.augment import class_symmetries
+from jaxcv.augment import class_symmetries, segmentation, transpose
 
 SQUARE = np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)
 EIGHT = {np.rot90(x, k).tobytes() for x in (SQUARE[0], SQUARE[0, ::-1]) for k in range(4)}
@@ -31,3 +31,16 @@ def test_probability_zero_leaves_the_pixels():
 def test_only_squares():
     with pytest.raises(ValueError, match="3x2"):
         class_symmetries(jax.random.key(0), {"image": jnp.zeros((1, 3, 2, 1)), "label": jnp.zeros(1, jnp.int32)})
+
+
+def test_transposing_takes_the_mask_along():
+    image = jax.random.uniform(jax.random.key(1), (8, 5, 5, 2))
+    batch = {"image": image, "mask": image[..., 0], "label": jnp.arange(8)}
+    some = transpose(jax.random.key(2), batch)
+    kept = np.array([bool((a == b).all()) for a, b in zip(some["image"], image, strict=True)])
+    assert 0 < kept.sum() < 8
+    np.testing.assert_array_equal(some["mask"], some["image"][..., 0])
+    every = segmentation(jax.random.key(3), batch, transposed=1.0)
+    np.testing.assert_allclose(every["image"], image.swapaxes(1, 2), atol=1e-6)
+    with pytest.raises(ValueError, match="5x4: only squares"):
+        segmentation(jax.random.key(3), {"image": image[:, :, :4], "mask": image[:, :, :4, 0]}, transposed=0.5)

@@ -44,10 +44,19 @@ def test_padded_networks_agree_away_from_the_borders():
     np.testing.assert_allclose(whole[:, 10:-10, 10:-10], tiles[:, 10:-10, 10:-10], rtol=1e-5, atol=1e-5)
 
 
-def test_flips_make_the_prediction_of_a_mirrored_image_the_mirrored_prediction(variables):
-    flips = jax.jit(Tiled(VALID, flips=True).apply)
-    one, other = (flips(variables, x)[0] for x in (PICTURE, PICTURE[:, :, ::-1]))
-    np.testing.assert_allclose(one, other[:, :, ::-1], rtol=1e-4, atol=1e-5)
+def mirrored(x):
+    return x[:, :, ::-1]
+
+
+def turned(x):
+    return x.swapaxes(1, 2)[:, ::-1]
+
+
+@pytest.mark.parametrize(("views", "moved"), [(2, mirrored), (8, mirrored), (8, turned)])
+def test_the_prediction_of_another_view_is_that_view_of_the_prediction(variables, views, moved):
+    seen = jax.jit(Tiled(VALID, views=views).apply)
+    one, other = seen(variables, PICTURE)[0], seen(variables, moved(PICTURE))[0]
+    np.testing.assert_allclose(moved(one), other, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(jnp.exp(one).sum(-1), 1.0, rtol=1e-5)
     plain, _ = Tiled(VALID).apply(variables, PICTURE)
     assert np.abs(jax.nn.log_softmax(plain) - one).max() > 1e-3

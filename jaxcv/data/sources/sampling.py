@@ -26,7 +26,6 @@ from jaxcv.errors import UserError, unknown_name
 Sampling = Literal["uniform", "balanced", "repeat_factor"]
 
 
-@lru_cache(maxsize=4)
 def epoch_order(size: int, *, seed: int, epoch: int) -> Int[np.ndarray, "size"]:
     """The order of one epoch: a permutation of `size` examples, a function of `(seed, epoch)` alone.
 
@@ -90,7 +89,6 @@ def epoch_length(times: Float[np.ndarray, "n"]) -> int:
     return max(1, round(float(times.sum())))
 
 
-@lru_cache(maxsize=4)
 def sampled_order(
     source: Any, sampling: Sampling, rare: float, shares: tuple[int | float, ...], *, seed: int, epoch: int
 ) -> Int[np.ndarray, "k"]:
