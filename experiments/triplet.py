@@ -18,11 +18,14 @@ the triplet loss, https://arxiv.org/abs/1703.07737 (P x K batches, batch-hard).
 """
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
+
+import jax
 
 from jaxcv import augment, losses, metrics, models, predict
 from jaxcv.data import Resize, embedding_data
 from jaxcv.train import Experiment, optimizers
+from jaxcv.types import Batch
 
 
 def experiment(
@@ -48,6 +51,7 @@ def experiment(
     rotate: float = 10.0,
     elastic: float = 0.3,
     color: float = 0.2,
+    turned: float = 0.0,
     dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 56,
     pictures: int = 8,
@@ -80,6 +84,8 @@ def experiment(
         rotate: largest rotation while training, either way, in degrees.
         elastic: how near to folding a picture is bent while training, in [0, 1).
         color: largest relative change of brightness and contrast while training.
+        turned: probability of all pictures of an identity in a batch being turned by quarters or mirrored alike, which
+            makes other identities of it to learn from.
         dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step: P identities times K pictures.
         pictures: K, of each identity in a batch.
@@ -90,6 +96,12 @@ def experiment(
     size = {"stage_sizes": (1,) * (3 if image_size < 64 else 4), "width": width, "small_images": image_size < 64}
     backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.5,), std=(0.25,))
     moved = {"flip": flip if train.mirrors else 0.0, "shift": shift, "scale": scale, "rotate": rotate}
+
+    def augmented(key: Any, batch: Batch) -> Batch:
+        one, other = jax.random.split(key)
+        batch = augment.images(one, batch, **moved, elastic=elastic, color=color)
+        return augment.class_symmetries(other, batch, probability=turned)
+
     verification = partial(metrics.verification, pairs="listed" if data.endswith(".txt") else "all")
     return Experiment(
         model=models.EmbeddingNet(backbone, dimensions=dimensions, pool=pool, mirror=train.mirrors),
@@ -97,7 +109,7 @@ def experiment(
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=10.0),
         train_data=train.identity_batches(batch_size, pictures=pictures, seed=seed),
         test_data=test.batches(256),
-        augment=partial(augment.images, **moved, elastic=elastic, color=color),
+        augment=augmented,
         predict=predict.embeddings,
         metrics={
             **{name: verification(name) for name in ("EER", "AUC", "accuracy", "TAR@FAR=0.01")},
