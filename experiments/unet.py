@@ -47,6 +47,7 @@ def experiment(
     class_weights: tuple[float, ...] = (),
     focus: float | None = None,
     region: Literal["", "dice", "lovasz"] = "",
+    border: float | None = None,
     lr: float = 3e-3,
     weight_decay: float = 1e-2,
     clip: float = 10.0,
@@ -87,6 +88,7 @@ def experiment(
         class_weights: of each class in the loss; () for equal ones.
         focus: gamma of the focal loss; None: plain cross-entropy.
         region: "dice" or "lovasz" for a term that compares whole regions, "" for none.
+        border: w0 of the paper's weights of pixels, 10 there, for cells of class 1; None: all weigh the same.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, decoupled, of kernels alone.
         clip: largest norm of the gradient.
@@ -104,18 +106,16 @@ def experiment(
         steps: updates of the parameters.
         seed: of parameters, order of the data and augmentation.
     """
-    opened = {"image_size": image_size, "channels": channels, "on_error": on_error}
-    train, test = segmentation_data(
-        data, values=values, hold_last=hold_last, own_size=tile > 0, **opened, resize=resize
-    )
+    opened = {"image_size": image_size, "channels": channels, "on_error": on_error, "resize": resize}
+    train, test = segmentation_data(data, values=values, hold_last=hold_last, own_size=tile > 0, **opened)
+    train = train if border is None else train.with_border_weights(border)
     network = models.UNet(
         num_classes=train.num_classes, width=width, depth=depth, norm=norm, padding=padding, dropout=dropout
     )
-    moves = {"rotate": rotate, "scale": scale, "elastic": elastic, "size": crop and (crop, crop)}
-    if train.mirrors:
-        moves |= {"flip": flip, "flip_vertical": flip_vertical, "transposed": transposed}
-    names = ("mIoU", "pixel_accuracy", "dice")
-    regions = {"rand": metrics.rand()} if train.num_classes == 2 else {}
+    moves = {"flip": flip, "flip_vertical": flip_vertical, "transposed": transposed} if train.mirrors else {}
+    moves |= {"rotate": rotate, "scale": scale, "elastic": elastic, "size": crop and (crop, crop)}
+    scores = {name: metrics.segmentation(name) for name in ("mIoU", "pixel_accuracy", "dice")}
+    scores |= {"rand": metrics.rand()} if train.num_classes == 2 else {}
     return Experiment(
         model=models.Tiled(network, tile=tile, overlap=overlap, views=test_views),
         loss=partial(losses.pixels, class_weights=class_weights, focus=focus, region=region),
@@ -124,7 +124,7 @@ def experiment(
         test_data=test.batches(batch_size),
         augment=partial(augment.segmentation, color=color, **moves),
         predict=predict.masks,
-        metrics={name: metrics.segmentation(name) for name in names} | regions,
+        metrics=scores,
         ema=ema,
         compute_dtype=dtype,
         steps=steps,

@@ -25,7 +25,8 @@ Batch = dict[str, Any]
 
 `image` [b h w c]; by task `label` [b], `boxes` [b m 4], `classes` [b m], `valid` [b m] (which of the m boxes are
 truths), `ignored` [b m] (boxes that are neither truth nor false alarm: VOC's difficult, COCO's crowd), `mask` [b h w]
-(255 = ignore), `points` [b p 2]. `example_valid` [b] is False on the rows that pad a short last batch.
+(255 = ignore) and perhaps `pixel_weights` [b h w], `points` [b p 2]. `example_valid` [b] is False on the rows that pad
+a short last batch.
 """
 
 

@@ -41,7 +41,8 @@ def move(
 
     Args:
         uniform: Numbers of the examples; see `compiled_apart`.
-        batch: `image` and any of `boxes` with `valid` (and `ignored`), `proposals`, `mask`, `points` (with `visible`).
+        batch: `image` and any of `boxes` with `valid` (and `ignored`), `proposals`, `mask`, `pixel_weights`,
+            `points` (with `visible`).
         matrices: `[b, 2, 3]` from (x, y, 1) in the output to (x, y) in the input, in pixels.
         size: (height, width) of the output; by default that of the input.
         upright: That no matrix rotates or shears: then rows and columns are resampled one after the other, faster.
@@ -71,10 +72,11 @@ def move(
         return warp(image, places(), fill=fill)
 
     out: Batch = {"image": compiled_apart(uniform, resampled, batch["image"])}
-    if "mask" in batch and in_place and control is None:
-        out["mask"] = _mirrored(batch["mask"], matrices)
-    elif "mask" in batch:
-        out["mask"] = warp(batch["mask"][..., None], places(), interpolation="nearest", fill=IGNORE)[..., 0]
+    for name, outside in (("mask", IGNORE), ("pixel_weights", 0)):
+        if name in batch and in_place and control is None:
+            out[name] = _mirrored(batch[name], matrices)
+        elif name in batch:
+            out[name] = warp(batch[name][..., None], places(), interpolation="nearest", fill=outside)[..., 0]
 
     inverse = invert_affine(matrices)
 

@@ -13,7 +13,8 @@ def transpose(key: Array, batch: Batch, *, probability: Scalar = 0.5) -> Batch:
 
     Args:
         key: a PRNG key.
-        batch: `image` `[b s s c]`, square, and perhaps `mask` `[b s s]`. Other fields pass through.
+        batch: `image` `[b s s c]`, square, and perhaps `mask` and `pixel_weights` `[b s s]`. Other fields pass
+            through.
         probability: of an example being transposed, in [0, 1].
 
     Returns:
@@ -24,7 +25,7 @@ def transpose(key: Array, batch: Batch, *, probability: Scalar = 0.5) -> Batch:
     """
     _refuse_oblong(batch["image"])
     whether = jax.random.bernoulli(key, probability, (len(batch["image"]), 1, 1))
-    moved = {n: batch[n].swapaxes(1, 2) for n in ("image", "mask") if n in batch}
+    moved = {n: batch[n].swapaxes(1, 2) for n in ("image", "mask", "pixel_weights") if n in batch}
     return batch | {n: jnp.where(whether if x.ndim == 3 else whether[..., None], x, batch[n]) for n, x in moved.items()}
 
 

@@ -105,6 +105,15 @@ def _sums(
     return kernels.call("batch_norm_sums", out, *rows, mean, factor, bias, relu=int(relu))
 
 
+# Regions of interest.
+
+
+def _maxima_gradient(out: Any, plain: Callable[..., Any], maps: Array, *rest: Array) -> Array:
+    if maps.dtype != jnp.float32 or not kernels.ready():
+        return plain(maps, *rest)
+    return kernels.call("window_maxima_gradient", out, maps, *rest)
+
+
 # Non-maximum suppression: tracing the accelerators' form for its shapes would take longer than lowering the CPU's.
 
 
@@ -128,6 +137,7 @@ FORMS = {
     "batch_norm_sums": Form(_sums),
     "always": Form(lambda out, _, step: step >= 0),  # see `ops.platform.kept_apart`
     "spread": Form(lambda out, _, *arrays, **static: regions.spread(*arrays, **static)),
+    "maxima_gradient": Form(_maxima_gradient),
     "suppression": Form(
         lambda out, _, *arrays, **static: suppression.greedy(*arrays, **static), shape=_indices_and_valid
     ),

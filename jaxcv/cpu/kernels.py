@@ -1,6 +1,6 @@
 """The kernels of `cpp/kernels.cc` as JAX functions: each makes one pass over memory where XLA makes several.
 
-They are for float32 in programs for a single CPU device, and need a C++ compiler; see `ready`.
+They are for float32, and int32 indices, in programs for a single CPU device, and need a C++ compiler; see `ready`.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ _NAMES = (
     "strided",
     "batch_norm_statistics",
     "batch_norm_sums",
+    "window_maxima_gradient",
 )
 
 _allowed = contextvars.ContextVar("allowed", default=True)
@@ -78,7 +79,7 @@ def call(name: str, out: Any, *args: jax.Array, **attributes: int) -> Any:
     Args:
         name: of the kernel.
         out: shape and dtype of the result, or a tuple of them.
-        args: float32 arrays.
+        args: arrays.
         attributes: the kernel's integer attributes.
 
     Returns:

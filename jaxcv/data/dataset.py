@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from jaxcv.data.digest import digest
 from jaxcv.data.io.images import Progress, read_image
 from jaxcv.data.source import BoxedSource, LabelledSource, Source, WindowedSource
+from jaxcv.data.sources.border_weights import BorderWeighted
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
 from jaxcv.data.sources.cached_proposals import CachedProposals
 from jaxcv.data.sources.joined import Joined, Part
@@ -46,6 +47,8 @@ from jaxcv.types import Batch, ImageFile, Placement, Scalar
 
 _SMALL_BATCH = 2**20
 """Bytes up to which a batch is read at once: to put together what each thread read would take longer."""
+_ADDED = BorderWeighted | CachedFeatures | CachedProposals
+"""Sources that add a field to the examples of another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +251,7 @@ class Dataset:
 
     def known(self) -> dict[str, Any]:
         """What a run keeps of this split, to be used without it; see `jaxcv.data.sources.known`. Raises DataError."""
-        source = self.source.source if isinstance(self.source, CachedFeatures | CachedProposals) else self.source
+        source = self.source.source if isinstance(self.source, _ADDED) else self.source
         return describe(source, self._anchor_boxes, self.opened, self.split)
 
     def with_proposals(self, kind: str, *, count: int) -> "Dataset":
@@ -266,6 +269,17 @@ class Dataset:
         if (key := (kind, count)) not in self._featured:
             source = CachedProposals(self.source, kind, count, partial(digest, self.source))
             self._featured[key] = replace(self, source=source)
+        return self._featured[key]
+
+    def with_border_weights(self, factor: float, *, sigma: float = 5.0) -> "Dataset":
+        """This split with a field `pixel_weights` [b h w] that balances classes and favours borders between cells.
+
+        Args:
+          factor: of the second term, 10 in the paper; see `jaxcv.data.sources.border_weights`.
+          sigma: in pixels, above 0.
+        """
+        if (key := (factor, sigma)) not in self._featured:
+            self._featured[key] = replace(self, source=BorderWeighted(self.source, factor, sigma))
         return self._featured[key]
 
     def describe(self) -> list[str]:

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxcv.ops.conv import pair
+from jaxcv.ops.platform import on_cpu
 from jaxcv.ops.roi import roi_align, without_fusion
 from jaxcv.types import Scalar
 
@@ -88,7 +89,7 @@ def roi_pool(
         _windows(boxes[:, i], boxes[:, i + 2], n, size) for i, n, size in ((1, bins[0], height), (0, bins[1], width))
     )
     maps = features.reshape(-1, height, width, channels)
-    found: Any = _maxima(maps.shape, maps, image, *y, *x)
+    found: Any = _maxima(maps, image, *y, *x)
     return found.reshape(shape)
 
 
@@ -101,24 +102,21 @@ def _windows(start, end, bins, size):
     return tuple(jnp.clip(edge + start[:, None], 0.0, size).astype(jnp.int32) for edge in edges)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _maxima(shape, maps, image, y0, y1, x0, x1):
+@jax.custom_vjp
+def _maxima(maps, image, y0, y1, x0, x1):
     """[n, oh, ow, c]: maxima over rows y0 to y1 and columns x0 to x1 of maps [b, h, w, c].
 
     The maximum over any window is that of four squares of a power of two within it: those at its corners. The maxima
     over all such squares are computed first, each from two of half the size.
     """
-    (found,) = _over_windows(shape, (maps,), image, y0, y1, x0, x1)
+    (found,) = _over_windows(maps.shape, (maps,), image, y0, y1, x0, x1)
     empty = ((y1 <= y0)[:, :, None] | (x1 <= x0)[:, None, :])[..., None]
     return jnp.where(empty, jnp.zeros_like(found), found)
 
 
-def _forward(shape, *given):
-    return _maxima(shape, *given), given
-
-
-def _backward(shape, given, gradients):
-    maps, image, y0, y1, x0, x1 = given
+def _gradient(maps, image, y0, y1, x0, x1, gradients):
+    """Those of the windows, each added to the first pixel that has the maximum: [b, h, w, c]."""
+    shape = maps.shape
     pixel = jnp.arange(math.prod(shape[:3]), dtype=jnp.int32).reshape(*shape[:3], 1)
     index = _over_windows(shape, (maps, jnp.broadcast_to(pixel, shape)), image, y0, y1, x0, x1)[1]
     empty = ((y1 <= y0)[:, :, None] | (x1 <= x0)[:, None, :])[..., None]
@@ -126,7 +124,18 @@ def _backward(shape, given, gradients):
     channel = jnp.broadcast_to(jnp.arange(shape[3], dtype=jnp.int32).reshape(1, 1, 1, -1), index.shape)
     total = jnp.zeros(math.prod(shape), gradients.dtype)
     total = total.at[(index * shape[3] + channel).reshape(-1)].add(gradients.reshape(-1), mode="promise_in_bounds")
-    return total.reshape(shape), None, None, None, None, None
+    return total.reshape(shape)
+
+
+_add_to_maxima: Any = on_cpu("maxima_gradient", _gradient)
+
+
+def _forward(*given):
+    return _maxima(*given), given
+
+
+def _backward(given, gradients):
+    return _add_to_maxima(*given, gradients), None, None, None, None, None
 
 
 _maxima.defvjp(_forward, _backward)

@@ -234,12 +234,14 @@ def test_windows_have_the_areas_and_ratios_that_were_asked_for():
 
 def test_the_output_may_have_another_size():
     batch = some_batch(5)
+    batch["pixel_weights"] = batch["mask"].astype(jnp.float32)
     twice = jax.jit(lambda key, batch: warp(key, batch, size=(2 * H, 2 * W)), compiler_options=QUICK)
     out = twice(jax.random.key(0), batch)
     assert out["image"].shape == (B, 2 * H, 2 * W, 4) and out["mask"].shape == (B, 2 * H, 2 * W)
     np.testing.assert_allclose(out["points"], 2 * batch["points"], atol=1e-4)
     np.testing.assert_array_equal(out["boxes"][:, :2], 2 * batch["boxes"][:, :2])
     np.testing.assert_array_equal(out["mask"], np.asarray(batch["mask"]).repeat(2, 1).repeat(2, 2))
+    np.testing.assert_array_equal(out["pixel_weights"], out["mask"])
 
 
 @few

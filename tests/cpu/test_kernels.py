@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jaxcv.cpu import convolution, depthwise, kernels, winograd
 from jaxcv.cpu.geometry import BARE, Geometry, output_size, pad, plain
-from jaxcv.ops import batch_norm, conv2d, depthwise_conv2d
+from jaxcv.ops import batch_norm, conv2d, depthwise_conv2d, roi_pool
 
 few = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -267,6 +267,22 @@ def test_batch_norm_with_relu():
     together = functools.partial(batch_norm, relu=True)
     jax.tree.map(close, both(together), both(apart))
     assert "jaxcv_batch_norm_statistics" in jax.jit(together).lower(x, scale, bias).as_text()
+
+
+def test_gradient_of_maxima(monkeypatch):
+    rng = np.random.default_rng(5)
+    maps = jnp.round(array(rng, 2, 9, 11, 20), 1)  # many are equal
+    boxes = jnp.asarray(rng.uniform(-3, 12, (2, 15, 4)), jnp.float32)
+    weights = array(rng, 2, 15, 3, 2, 20)
+
+    def gradient(maps):
+        return jax.grad(lambda maps: (weights * roi_pool(maps, boxes, output_size=(3, 2))).sum())(maps)
+
+    found, program = jax.jit(gradient)(maps), jax.jit(gradient).lower(maps)
+    assert "jaxcv_window_maxima_gradient" in program.as_text()
+    monkeypatch.setattr(kernels, "version", lambda: None)
+    jax.clear_caches()
+    close(found, jax.jit(gradient)(maps))
 
 
 def twice(function):

@@ -71,7 +71,7 @@ def test_roi_align(aligned, sampling_ratio, output_size):
 
 @pytest.mark.parametrize("output_size", [7, (3, 5)])
 def test_roi_pool(output_size):
-    height, width, channels, scale = 13, 17, 4, 0.3
+    height, width, channels, scale = 13, 17, 20, 0.3
     random = np.random.default_rng(0)
     boxes = np.stack([region_boxes(n, height, width) / scale for n in (20, 20)]).astype(np.float32)
     features = np.round(random.normal(size=(2, height, width, channels)), 1).astype(np.float32)  # many are equal

@@ -6,6 +6,7 @@
 #include "batch_norm.h"
 #include "direct.h"
 #include "products.h"
+#include "regions.h"
 #include "strided.h"
 #include "winograd.h"
 
@@ -90,6 +91,15 @@ ffi::Error BatchNormSums(ffi::ThreadPool pool, Array x, Array dy, Array mean, Ar
   return ffi::Error::Success();
 }
 
+ffi::Error WindowMaximaGradient(ffi::ThreadPool pool, Array maps, Integers image, Integers y0, Integers y1, Integers x0,
+                                Integers x1, Array dy, Result out) {
+  auto d = maps.dimensions(), y = dy.dimensions();
+  Windows at{y[0], y[1], y[2], d[1], d[2], d[3], image.typed_data(), y0.typed_data(), y1.typed_data(), x0.typed_data(),
+             x1.typed_data()};
+  at.run(pool, d[0] * d[1] * d[2], maps.typed_data(), dy.typed_data(), out->typed_data());
+  return ffi::Error::Success();
+}
+
 }  // namespace
 
 #define GEOMETRY Attr<int64_t>("sh").Attr<int64_t>("sw").Attr<int64_t>("top").Attr<int64_t>("left")
@@ -111,3 +121,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(winograd_gradient, WinogradGradientOf,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(strided, StridedOf,
                               BIND.Arg<Array>().Arg<Array>().Attr<int64_t>("s").Attr<int64_t>("top")
                                   .Attr<int64_t>("left").Attr<int64_t>("up").Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(window_maxima_gradient, WindowMaximaGradient,
+                              BIND.Arg<Array>().Arg<Integers>().Arg<Integers>().Arg<Integers>().Arg<Integers>()
+                                  .Arg<Integers>().Arg<Array>().Ret<Array>());

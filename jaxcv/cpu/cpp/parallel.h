@@ -15,6 +15,7 @@
 
 namespace ffi = xla::ffi;
 using Array = ffi::Buffer<ffi::F32>;
+using Integers = ffi::Buffer<ffi::S32>;
 using Result = ffi::ResultBuffer<ffi::F32>;
 
 // Runs task(0) .. task(count - 1) on XLA's threads, including the calling one. It waits only for tasks that have begun,

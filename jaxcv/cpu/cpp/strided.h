@@ -176,8 +176,10 @@ struct SideBySide {
         for (int64_t strip = 0; strip < strips; strip++)
           for (int64_t pixel = 0; pixel < w; pixel += kRows) {
             int64_t first = std::min(pixel, w - kRows);
-            dot_products(c, x + (row * w + first) * c, c, &u[(i * strips + strip) * c * kColumns],
-                         out + ((row * s + i) * w + first) * beside + strip * kColumns, beside);
+            float* sums = out + ((row * s + i) * w + first) * beside + strip * kColumns;
+            // So that the stores at the end do not wait for memory: 5.5 ms for 6.6 ([16, 32², 64 -> 64], one core).
+            for (int k = 0; k < 2 * kRows; k++) __builtin_prefetch(sums + k / 2 * beside + k % 2 * kWidth, 1);
+            dot_products(c, x + (row * w + first) * c, c, &u[(i * strips + strip) * c * kColumns], sums, beside);
           }
     });
   }
