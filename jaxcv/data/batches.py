@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxcv.data.io.images import Progress, read_image
-from jaxcv.data.source import Source, WindowedSource
+from jaxcv.data.source import Source
 from jaxcv.data.sources.cached_features import CachedFeatures
 from jaxcv.data.sources.cached_proposals import CachedProposals
 from jaxcv.data.sources.digest import digest
@@ -201,15 +201,17 @@ class DatasetBatches:
     def _read(self, number: int, part: int = 0, parts: int = 1, *, whole: bool = False) -> Batch:
         """One of the equal parts of this process's rows of a batch, or of all its rows."""
         found = self._rows(np.array([number]), whole=whole)
-        epochs, indices, places = (np.array_split(rows[0], parts)[part] for rows in found)
-        if self.min_area is None or self.seed is None or not isinstance(self.source, WindowedSource):
+        size = len(found[0][0])
+        epochs, indices, places = (rows[0, size * part // parts : size * (part + 1) // parts] for rows in found)
+        if self.min_area is None or self.seed is None:
             return self._pad(read(self.source, indices[indices >= 0]) if (indices >= 0).any() else {}, len(indices))
         options, uniform = _window_options(float(self.min_area), float(self.max_ratio)), np.empty((len(indices), 4))
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
             # Of examples shown more than once in an epoch, each time another window.
             uniform[here] = epoch_uniform(self._epoch, seed=int(self.seed), epoch=epoch)[places[here]]
-        return self._pad(self.source.read_windows(indices, uniform, **options), len(indices))
+        source: Any = self.source  # which `Dataset.batches` has asked for its windows
+        return self._pad(source.read_windows(indices, uniform, **options), len(indices))
 
     def _pad(self, batch: Batch, rows: int) -> Batch:
         """The batch filled with zeros up to `rows`, and `example_valid`."""
