@@ -18,9 +18,7 @@ from jaxcv.data.sources.known import describe
 from jaxcv.data.sources.orders import Episodes, Identities, Members, Order, Tuples
 from jaxcv.data.sources.region_proposers import PROPOSERS
 from jaxcv.data.sources.resident import cores
-from jaxcv.data.sources.sampling import (
-    Sampling,
-)
+from jaxcv.data.sources.sampling import Sampling
 from jaxcv.errors import UserError, unknown_name
 from jaxcv.ops import kmeans_anchor_boxes
 from jaxcv.types import Scalar
