@@ -8,8 +8,9 @@ but where it says "reading alone"; theirs is `torchvision.transforms.v2` under a
 glibc, ours as `launch.py` has them. Every contender is a process of its own; they take turns, all else idle.
 
 Rates are medians over the rounds; "x" is the median over the rounds of the rate by that of torchvision's best with 2
-workers, "of folders" of that by ours from folders. GB is the most memory of a process and its workers after any round,
-but for pages of files. Starts are seconds from the end of the imports to the first batch, everything checked as before
+workers, "of folders" of that by ours from folders. CPU ms are what all threads and workers take for a picture, medians
+too: they say the same beside other work. GB is the peak of what is resident, pages of files too, of a process and its
+workers. Starts are seconds from the end of the imports to the first batch, everything checked as before
 a training: with an empty cache, into which scans and what Parquet holds are written, and once more.
 
     pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu     # what it takes; or without,
@@ -193,28 +194,30 @@ def theirs(name: str, folder: Path, batches: int) -> Iterator[Any]:
         yield from loader
 
 
-def memory() -> float:
-    """GB of this process and those that it started, but for pages of files."""
+def used() -> tuple[float, float]:
+    """Of this process and those that it started: seconds of CPU time, and the most GB that were resident in each."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    total = 0
-    for process in ("self", *children):
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-        total += sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem")))
-    return total / 2**20
+    ticks = peak = 0
+    for process in (Path("/proc", name) for name in ("self", *children)):
+        ticks += sum(map(int, (process / "stat").read_text().rpartition(")")[2].split()[11:13]))
+        lines = (process / "status").read_text().splitlines()
+        peak += next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return ticks / os.sysconf("SC_CLK_TCK"), peak / 2**20
 
 
 def work(name: str, folder: Path, batches: int) -> None:
-    """One contender: for each line of input, measures once and writes images per second, and GB."""
+    """One contender: for each line of input, measures once and writes images per second, CPU ms of each, and GB."""
     feed = theirs(name, folder, batches) if name in THEIRS else ours(name, folder)
     for _ in range(batches):
         next(feed)
     for _ in sys.stdin:
         for _ in range(LEAD):
             next(feed)
-        start = time.perf_counter()
+        start, (before, _), count = time.perf_counter(), used(), BATCH * batches
         for _ in range(batches):
             next(feed)
-        print(BATCH * batches / (time.perf_counter() - start), memory(), flush=True)
+        rate, (after, peak) = count / (time.perf_counter() - start), used()
+        print(rate, 1000 * (after - before) / count, peak, flush=True)
 
 
 def start(name: str, folder: Path) -> None:
@@ -238,7 +241,9 @@ def compare(names: list[str], folder: Path, *, rounds: int, batches: int) -> dic
     environment = {**os.environ, "PYTHONPATH": paths, "JAXCV_CACHE": str(folder / "cache")}
     huge = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     command = [sys.executable, __file__, str(folder), "--batches", str(batches)]
-    found: dict[str, dict[str, Any]] = {name: {"rates": [], "gigabytes": 0.0, "starts": []} for name in names}
+    found: dict[str, dict[str, Any]] = {
+        name: {"rates": [], "cpu": [], "gigabytes": 0.0, "starts": []} for name in names
+    }
     processes = {}
     for name in names:
         env = {**environment, **(huge if name in THEIRS else {})}
@@ -250,9 +255,10 @@ def compare(names: list[str], folder: Path, *, rounds: int, batches: int) -> dic
             time.sleep(PAUSE)
             process.stdin.write("\n")
             process.stdin.flush()
-            rate, gigabytes = map(float, process.stdout.readline().split())
-            found[name]["rates"] += [rate] * (turn > 0)  # in the first turn others may still be starting
-            found[name]["gigabytes"] = max(found[name]["gigabytes"], gigabytes)
+            rate, milliseconds, found[name]["gigabytes"] = map(float, process.stdout.readline().split())
+            if turn > 0:  # in the first turn others may still be starting
+                found[name]["rates"].append(rate)
+                found[name]["cpu"].append(milliseconds)
     for process in processes.values():
         process.kill()
         process.wait()
@@ -276,9 +282,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="JPEGs to read instead, of any size, in any folder below it")
     parser.add_argument("--count", type=int, default=20_000, help="JPEGs of 500 x 375 to make; 0: none")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each contender")
+    parser.add_argument("--rounds", type=int, help="runs of each contender; 5, or 2 of --quick")
     parser.add_argument("--batches", type=int, default=20, help="batches of a run")
-    parser.add_argument("--quick", action="store_true", help="two rounds, torchvision with 2 workers alone")
+    parser.add_argument("--quick", action="store_true", help="of torchvision 2 workers alone")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("at", nargs="?", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -306,15 +312,16 @@ def main() -> None:
             pictures = make()
             for kind in kinds:
                 write(kind, Path(folder, kind), pictures)
-            rounds = 2 if options.quick else options.rounds
+            rounds = options.rounds or (2 if options.quick else 5)
             found = results[title] = compare(names, Path(folder), rounds=rounds, batches=options.batches)
-        columns = ("images/s", "least", "most", "x", "of folders", "GB", "first start", "start")
+        columns = ("images/s", "least", "most", "x", "of folders", "CPU ms", "GB", "first start", "start")
         table = Table("pipeline", *columns, title=f"{title}: {len(pictures):,} JPEGs, {os.cpu_count()} cores")
         for name, one in found.items():
             row = [f"{value:,.0f}" for value in (one["median"], min(one["rates"]), max(one["rates"]))]
-            row += [f"{one[key]:.2f}" if key in one else "" for key in ("x", "of folders", "gigabytes")]
+            row += [f"{one[key]:.2f}" if key in one else "" for key in ("x", "of folders")]
+            row += [f"{statistics.median(one['cpu']):.2f}", f"{one['gigabytes']:.2f}"]
             table.add_row(name, *row, *(f"{seconds:.1f} s" for seconds in one["starts"]))
-        Console(width=120).print(table)
+        Console(width=140).print(table)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 

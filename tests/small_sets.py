@@ -17,7 +17,7 @@ CACHES: list[Any] = [
     for path in sorted(Path(jaxcv.data.__file__).parent.rglob("[!_]*.py"))
     for name in [".".join(path.relative_to(Path(jaxcv.data.__file__).parent).with_suffix("").parts)]
     for scan in vars(importlib.import_module(f"jaxcv.data.{name}")).values()
-    if hasattr(scan, "cache_clear") and not name.startswith(("toy", "dataset", "sets.imagenet"))
+    if hasattr(scan, "cache_clear") and not name.startswith(("toy", "dataset", "batches", "opening", "sets.imagenet"))
 ]
 """What a process keeps of the sets it has opened."""
 

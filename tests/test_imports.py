@@ -32,16 +32,18 @@ ARROWS = {
 # Inside data/, the same for its rooms and the files that stand beside them.
 DATA_ARROWS = {
     "io": set(),
-    "digest": set(),
     "source": {"io"},
-    "outlines": {"io"},
-    "raw": {"io", "outlines"},
-    "example": {"io", "outlines", "raw"},
-    "formats": {"io", "outlines", "raw", "example", "sources"},
-    "sources": {"io", "outlines", "example", "source"},
-    "sets": {"io", "outlines", "example", "source", "sources", "formats"},
+    "raw": {"io"},
+    "example": {"io", "raw"},
+    "collector": {"io", "raw", "example"},
+    "formats": {"io", "raw", "example", "collector", "sources"},
+    "sources": {"io", "raw", "example", "source"},
+    "sets": {"io", "raw", "example", "collector", "source", "sources", "formats"},
     "toy": {"io", "source", "sources"},
-    "dataset": {"digest", "io", "source", "sources"},
+    "batches": {"io", "source", "sources"},
+    "dataset": {"batches", "io", "source", "sources"},
+    "openers": {"io", "dataset", "example", "formats", "sets", "source", "sources", "toy"},
+    "opening": {"io", "dataset", "openers", "sets", "sources"},
 }
 
 

@@ -43,7 +43,7 @@ DETECTION = (
             segmentation_data,
             "mask:x",
             "data=mask:x: did you mean masks:PATH? segmentation sets: digits, masks:PATH, camvid:PATH, pets:PATH, "
-            "voc:PATH, coco:PATH, panoptic:PATH, yolo:PATH, labelme:PATH, cvat:PATH, "
+            "voc:PATH, coco:PATH, yolo:PATH, labelme:PATH, cvat:PATH, panoptic:PATH, "
             f"{STORED}, voc2007, voc2012, coco2017, pets, camvid",
         ),
         (

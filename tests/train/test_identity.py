@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from jaxcv.data import classification_data
-from jaxcv.data.digest import digest
+from jaxcv.data.sources.digest import digest
 from jaxcv.errors import UserError
 from jaxcv.train import fit, resolve
 from jaxcv.train.identity import Identity, differences, identify

@@ -1,4 +1,4 @@
-"""Formats of annotations, one file each: raw numbers and where they stand, handed to `jaxcv.data.example`.
+"""Formats of annotations, one file each: raw numbers and where they stand, handed to `jaxcv.data.collector`.
 
 A `scan_...` function reads every annotation of both splits, once for as long as the process lives. Its arguments:
 `path` or `folder`, see the module; `classes`, names in order of their index, empty for what the set lists; `skip`,

@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcv.data.example import MAX_BOXES, MAX_SIDE, NO_AREA, Collector, Example, Scan, Task, to_floats
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import MAX_BOXES, MAX_SIDE, NO_AREA, Example, Scan, Task, to_floats
 from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io.images import check_image, read_orientation

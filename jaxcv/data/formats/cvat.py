@@ -19,14 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxcv.data.example import MAX_SIDE, Collector, Scan, Task
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import MAX_SIDE, Scan, Task
 from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io import paths, text
 from jaxcv.data.io.text import Where, check_name, shown
 from jaxcv.data.io.xml import Element, read_xml
-from jaxcv.data.outlines import run_lengths
 from jaxcv.data.raw import Object, Raw
+from jaxcv.data.raw.outlines import run_lengths
 from jaxcv.errors import DataError
 
 _SHAPES = {"boxes": ("box", "polygon", "ellipse", "mask"), "points": ("skeleton", "points")}

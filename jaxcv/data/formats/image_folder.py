@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxcv.data.example import Collector, Scan, check_class
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import Scan, check_class
 from jaxcv.data.formats.kept import kept
 from jaxcv.data.io.images import open_image
 from jaxcv.data.io.paths import ENDINGS, TEST_NAMES, choose_splits, find_folder, held_out, list_files, list_folder

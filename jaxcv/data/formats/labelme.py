@@ -17,7 +17,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jaxcv.data.example import Collector, Scan, Task, to_floats
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import Scan, Task, to_floats
 from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io import paths

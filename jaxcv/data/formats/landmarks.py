@@ -19,7 +19,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from jaxcv.data.example import Collector, Scan
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import Scan
 from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io import paths

@@ -28,13 +28,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from jaxcv.data.example import Collector, Example, Scan, find_faults
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import Example, Scan, find_faults
 from jaxcv.data.formats.kept import kept
 from jaxcv.data.io.images import open_image, read_image, read_mask
 from jaxcv.data.io.paths import choose_splits, find_folder, list_files, list_pictures, split_word, stem, walk
 from jaxcv.data.io.text import Where, check_names, list_names, numbered_names, read_lines, read_names, read_yaml, shown
-from jaxcv.data.outlines import IGNORE
 from jaxcv.data.raw.frames import check_frame
+from jaxcv.data.raw.outlines import IGNORE
 from jaxcv.errors import DataError
 
 CAMVID = (

@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxcv.data.example import Collector, Example, Scan
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import Example, Scan
 from jaxcv.data.formats.coco import CocoFile, Entry, find_image, image_folders, read_coco
 from jaxcv.data.formats.kept import kept
 from jaxcv.data.io import paths
 from jaxcv.data.io.images import read_colors
 from jaxcv.data.io.text import list_names, shown
-from jaxcv.data.outlines import IGNORE
 from jaxcv.data.raw.frames import check_frame
+from jaxcv.data.raw.outlines import IGNORE
 from jaxcv.errors import DataError
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxcv.data.example import Task, check_class
 from jaxcv.data.io.images import open_any, upright_size
+from jaxcv.data.io.kept import KeptScan
 from jaxcv.data.io.paths import choose_splits, split_word
 from jaxcv.data.io.text import Where, list_names, one_line
 from jaxcv.errors import DataError
@@ -43,6 +44,8 @@ class Stored(NamedTuple):
     """Class names; empty: the labels are counted."""
     apart: bool = True
     """Whether the set has two splits; else both are the same records, of which every fifth is for testing."""
+    kept: KeptScan | None = None
+    """Set where the scan itself is kept."""
 
 
 def by_split(files: Sequence[Path], root: Path) -> dict[str, list[Path]]:

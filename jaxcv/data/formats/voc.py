@@ -34,7 +34,8 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from jaxcv.data.example import MAX_SIDE, Collector, Example, Scan
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import MAX_SIDE, Example, Scan
 from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mask_folders import number_labels
 from jaxcv.data.io import paths, text

@@ -11,42 +11,31 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxcv.data.formats.array_records import class_names
 from jaxcv.data.formats.stored import Stored, by_split, none_there
-from jaxcv.data.io.kept import KeptScan, kept_scan, record
+from jaxcv.data.io.kept import kept_scan, record
 from jaxcv.data.io.paths import list_files, walk
 from jaxcv.errors import DataError
 
 
-class _Index(NamedTuple):
-    """Where the samples of each split are."""
-
-    splits: dict[str, Any]
-    kept: KeptScan | None = None
-
-
-def _index(root: Path) -> _Index:
+def _scan(root: Path) -> Stored:
+    """Both splits of a folder of tars, or of one. Raises DataError: none there, or a damaged one."""
     files = [root] if root.is_file() else []
     for folder in walk(root, root) if root.is_dir() else ():
         files += list_files(folder, root, ".tar")
     if not files:
         raise none_there(root, "*.tar") if root.is_dir() else DataError("no such file or folder", file=root)
     record(map(str, files))
-    by = by_split(files, root.parent if root.is_file() else root)
-    return _Index({split: Samples(tuple(each)) for split, each in by.items()})
+    folder = root if root.is_dir() else root.parent
+    splits = {split: Samples(tuple(each)) for split, each in by_split(files, folder).items()}
+    return Stored(splits, class_names(folder), apart=len(splits) > 1)
 
 
-scan_index = kept_scan(_index, lambda index: index._replace(kept=None), lambda index: index)
-
-
-def scan_tars(root: Path) -> Stored:
-    """Both splits of a folder of tars, or of one. Raises DataError: none there, or a damaged one."""
-    splits = scan_index(root).splits
-    return Stored(splits, class_names(root if root.is_dir() else root.parent), apart=len(splits) > 1)
+scan_tars = kept_scan(_scan, lambda stored: stored._replace(kept=None), lambda stored: stored)
 
 
 class Samples:

@@ -24,7 +24,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxcv.data.example import MAX_POINTS, Collector, Scan, Task
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import MAX_POINTS, Scan, Task
 from jaxcv.data.formats.kept import kept
 from jaxcv.data.formats.mirrored import swap_by_names
 from jaxcv.data.io import paths, text

@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxcv.data.io.images import check_image, read_orientation
 from jaxcv.data.io.text import Where
-from jaxcv.data.outlines import Outline, compress, fill, run_lengths, uncompress
 from jaxcv.data.raw import Object, Raw
+from jaxcv.data.raw.outlines import Outline, compress, fill, run_lengths, uncompress
 
 REMEDY = "whether its pixels are counted as stored or as shown; save it as shown (PIL.ImageOps.exif_transpose)"
 

@@ -11,7 +11,8 @@ References:
 from functools import cache
 from pathlib import Path
 
-from jaxcv.data.example import Collector, Scan
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import Scan
 from jaxcv.data.io.paths import check_inside, find_folder, list_folders, list_pictures
 from jaxcv.data.io.text import Where, read_lines, shown
 from jaxcv.errors import DataError

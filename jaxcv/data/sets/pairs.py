@@ -169,7 +169,7 @@ class PairedImages:
         return ("different", "same")
 
     def found(self) -> Any:
-        """Pictures and pairs, for a digest; see `jaxcv.data.digest`."""
+        """Pictures and pairs, for a digest; see `jaxcv.data.sources.digest`."""
         return self.images, self.pairs()
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from jaxcv.data.example import Collector, Scan
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import Scan
 from jaxcv.data.io.paths import find_folder, held_out, holds, list_folders, list_pictures, natural
 from jaxcv.data.io.text import list_names, shown
 from jaxcv.errors import DataError

@@ -10,11 +10,12 @@ References:
 from functools import cache, partial
 from pathlib import Path
 
-from jaxcv.data.example import Collector, Example, Scan
+from jaxcv.data.collector import Collector
+from jaxcv.data.example import Example, Scan
 from jaxcv.data.formats.mask_folders import Labels
 from jaxcv.data.io.paths import find_file, find_folder, holds, join
 from jaxcv.data.io.text import Where, read_lines, shown
-from jaxcv.data.outlines import IGNORE
+from jaxcv.data.raw.outlines import IGNORE
 from jaxcv.errors import DataError
 
 _TRIMAP = Labels(("background", "pet"), {1: 1, 2: 0, 3: IGNORE})

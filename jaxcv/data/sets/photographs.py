@@ -93,7 +93,7 @@ class PhotographWindows:
         return files
 
     def found(self) -> Any:
-        """The array's pictures and the photographs, for a digest; see `jaxcv.data.digest`."""
+        """The array's pictures and the photographs, for a digest; see `jaxcv.data.sources.digest`."""
         return self.pictures, [Path(file) for file in self.files()] if self.squares else None, self.squares
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:

@@ -50,7 +50,7 @@ class CachedFeatures:
         return self.source.class_names()
 
     def found(self) -> Any:
-        """What the source found, for a digest; see `jaxcv.data.digest`."""
+        """What the source found, for a digest; see `jaxcv.data.sources.digest`."""
         return (self.source,)
 
     def spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:

@@ -47,7 +47,7 @@ class CachedProposals:
         return self.source.class_names()
 
     def found(self) -> Any:
-        """What the source found, for a digest; see `jaxcv.data.digest`."""
+        """What the source found, for a digest; see `jaxcv.data.sources.digest`."""
         return (self.source,)
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -28,7 +28,7 @@ from jaxcv.data.io.images import Progress, to_image
 from jaxcv.data.io.kept import KeptScan
 from jaxcv.data.io.memory import take
 from jaxcv.data.io.text import list_counts, list_names
-from jaxcv.data.outlines import IGNORE
+from jaxcv.data.raw.outlines import IGNORE
 from jaxcv.data.source import LABEL, box_fields, make_spec
 from jaxcv.data.sources.resident import in_parts
 from jaxcv.types import Batch, ImageFile, Placement
@@ -164,7 +164,7 @@ class ImageFiles:
         return self.scan().swap
 
     def found(self) -> Any:
-        """What the scan found, for a digest; see `jaxcv.data.digest`."""
+        """What the scan found, for a digest; see `jaxcv.data.sources.digest`."""
         examples = self._examples
         if isinstance(examples, LabelledFiles):
             return self.class_names(), [Path(file) for file in examples.files], examples.labels
@@ -183,6 +183,10 @@ class ImageFiles:
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """One example: `image` uint8 [s s c], and the fields of the task."""
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         size, fields = self.image_size, {}
         if self.task == "label":
             fields = LABEL

@@ -68,7 +68,7 @@ class InMemory:
         """Nobody says whose drawing an example is."""
 
     def found(self) -> Any:
-        """All images and labels, for a digest; see `jaxcv.data.digest`."""
+        """All images and labels, for a digest; see `jaxcv.data.sources.digest`."""
         return self.class_names(), self.load()
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:

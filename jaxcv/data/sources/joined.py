@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxcv.data.io.images import Progress
-from jaxcv.data.outlines import IGNORE
+from jaxcv.data.raw.outlines import IGNORE
 from jaxcv.data.source import BoxedSource, LabelledSource, Source, WindowedSource
 from jaxcv.data.sources.resident import read
 from jaxcv.data.sources.sampling import epoch_order, present_classes
@@ -66,7 +66,7 @@ class Joined:
         return [np.array([index[n] for n in source.class_names()], np.int32) for source in self.sources]
 
     def found(self) -> Any:
-        """What the sources found, and which examples are taken; see `jaxcv.data.digest`."""
+        """What the sources found, and which examples are taken; see `jaxcv.data.sources.digest`."""
         return (*self.sources, self._rows)
 
     @property

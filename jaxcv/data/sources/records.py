@@ -29,7 +29,7 @@ from jaxcv.data.example import Example, Task, check_all, check_box, check_points
 from jaxcv.data.io.crops import RESIZES, Region, Resize, Size, fit_file, read_region, window
 from jaxcv.data.io.images import Progress, open_any, upright
 from jaxcv.data.io.text import Where, one_line
-from jaxcv.data.outlines import IGNORE
+from jaxcv.data.raw.outlines import IGNORE
 from jaxcv.data.source import LABEL, box_fields
 from jaxcv.data.sources.image_files import USUAL, cut_out, place
 from jaxcv.errors import DataError
@@ -183,12 +183,12 @@ class Records:
         return example._replace(boxes=edges, classes=classes[[*kept]], ignored=ignored[[*kept]])
 
     @cached_property
-    def _first(self) -> Batch:
-        return self.read_record(0)
+    def _spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {key: jax.ShapeDtypeStruct(np.shape(value), value.dtype) for key, value in self.read_record(0).items()}
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shape and dtype of every field, as the first record has them."""
-        return {key: jax.ShapeDtypeStruct(np.shape(value), value.dtype) for key, value in self._first.items()}
+        return self._spec
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The examples at `indices`."""

@@ -72,7 +72,7 @@ class DrawnFaces:
         return ()
 
     def found(self) -> Any:
-        """Nothing but how many: the scenes are a function of this file; see `jaxcv.data.digest`."""
+        """Nothing but how many: the scenes are a function of this file; see `jaxcv.data.sources.digest`."""
         return self.split, len(self)
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:

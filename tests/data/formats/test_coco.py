@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from small_sets import CocoSet, examples, findings, opened, picture, refused
 
 from jaxcv.data import detection_data, segmentation_data
-from jaxcv.data.outlines import Outline, compress, extent, fill, run_lengths
+from jaxcv.data.raw.outlines import Outline, compress, extent, fill, run_lengths
 from jaxcv.errors import DataError
 
 
@@ -384,7 +384,7 @@ def test_too_many_classes_for_a_mask(folder):
 
 
 def test_too_many_boxes(folder, monkeypatch):
-    for module in ("example", "formats.coco"):
+    for module in ("collector", "formats.coco"):
         monkeypatch.setattr(f"jaxcv.data.{module}.MAX_BOXES", 1)
     refused("2 boxes for a0.png, expected at most 1", folder.data)
     assert len(opened(folder.data, on_error="skip")[0]) == 2

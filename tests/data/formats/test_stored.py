@@ -118,7 +118,7 @@ KINDS = {
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXCV_CACHE", str(tmp_path / "cache"))
-    for scan in (array_records.scan_array_records, arrow.scan_arrow, web_dataset.scan_index):
+    for scan in (array_records.scan_array_records, arrow.scan_arrow, web_dataset.scan_tars):
         scan.cache_clear()
 
 
