@@ -217,7 +217,7 @@ class Observer:
             pages = sorted((folder / "previews").glob("step_*.png"))
             reports.replace_file(folder / "previews" / "progress.gif", show.animation(pages))
         items = items or []
-        if ends and not self._short:
+        if ends and not self._short and self.run.writes:
             terms = [name for name in test if name not in setup.metrics]
             curves = reports.learning_curves(read_records(folder / "metrics.jsonl"), terms)
             items += [] if curves is None else [curves]
