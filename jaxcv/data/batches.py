@@ -237,9 +237,6 @@ class PositionedIterator:
     """Batches read ahead by threads; the position is the number of batches handed out."""
 
     def __init__(self, batches: DatasetBatches):
-        import grain  # not by a thread that reads: while it is loaded, the imports of other threads may go astray
-
-        self._grain: Any = grain
         self._batches, self._position, self._reader = batches, 0, None
 
     def __iter__(self) -> "PositionedIterator":
@@ -257,7 +254,8 @@ class PositionedIterator:
     def _next(self) -> Batch:
         batches, count, threads = self._batches, self._batches._parts, self._batches.num_threads
         if self._reader is None:
-            grain = self._grain
+            import grain  # see `jaxcv.train.feed.Streamed`
+
             numbers = grain.MapDataset.range(len(batches) * count if batches.seed is None else sys.maxsize)
             parts = numbers.map(lambda number: batches._read(number // count, number % count, count))
             options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * threads, count))

@@ -5,6 +5,7 @@ and batch `n` holds the same examples, since both go by `Batches`.
 """
 
 import contextlib
+import importlib
 import os
 import queue
 import threading
@@ -148,6 +149,8 @@ class Streamed:
     words = "streamed data"
 
     def __init__(self, data: Batches, steps: int, mesh: Mesh | None = None):
+        # By the main thread, when a run begins: while it is loaded, the imports of other threads may go astray.
+        importlib.import_module("grain")
         self._mesh = mesh or sharding.chosen().mesh
         self.layout: sharding.Layout = "whole" if self._mesh.size == 1 else "local"
         self._data, self._batches = data, iter(data)

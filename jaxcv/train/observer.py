@@ -70,7 +70,7 @@ class Observer:
         self._stack = contextlib.ExitStack()
         self._pending: list[dict[str, Any]] = []  # logs of the steps since the last record
         self._clock: Any = None
-        self._test: Resident | Streamed | None = None
+        self._test = self._open_test()
 
     def begin(self) -> None:
         """State, position in the data and records: from the newest checkpoint, else from the beginning."""
@@ -226,13 +226,14 @@ class Observer:
 
     def _test_feed(self) -> Resident | Streamed:
         """Of one pass over the test data, which lives on the device from the first evaluation on, if it does."""
-        if not isinstance(self._test, Resident):
-            if self._test is not None:
-                self._test.close()
-            self._test = open_feed(
-                self.setup.test_data, len(self.setup.test_data), self._resident, mesh=self.shared.how.mesh
-            )
+        if isinstance(self._test, Streamed):
+            self._test.close()
+            self._test = self._open_test()
         return self._test
+
+    def _open_test(self) -> Resident | Streamed:
+        data = self.setup.test_data
+        return open_feed(data, len(data), self._resident, mesh=self.shared.how.mesh)
 
     def _draw_previews(self, step: int, shown: list[Any]) -> None:
         page = show.sheet(shown, self.setup.test_data.class_names, count=self.setup.previews)
@@ -259,8 +260,7 @@ class Observer:
     def close(self) -> None:
         """Wait until all that was written is on disk."""
         self._stack.close()
-        if self._test is not None:
-            self._test.close()
+        self._test.close()
 
 
 class NotFinite(NonFinite):
