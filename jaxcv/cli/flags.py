@@ -82,6 +82,7 @@ def _parser() -> _Parser:
     add("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one of this machine alone)")
     add("--num-cpus", type=float, default=1, metavar="N", help="cores that a trial takes of a Ray cluster (default: 1)")
     add("--num-gpus", type=float, default=0, metavar="N", help="GPUs that a trial takes of a Ray cluster (default: 0)")
+    add("--nodes", type=int, default=1, metavar="N", help="nodes of a Ray cluster that a trial takes (default: 1)")
     add("--retry-failed", action="store_true", help="run the failed trials of a sweep once more")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
     add("--resident", choices=["auto", "yes", "no"], default="auto", help="data on the device (default: where it fits)")
@@ -181,6 +182,12 @@ def refuse_contradictions(options: argparse.Namespace) -> None:
         raise UserError("--address is of a Ray cluster: give --engine ray too")
     if options.engine == "ray" and options.jobs > 1:
         raise UserError("--jobs is for this machine alone; a Ray cluster has its own number of trials at once")
+    if options.engine == "ray" and (options.resume or options.profile):
+        raise UserError("--resume and --profile are for a run on this machine, and not for --engine ray")
+    if options.nodes < 1 or (options.nodes > 1 and options.engine != "ray"):
+        raise UserError(f"--nodes {options.nodes}: expected at least 1; it is of a Ray cluster, with --engine ray")
+    if options.nodes > 1 and options.prune:
+        raise UserError("--prune is for trials of one process: not with --nodes")
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: expected at least 1")
     if options.resume and options.fresh:

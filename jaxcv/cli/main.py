@@ -196,7 +196,7 @@ def _do(asked: _Asked) -> None:
         from jaxcv.cli import faces
 
         faces.run(*asked.run("--enroll, --verify and --recognize take"), options, reporter)
-    elif search.kind == "grid" and len(asked.chosen) == 1 and not options.sweep:
+    elif search.kind == "grid" and len(asked.chosen) == 1 and not options.sweep and options.engine == "local":
         _train(asked)
     elif options.distributed:
         raise UserError("--distributed trains one run: give one value for each name")

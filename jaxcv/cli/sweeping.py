@@ -66,6 +66,7 @@ def run(options: argparse.Namespace, experiment: Any, search: Any, root: Path, r
             address=options.address,
             num_cpus=options.num_cpus,
             num_gpus=options.num_gpus,
+            nodes=options.nodes,
             fail_fast=options.fail_fast,
         )
         asked = replace(asked, root=root)

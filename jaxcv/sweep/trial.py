@@ -14,10 +14,11 @@ from jaxcv.errors import UserError
 from jaxcv.sweep.ledger import Claim, Ledger
 from jaxcv.sweep.plan import one_line
 from jaxcv.sweep.pruning import Pruning
-from jaxcv.train import Options, Result, Trial, fit, fit_many
+from jaxcv.train import Options, Result, Trial, fit, fit_many, hosts
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import ExperimentFunction
 from jaxcv.train.loop import Preempted
+from jaxcv.train.observer import Watch
 from jaxcv.train.run import begun
 
 _PATIENCE = 86_400.0
@@ -60,26 +61,37 @@ def run_trial(work: Work, claim: Claim, reporter: Reporter) -> Exception | None:
     Raises:
         KeyboardInterrupt: as Preempted, comes through; the trial is given back.
         Preempted: a signal asked to stop.
+        ProcessLost: another process of the trial has ended. This one is still the owner, until it ends too.
     """
     try:
         if claim.before is not None:
             _take_up(work, claim)
         with work.ledger.heartbeat(claim):
-            result = work.train(
-                work.experiment,
-                claim.overrides,
-                claim.folder,
-                fresh=_is_older(claim.folder, work.fresh_since),
-                reporter=reporter,
-                watch=partial(_watch, work, claim),
-                **vars(_options(work)),
-            )
+            result = _train(work, claim, reporter, partial(_watch, work, claim))
         return _settle(work, claim, result)
     except (KeyboardInterrupt, Preempted):
         work.ledger.give_back(claim)
         raise
     except Exception as error:  # the experiment's own, of whatever kind: the sweep goes on
+        if hosts.is_lost(error):
+            raise hosts.ProcessLost(str(error)) from None
         return _settle(work, claim, error)
+
+
+def join_trial(work: Work, claim: Claim) -> None:
+    """Train as another process of a trial, whose first one does `run_trial`; raises what ended it."""
+    try:
+        _train(work, claim, Reporter(quiet=True))
+    except Exception as error:
+        if hosts.is_lost(error):
+            raise hosts.ProcessLost(str(error)) from None
+        raise
+
+
+def _train(work: Work, claim: Claim, reporter: Reporter, watch: Watch | None = None) -> Result:
+    fresh = _is_older(claim.folder, work.fresh_since)
+    how = {"fresh": fresh, "reporter": reporter, "watch": watch, **vars(_options(work))}
+    return work.train(work.experiment, claim.overrides, claim.folder, **how)
 
 
 def run_trials(

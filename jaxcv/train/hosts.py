@@ -73,6 +73,11 @@ def initialize(coordinator: str | None = None, process: int | None = None, proce
         raise UserError(f"--distributed: {why}{advice}") from error
 
 
+def leave() -> None:
+    """Wait until all have come here, so that none takes the end of another for its death; the last call to JAX."""
+    jax.distributed.shutdown()
+
+
 def several() -> bool:
     """Whether there are others."""
     return jax.process_count() > 1

@@ -17,10 +17,11 @@ from rich.console import Console
 
 from jaxcv.errors import UserError
 from jaxcv.sweep import command, make_search, outcomes
-from jaxcv.sweep.cluster import _collect
+from jaxcv.sweep.cluster import Started, _collect, groups_of
 from jaxcv.sweep.command import Sweep
 from jaxcv.sweep.engine import work_off
-from jaxcv.train import Experiment, Result
+from jaxcv.sweep.trial import join_trial, run_trial
+from jaxcv.train import Experiment, Result, hosts
 from jaxcv.train.console import Reporter
 from jaxcv.train.diagnose import NonFinite
 from jaxcv.train.loop import Preempted
@@ -107,19 +108,54 @@ def test_a_value_that_is_not_finite_is_a_failure(tmp_path):
     assert failed[0].error == "no value: accuracy of its last evaluation is not finite"
 
 
-def test_a_task_whose_node_was_asked_to_stop_has_not_failed(tmp_path):
-    """As Ray tells it: an error of its own, with the task's as cause."""
-    work = pretended(tmp_path, ["lr=1e-2,1e-3"], Pretender())
-    claims = [work.ledger.claim(), work.ledger.claim()]
-    work.ledger.give_back(claims[0])  # as the task does before it ends
-    for claim, cause in zip(claims, [Preempted("stopped at step 2"), OSError("no room")], strict=True):
-        told = RuntimeError()
-        told.cause = cause  # pyright: ignore[reportAttributeAccessIssue]
+def test_a_task_whose_node_was_asked_to_stop_or_died_has_not_failed(tmp_path):
+    """As Ray tells it: an error of its own, with the task's as cause. Of a trial on several nodes, Ray retries none."""
 
-        def get(reference, told=told):
+    class Told(RuntimeError):
+        cause: Any = None
+
+    class Died(RuntimeError):
+        """The process of the task, as Ray says itself."""
+
+    names = {"TaskCancelledError": InterruptedError, "RayTaskError": Told}
+    util, removed = SimpleNamespace(remove_placement_group=lambda place: removed.append(place)), []
+    work = pretended(tmp_path, ["lr=1e-2,1e-3,1e-4,1e-5,1e-6"], Pretender())
+    claims = [work.ledger.claim() for _ in range(5)]
+    work.ledger.give_back(claims[0])  # as the task does before it ends
+    ends = [Preempted("stopped at step 2"), OSError("no room"), hosts.ProcessLost("Gloo"), Died(), OSError("no room")]
+    for number, (claim, end) in enumerate(zip(claims, ends, strict=True)):
+
+        def get(reference, end=end):
+            told = end if isinstance(end, Died) else Told()
+            told.cause = end  # pyright: ignore[reportAttributeAccessIssue]
             raise told
 
-        ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(TaskCancelledError=InterruptedError))
-        _collect(ray, work, claim, None)
-    assert [trial.state.name for trial in work.ledger.trials()] == ["RUNNING", "FAIL"]
+        ray = SimpleNamespace(get=get, util=util, exceptions=SimpleNamespace(**names))
+        _collect(ray, work, Started(claim, [None], place=number if number > 1 else None))
+    assert [trial.state.name for trial in work.ledger.trials()] == ["RUNNING", "FAIL", "RUNNING", "RUNNING", "FAIL"]
+    assert removed == [2, 3, 4]
     assert work.ledger.claim().number == 0
+
+
+def test_a_trial_whose_other_process_has_ended_is_neither_failed_nor_given_back(tmp_path, monkeypatch):
+    """Its processes end; then whoever claims it sees that its owner has died."""
+
+    def lost(*_, **__):
+        raise RuntimeError("Gloo: connection closed by peer")
+
+    monkeypatch.setattr(hosts, "several", lambda: True)
+    work = pretended(tmp_path, ["lr=1e-2,1e-3"], lost)
+    claim = work.ledger.claim()
+    for process in (lambda: run_trial(work, claim, QUIET), lambda: join_trial(work, claim)):
+        with pytest.raises(hosts.ProcessLost, match="closed by peer"):
+            process()
+    assert [trial.state.name for trial in work.ledger.trials()] == ["RUNNING", "WAITING"]
+    assert work.ledger.claim().number == 1
+
+
+@pytest.mark.parametrize(
+    ("room", "nodes", "groups"),
+    [([1, 1, 1], 2, 1), ([2, 2, 2], 2, 3), ([4, 1], 2, 1), ([0, 1, 1, 1, 1], 2, 2), ([3], 2, 0), ([3, 1], 1, 4)],
+)
+def test_trials_on_several_nodes_at_once(room, nodes, groups):
+    assert groups_of(room, nodes) == groups
