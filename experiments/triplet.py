@@ -42,6 +42,7 @@ def experiment(
     width: int = 16,
     pool: Literal["average", "flatten"] = "average",
     dimensions: int = 128,
+    members: int = 1,
     lr: float = 1e-3,
     weight_decay: float = 5e-2,
     ema: float = 0.99,
@@ -75,6 +76,7 @@ def experiment(
         width: channels of the first stage.
         pool: what the embedding is made of: the last map's "average", or all of it ("flatten"), for aligned faces.
         dimensions: of the embedding.
+        members: networks side by side, each with its own triplets; the embedding is all of theirs.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, decoupled.
         ema: decay of the moving average of the parameters that is evaluated.
@@ -94,7 +96,9 @@ def experiment(
     """
     train, test = embedding_data(data, unseen=unseen, image_size=image_size, on_error=on_error, resize=resize)
     size = {"stage_sizes": (1,) * (3 if image_size < 64 else 4), "width": width, "small_images": image_size < 64}
-    backbone = models.ResNet(**size, block=models.BasicBlock, mean=(0.5,), std=(0.25,))
+    backbone = partial(models.ResNet, **size, block=models.BasicBlock, mean=(0.5,), std=(0.25,))
+    network = partial(models.EmbeddingNet, dimensions=dimensions, pool=pool, mirror=train.mirrors)
+    networks = [network(backbone()) for _ in range(members)]
     moved = {"flip": flip if train.mirrors else 0.0, "shift": shift, "scale": scale, "rotate": rotate}
 
     def augmented(key: Any, batch: Batch) -> Batch:
@@ -104,8 +108,8 @@ def experiment(
 
     verification = partial(metrics.verification, pairs="listed" if data.endswith(".txt") else "all")
     return Experiment(
-        model=models.EmbeddingNet(backbone, dimensions=dimensions, pool=pool, mirror=train.mirrors),
-        loss=partial(losses.triplet, mining=mining, distance=distance, margin=margin, form=form),
+        model=networks[0] if members == 1 else models.EmbeddingEnsemble(tuple(networks)),
+        loss=partial(losses.triplet, mining=mining, distance=distance, margin=margin, form=form, members=members),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, clip=10.0),
         train_data=train.identity_batches(batch_size, pictures=pictures, seed=seed),
         test_data=test.batches(256),

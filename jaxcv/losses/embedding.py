@@ -1,5 +1,6 @@
 """Losses of embeddings: examples of the same class close together, others apart."""
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -31,6 +32,7 @@ def triplet(
     distance: Distance = "squared",
     margin: Scalar | None = 0.2,
     form: Form = "mean",
+    members: int = 1,
 ) -> dict[str, tuple[Float[Array, " b"], Float[Array, " b"]]]:
     """Triplet loss: an anchor, a positive of its class, a negative of another, mined within the batch.
 
@@ -55,6 +57,8 @@ def triplet(
             never vanishes; not with `semihard`.
         form: What the training step makes of the batch: the `mean` over the triplets; over the `active` ones, whose
             loss is not 0; or their `sum`, as in FaceNet's equation 3.
+        members: How many embeddings of equal size stand side by side in one, as of `models.EmbeddingEnsemble`; each
+            mines its own triplets, and the loss is the mean of theirs.
 
     Returns:
         `triplet`: values `[b]`, for each anchor the mean over its triplets, and weights `[b]`, how many these are: 0
@@ -67,6 +71,12 @@ def triplet(
         Schroff, Kalenichenko, Philbin, FaceNet, https://arxiv.org/abs/1503.03832, equation 3.
         Hermans, Beyer, Leibe, In defense of the triplet loss, https://arxiv.org/abs/1703.07737, equations 5 and 7.
     """
+    if members > 1:
+        alone = partial(triplet, batch=batch, mining=mining, distance=distance, margin=margin, form=form)
+        parts = outputs.reshape(len(outputs), members, -1) * members**0.5
+        values, counts = jax.vmap(lambda x: alone(x)["triplet"], in_axes=1)(parts)
+        total = jnp.sum(counts, axis=0)
+        return {"triplet": (jnp.sum(values * counts, axis=0) / jnp.maximum(total, 1.0), total / members)}
     embeddings, label = outputs.astype(jnp.float32), batch["label"]
     valid = batch["example_valid"] if "example_valid" in batch else jnp.ones(label.shape, bool)
     if mining in ("all", "semihard"):

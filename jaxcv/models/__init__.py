@@ -15,7 +15,7 @@ from jaxcv.models.canvas import Canvas
 from jaxcv.models.classifier import Classifier
 from jaxcv.models.darknet import Darknet53, PlainDarknet, darknet19, darknet53, darknet_tiny, extraction
 from jaxcv.models.deconvnet import DeconvNet
-from jaxcv.models.embedding import EmbeddingNet, Identified, IdentityClassifier, Siamese
+from jaxcv.models.embedding import EmbeddingEnsemble, EmbeddingNet, Identified, IdentityClassifier, Siamese
 from jaxcv.models.explaining import grad_cam, saliency
 from jaxcv.models.fast_rcnn import RCNN, FastRCNN
 from jaxcv.models.faster_rcnn import FasterRCNN, fasterrcnn_resnet50_fpn
@@ -94,6 +94,7 @@ __all__ = [
     "Dense",
     "DepthwiseSeparable",
     "Dropout",
+    "EmbeddingEnsemble",
     "EmbeddingNet",
     "FCN",
     "FPN",

@@ -1,5 +1,6 @@
 """Networks that map pictures to vectors to be compared: of one identity close together, of two apart."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -55,6 +56,25 @@ class EmbeddingNet(nn.Module):
         if twice:
             x, features = x[:count] + x[count:], {name: value[:count] for name, value in features.items()}
         return _directions(x) if self.normalize else x, features
+
+
+class EmbeddingEnsemble(nn.Module):
+    """Embedding networks side by side: on a small set, which people one network confuses is a matter of luck.
+
+    The embedding [b d] is all of theirs, divided by the square root of their number, so that its length is one if
+    theirs are. `losses.triplet` trains each by itself with as many `members`. Features: all of theirs, numbered.
+    """
+
+    networks: Sequence[EmbeddingNet]
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool = False
+    ) -> tuple[Float[Array, "b d"], dict[str, Array]]:
+        """`train` as in `EmbeddingNet`."""
+        found = [network(images, train=train) for network in self.networks]
+        features = {f"{name}_{i}": value for i, (_, all_) in enumerate(found) for name, value in all_.items()}
+        return jnp.concatenate([x for x, _ in found], axis=-1) / len(found) ** 0.5, features
 
 
 class Siamese(nn.Module):
