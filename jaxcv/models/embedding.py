@@ -66,6 +66,7 @@ class EmbeddingEnsemble(nn.Module):
     """
 
     networks: Sequence[EmbeddingNet]
+    """Each with a backbone of its own: one object in two of them is one set of parameters."""
 
     @nn.compact
     def __call__(

@@ -77,6 +77,20 @@ def test_cosine_pulls_the_right_way():
     assert cosine[1] > cosine[0] and total(moved) < total(embeddings)
 
 
+@pytest.mark.parametrize("mining", ["hard", "semihard", "all", "random"])
+@pytest.mark.parametrize("form", ["mean", "active", "sum"])
+def test_members_mine_for_themselves(mining, form):
+    """The step's mean over anchors is that of the members' own losses, weighted by how many triplets each has."""
+    random = np.random.default_rng(0)
+    apart = [jnp.asarray(random.normal(size=(8, 3)), jnp.float32) for _ in range(3)]
+    batch, how = {"label": jnp.arange(8) // 2}, {"mining": mining, "margin": 0.5, "form": form}
+    values, counts = triplet(jnp.concatenate(apart, 1) / 3**0.5, batch, **how, members=3)["triplet"]
+    alone = [triplet(x, batch, **how)["triplet"] for x in apart]
+    weighted = sum(float((v * c).sum()) for v, c in alone)
+    np.testing.assert_allclose(counts.sum(), sum(float(c.sum()) for _, c in alone) / 3, rtol=1e-5)
+    np.testing.assert_allclose((values * counts).sum(), weighted / 3, rtol=1e-4)
+
+
 def test_the_margin_may_be_traced():
     loss = jax.jit(lambda margin: triplet(LINE, LABEL, margin=margin)["triplet"][0])
     np.testing.assert_allclose(loss(2.0), triplet(LINE, LABEL, margin=2.0)["triplet"][0])

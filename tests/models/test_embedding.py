@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcv.models import EmbeddingNet, IdentityClassifier, PlainDarknet, Siamese
+from jaxcv.models import EmbeddingEnsemble, EmbeddingNet, IdentityClassifier, PlainDarknet, Siamese
 
 TINY = PlainDarknet(layers=((8, 3), "M", (8, 3)))
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 8, 8, 1)), jnp.float32)
@@ -48,6 +48,18 @@ def test_a_picture_and_its_mirror_image_are_evaluated_together():
     alone, maps = applied(model.clone(mirror=False), variables)
     assert jax.tree.map(jnp.shape, features) == jax.tree.map(jnp.shape, maps)
     assert not np.allclose(outputs, alone, atol=1e-3)
+
+
+def test_networks_side_by_side_are_one_embedding_of_length_one():
+    model = EmbeddingEnsemble(tuple(EmbeddingNet(TINY.clone(), dimensions=6) for _ in range(2)))
+    variables = model.init(jax.random.key(0), IMAGES)
+    outputs, features = applied(model, variables)
+    np.testing.assert_allclose(jnp.linalg.norm(outputs, axis=1), 1.0, rtol=1e-5)
+    for i in range(2):
+        own = {kind: tree[f"networks_{i}"] for kind, tree in variables.items()}
+        one, maps = applied(EmbeddingNet(TINY, dimensions=6), own)
+        np.testing.assert_allclose(outputs[:, 6 * i : 6 * i + 6], one / 2**0.5, rtol=1e-5, atol=1e-6)
+        assert all((features[f"{name}_{i}"] == value).all() for name, value in maps.items())
 
 
 @pytest.mark.parametrize("similarity", ["weighted", "chi_square", "cosine"])
