@@ -33,13 +33,14 @@ def test_only_squares():
         class_symmetries(jax.random.key(0), {"image": jnp.zeros((1, 3, 2, 1)), "label": jnp.zeros(1, jnp.int32)})
 
 
-def test_transposing_takes_the_mask_along():
+def test_transposing_takes_the_mask_and_its_weights_along():
     image = jax.random.uniform(jax.random.key(1), (8, 5, 5, 2))
-    batch = {"image": image, "mask": image[..., 0], "label": jnp.arange(8)}
+    batch = {"image": image, "mask": image[..., 0], "pixel_weights": image[..., 1], "label": jnp.arange(8)}
     some = transpose(jax.random.key(2), batch)
     kept = np.array([bool((a == b).all()) for a, b in zip(some["image"], image, strict=True)])
     assert 0 < kept.sum() < 8
     np.testing.assert_array_equal(some["mask"], some["image"][..., 0])
+    np.testing.assert_array_equal(some["pixel_weights"], some["image"][..., 1])
     every = segmentation(jax.random.key(3), batch, transposed=1.0)
     np.testing.assert_allclose(every["image"], image.swapaxes(1, 2), atol=1e-6)
     with pytest.raises(ValueError, match="5x4: only squares"):
