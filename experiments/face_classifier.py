@@ -2,7 +2,8 @@
 
 Claim: on six people of ORL who are not seen in training, equal error rate 0.093, rank-1 accuracy 0.922 by one enrolled
 picture each, by the second command (n=1, seed 0; 90 s on 2 AMD EPYC cores (Zen 5) beside other work, jax 0.10.2, flax
-0.12.8), where `triplet.py` has 0.070 and 0.930. Of the three embedded digits never seen: 0.285, 0.718 (n=1, 2 minutes).
+0.12.8), where one network of `triplet.py` has 0.070 and 0.930. Of the three embedded digits never
+seen: 0.285, 0.718 (n=1, 2 minutes).
 
 Papers: Taigman et al., DeepFace, 2014 (an encoding, and softmax over people); Deng et al., ArcFace,
 https://arxiv.org/abs/1801.07698; Wang et al., CosFace, https://arxiv.org/abs/1801.09414 (margins, `head=cosine`).

@@ -1,6 +1,6 @@
 """An embedding in which pictures of one identity lie close together, by the triplet loss on the hardest triplets.
 
-Claim: on six people of ORL who are not seen in training (25 to 30; 24 to learn from), four networks side by side and the
+Claim: on six people of ORL who are not seen in training (25 to 30; 24 to learn from) four networks side by side and the
 hardest triplets of a batch give an equal error rate of 0.024 (0.026, 0.011, 0.035) and rank-1 accuracy of 0.992 by one
 enrolled picture each, by the second command (n=3, seeds 0 to 2; 13 minutes for all three on 2 AMD EPYC cores (Zen 5),
 jax 0.10.2, flax 0.12.8, beside other work); random triplets 0.119 and 0.900 (n=1, seed 0). One network of twice the
