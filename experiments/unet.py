@@ -108,9 +108,8 @@ def experiment(
     opened = {"image_size": image_size, "channels": channels, "on_error": on_error, "resize": resize}
     train, test = segmentation_data(data, values=values, hold_last=hold_last, own_size=tile > 0, **opened)
     train = train if border is None else train.with_border_weights(border)
-    network = models.UNet(
-        num_classes=train.num_classes, width=width, depth=depth, norm=norm, padding=padding, dropout=dropout
-    )
+    shape = {"width": width, "depth": depth, "norm": norm, "padding": padding, "dropout": dropout}
+    network = models.UNet(num_classes=train.num_classes, **shape)
     moves = {"flip": flip, "flip_vertical": flip_vertical, "transposed": transposed} if train.mirrors else {}
     moves |= {"rotate": rotate, "scale": scale, "elastic": elastic, "size": crop and (crop, crop)}
     scores = {name: metrics.segmentation(name) for name in ("mIoU", "pixel_accuracy", "dice")}

@@ -48,7 +48,7 @@ def reached(folder):
 
 @pytest.mark.parametrize(
     ("name", "kills"),
-    [("lenet", 4), *(pytest.param(name, 10, marks=pytest.mark.slow) for name in ("lenet", "yolo"))],
+    [("lenet", 2), *(pytest.param(name, 10, marks=pytest.mark.slow) for name in ("lenet", "yolo"))],
 )
 def test_kills_leave_no_trace(name, kills, tmp_path, load):
     """Every kill waits for another place: a random step, or the writing of a checkpoint after it."""

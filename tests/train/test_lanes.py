@@ -105,6 +105,7 @@ def test_streamed_data_gives_lanes_their_own_order(tmp_path):
         np.testing.assert_allclose(resident, streamed, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_eight_lenets_in_lanes_have_the_loss_curves_of_solo_runs(tmp_path, load, monkeypatch):
     """100 steps, logged one by one: their sums are rounded otherwise, which training amplifies step by step.
 
