@@ -2,9 +2,8 @@
 
 Claim: mAP@0.5 0.899, @0.75 0.802, mAP 0.647 on the embedded test scenes, by the first command (n=1, seed 0; 6 min 40 s
 on 2 AMD EPYC cores (Zen 5) beside other work, jax 0.10.2, flax 0.12.8). BCCD's 72 test images: mAP@0.5 0.894 (0.890,
-0.885, 0.907), @0.75 0.631 (0.641, 0.635, 0.615), mAP 0.571 (0.568, 0.571, 0.574), by the second command (n=3, seeds 0
-to 2; 720 to 1,050 s of CPU time each, 15 to 30 minutes beside much other work); squashed instead of letterboxed, 0.887,
-0.635 and 0.575 (n=1, seed 0).
+0.885, 0.907), @0.75 0.631, mAP 0.571, by the second command (n=3, seeds 0 to 2; 720 to 1,050 s of CPU time each, 15 to
+30 minutes beside much other work); squashed, not letterboxed, 0.887, 0.635, 0.575 (n=1, seed 0).
 
 Paper: Ren, He, Girshick, Sun, Faster R-CNN, https://arxiv.org/abs/1506.01497, here over a feature pyramid
 (https://arxiv.org/abs/1612.03144), with AdamW; see `models.FasterRCNN` for the other deviations.
