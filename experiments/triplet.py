@@ -76,7 +76,7 @@ def experiment(
         width: channels of the first stage.
         pool: what the embedding is made of: the last map's "average", or all of it ("flatten"), for aligned faces.
         dimensions: of the embedding.
-        members: networks side by side, each with its own triplets; the embedding is all of theirs.
+        members: networks side by side, in [1, infinity), each with its own triplets; the embedding is all of theirs.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, decoupled.
         ema: decay of the moving average of the parameters that is evaluated.

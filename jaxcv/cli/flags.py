@@ -184,8 +184,10 @@ def refuse_contradictions(options: argparse.Namespace) -> None:
         raise UserError("--jobs is for this machine alone; a Ray cluster has its own number of trials at once")
     if options.engine == "ray" and (options.resume or options.profile):
         raise UserError("--resume and --profile are for a run on this machine, and not for --engine ray")
-    if options.nodes < 1 or (options.nodes > 1 and options.engine != "ray"):
-        raise UserError(f"--nodes {options.nodes}: expected at least 1; it is of a Ray cluster, with --engine ray")
+    if options.nodes < 1:
+        raise UserError(f"--nodes {options.nodes}: expected at least 1")
+    if options.nodes > 1 and options.engine != "ray":
+        raise UserError("--nodes is of a Ray cluster: give --engine ray too")
     if options.nodes > 1 and options.prune:
         raise UserError("--prune is for trials of one process: not with --nodes")
     if options.jobs < 1:

@@ -14,6 +14,7 @@ from jaxcv.data.sources.border_weights import BorderWeighted
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
 from jaxcv.data.sources.cached_proposals import CachedProposals
 from jaxcv.data.sources.digest import digest
+from jaxcv.data.sources.extended import Extended
 from jaxcv.data.sources.joined import Joined, Part
 from jaxcv.data.sources.known import describe
 from jaxcv.data.sources.orders import Episodes, Identities, Members, Order, Tuples
@@ -23,9 +24,6 @@ from jaxcv.data.sources.sampling import Sampling
 from jaxcv.errors import UserError, unknown_name
 from jaxcv.ops import kmeans_anchor_boxes
 from jaxcv.types import Scalar
-
-_ADDED = BorderWeighted | CachedFeatures | CachedProposals
-"""Sources that add a field to the examples of another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +226,7 @@ class Dataset:
 
     def known(self) -> dict[str, Any]:
         """What a run keeps of this split, to be used without it; see `jaxcv.data.sources.known`. Raises DataError."""
-        source = self.source.source if isinstance(self.source, _ADDED) else self.source
+        source = self.source.source if isinstance(self.source, Extended) else self.source
         return describe(source, self._anchor_boxes, self.opened, self.split)
 
     def with_proposals(self, kind: str, *, count: int) -> "Dataset":
@@ -254,8 +252,16 @@ class Dataset:
         Args:
           factor: of the second term, 10 in the paper; see `jaxcv.data.sources.border_weights`.
           sigma: in pixels, above 0.
+
+        Raises:
+          UserError: there are more classes than background and cells, or a number is not above 0.
         """
-        if (key := (factor, sigma)) not in self._featured:
+        key = factor, sigma = float(factor), float(sigma)
+        if not (factor > 0 and sigma > 0):
+            raise UserError(f"border weights of factor {factor:g} and sigma {sigma:g}: expected both above 0")
+        if self.num_classes != 2:
+            raise UserError(f"border weights: expected two classes, background and cells, found {self.num_classes}")
+        if key not in self._featured:
             self._featured[key] = replace(self, source=BorderWeighted(self.source, factor, sigma))
         return self._featured[key]
 

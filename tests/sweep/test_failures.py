@@ -15,6 +15,7 @@ import pytest
 from pretending import QUIET, Pretender, pretended
 from rich.console import Console
 
+from jaxcv.cli.main import main
 from jaxcv.errors import UserError
 from jaxcv.sweep import command, make_search, outcomes
 from jaxcv.sweep.cluster import Started, _collect, groups_of
@@ -159,3 +160,18 @@ def test_a_trial_whose_other_process_has_ended_is_neither_failed_nor_given_back(
 )
 def test_trials_on_several_nodes_at_once(room, nodes, groups):
     assert groups_of(room, nodes) == groups
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--nodes", "0"], "--nodes 0: expected at least 1"),
+        (["--nodes", "2"], "--nodes is of a Ray cluster: give --engine ray too"),
+        (["--nodes", "2", "--engine", "ray", "--prune", "median"], "not with --nodes"),
+        (["--engine", "ray", "--profile"], "not for --engine ray"),
+    ],
+    ids=["none", "no cluster", "pruned", "profiled"],
+)
+def test_flags_that_do_not_go_with_nodes(words, said, capsys):
+    assert main(["experiments/lenet.py", *words]) == 2
+    assert said in capsys.readouterr().err

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int, UInt8
 from scipy import ndimage
 
 from jaxcv.data.io.images import Progress
-from jaxcv.data.source import Source
+from jaxcv.data.sources.extended import Extended
 from jaxcv.data.sources.resident import in_parts, read, resident
-from jaxcv.types import Batch, ImageFile, Placement
+from jaxcv.types import Batch
 
 _VOID = 255
 
@@ -23,7 +23,7 @@ def border_weights(
 
     w_c balances the classes of the picture: with n pixels of k classes, the n_c of class c weigh n / (k n_c), 1 on
     average. d1 and d2 are the distances to the nearest and the second nearest cell; with fewer than two cells there is
-    no second term. Pixels within cells have none either, where the paper's map is low too.
+    no second term. Pixels within cells have none either, a deviation.
 
     Args:
         mask: [h w] classes, 255 where void.
@@ -50,26 +50,14 @@ def border_weights(
 
 
 @dataclass(frozen=True, eq=False)
-class BorderWeighted:
+class BorderWeighted(Extended):
     """A source whose examples also have `pixel_weights` [s s], the `border_weights` of their mask.
 
     An augmentation in the training step moves them with the picture.
     """
 
-    source: Source
     factor: float
     sigma: float
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def class_names(self) -> tuple[str, ...]:
-        """Name of each class index."""
-        return self.source.class_names()
-
-    def found(self) -> Any:
-        """What the source found, for a digest; see `jaxcv.data.digest`."""
-        return (self.source,)
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The source's fields, and `pixel_weights`."""
@@ -95,11 +83,3 @@ class BorderWeighted:
 
     def _weights(self, mask: np.ndarray) -> np.ndarray:
         return border_weights(mask, factor=self.factor, sigma=self.sigma)
-
-    def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
-        """Checks the source."""
-        return self.source.check(thorough=thorough, progress=progress)
-
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
-        """One file as the source fits it."""
-        return self.source.read_image(path)

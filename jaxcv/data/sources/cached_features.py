@@ -7,12 +7,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from jaxcv.data.io.images import Progress
-from jaxcv.data.source import BoxedSource, Source
+from jaxcv.data.sources.extended import Extended
 from jaxcv.data.sources.resident import read, resident
-from jaxcv.types import Batch, ImageFile, Placement
+from jaxcv.types import Batch
 
 _CHUNK = 32
 
@@ -31,27 +31,15 @@ class Extractor(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class CachedFeatures:
+class CachedFeatures(Extended):
     """A source whose examples also have the field `features`, kept in memory once computed.
 
     The pictures are those that the source reads: an augmentation in the training step comes too late to change them.
     """
 
-    source: Source
     extract: Extractor
     _kept: list[np.ndarray] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def class_names(self) -> tuple[str, ...]:
-        """Name of each class index."""
-        return self.source.class_names()
-
-    def found(self) -> Any:
-        """What the source found, for a digest; see `jaxcv.data.sources.digest`."""
-        return (self.source,)
 
     def spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """The source's fields, and `features`."""
@@ -82,15 +70,3 @@ class CachedFeatures:
             kept[chunk] = np.asarray(self.extract(read(self.source, chunk)["image"]))
             progress(int(chunk[-1]) + 1, size)
         return kept
-
-    def box_sizes(self) -> Float[np.ndarray, "n 2"]:
-        """Those of the source."""
-        return self.source.box_sizes() if isinstance(self.source, BoxedSource) else np.zeros((0, 2), np.float32)
-
-    def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
-        """Checks the source."""
-        return self.source.check(thorough=thorough, progress=progress)
-
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
-        """One file as the source fits it; `fields_of` has its features too."""
-        return self.source.read_image(path)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,20 +15,19 @@ from jaxtyping import Float, Int, UInt8, UInt16
 
 from jaxcv.data.io.images import Progress
 from jaxcv.data.io.paths import cache_folder
-from jaxcv.data.source import BoxedSource, Source
 from jaxcv.data.sources import region_proposers
+from jaxcv.data.sources.extended import Extended
 from jaxcv.data.sources.resident import in_parts, read, resident
-from jaxcv.types import Batch, ImageFile, Placement
+from jaxcv.types import Batch
 
 
 @dataclass(frozen=True, eq=False)
-class CachedProposals:
+class CachedProposals(Extended):
     """A source whose examples also have `proposals` [n 4], xyxy in pixels of the network's input, zeros where fewer.
 
     An augmentation in the training step moves them with the picture.
     """
 
-    source: Source
     kind: str
     """Of `region_proposers.PROPOSERS`."""
     count: int
@@ -38,17 +36,6 @@ class CachedProposals:
     """Of the source: what was computed for another is not used."""
     _kept: list[np.ndarray] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def class_names(self) -> tuple[str, ...]:
-        """Name of each class index."""
-        return self.source.class_names()
-
-    def found(self) -> Any:
-        """What the source found, for a digest; see `jaxcv.data.sources.digest`."""
-        return (self.source,)
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The source's fields, and `proposals`."""
@@ -104,15 +91,3 @@ class CachedProposals:
 
         in_parts(len(self), propose, progress)
         return found
-
-    def box_sizes(self) -> Float[np.ndarray, "n 2"]:
-        """Those of the source."""
-        return self.source.box_sizes() if isinstance(self.source, BoxedSource) else np.zeros((0, 2), np.float32)
-
-    def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
-        """Checks the source."""
-        return self.source.check(thorough=thorough, progress=progress)
-
-    def read_image(self, path: ImageFile) -> tuple[np.ndarray, Placement]:
-        """One file as the source fits it; `fields_of` has its proposals too."""
-        return self.source.read_image(path)

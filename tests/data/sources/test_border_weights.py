@@ -3,6 +3,7 @@ import pytest
 
 from jaxcv.data import from_records
 from jaxcv.data.sources.border_weights import border_weights
+from jaxcv.errors import UserError
 
 
 def test_numbers_by_hand():
@@ -37,6 +38,11 @@ def test_they_are_beside_the_masks_of_a_split():
     records = [{"image": np.zeros((8, 8, 3), np.uint8), "mask": mask} for mask in masks]
     split = from_records(records, records, image_size=8, class_names=("none", "cell"), convert=dict)[0]
     weighted = split.with_border_weights(5.0)
+    with pytest.raises(UserError, match="factor -1 and sigma 5: expected both above 0"):
+        split.with_border_weights(-1.0)
+    three = from_records(records, records, image_size=8, class_names=("none", "cell", "dirt"), convert=dict)[0]
+    with pytest.raises(UserError, match="expected two classes, background and cells, found 3"):
+        three.with_border_weights(5.0)
     assert split.with_border_weights(5.0) is weighted and weighted.batches(3).spec["pixel_weights"].shape == (3, 8, 8)
     expected = np.stack([border_weights(mask, factor=5.0) for mask in masks])
     np.testing.assert_array_equal(weighted.batches(3).batch(0)["pixel_weights"], expected)
