@@ -48,7 +48,7 @@ ANCHOR_BOXES = ((10.0, 10.0), (20.0, 30.0), (40.0, 20.0), (60.0, 60.0), (90.0, 8
 def targets(batch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Boxes [b 8 4] and classes [b 8] for a detector to be trained on."""
     random = np.random.default_rng(2)
-    corners, sides = random.uniform(0, 0.6 * size, (batch, 8, 2)), random.uniform(20, 0.4 * size, (batch, 8, 2))
+    corners, sides = (random.uniform(low, high, (batch, 8, 2)) * size for low, high in ((0, 0.6), (0.04, 0.4)))
     return np.concatenate([corners, corners + sides], -1).astype(np.float32), random.integers(0, 90, (batch, 8))
 
 

@@ -6,8 +6,8 @@ the imports until both splits know their length and classes, GB is the peak of w
 
     python benchmarks/scans.py [--fraction 0.1] [--json FILE]
 
-2 AMD EPYC cores (Zen 5), Python 3.11, jax 0.10.2, beside so much other work that seconds were 7 times CPU seconds; one
-run. COCO: 16.4 CPU s, then 1.3. Folders: 2.8 CPU s, then 0.7. None had more than 1.41 GB.
+2 AMD EPYC cores (Zen 5), Python 3.11, jax 0.10.2, one run, nothing beside it: COCO 16.9 s, then 1.6 s; folders 3.1 s,
+then 0.6 s; CPU seconds the same. None had more than 1.40 GB.
 """
 
 import argparse

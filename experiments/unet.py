@@ -58,6 +58,7 @@ def experiment(
     rotate: float | None = None,
     scale: float | None = None,
     elastic: float | None = None,
+    warp_probability: float | None = None,
     color: float = 0.2,
     dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 16,
@@ -99,6 +100,7 @@ def experiment(
         rotate: largest rotation while training, either way, in degrees; None: none, which is faster.
         scale: largest relative change of size while training; None: none.
         elastic: how near to folding pictures are bent while training, below 1; None: not at all.
+        warp_probability: of doing so with a picture, by rotate, scale and elastic; None: with each.
         color: largest relative change of brightness, contrast and saturation while training.
         dtype: what the network computes in; parameters, statistics and losses stay float32.
         batch_size: examples a step.
@@ -111,7 +113,7 @@ def experiment(
     shape = {"width": width, "depth": depth, "norm": norm, "padding": padding, "dropout": dropout}
     network = models.UNet(num_classes=train.num_classes, **shape)
     moves = {"flip": flip, "flip_vertical": flip_vertical, "transposed": transposed} if train.mirrors else {}
-    moves |= {"rotate": rotate, "scale": scale, "elastic": elastic, "size": crop and (crop, crop)}
+    moves |= {"rotate": rotate, "scale": scale, "elastic": elastic, "warp_probability": warp_probability}
     scores = {name: metrics.segmentation(name) for name in ("mIoU", "pixel_accuracy", "dice")}
     scores |= {"rand": metrics.rand()} if train.num_classes == 2 else {}
     return Experiment(
@@ -120,7 +122,7 @@ def experiment(
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=clip),
         train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
-        augment=partial(augment.segmentation, color=color, **moves),
+        augment=partial(augment.segmentation, color=color, size=crop and (crop, crop), **moves),
         predict=predict.masks,
         metrics=scores,
         ema=ema,

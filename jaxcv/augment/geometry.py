@@ -144,6 +144,12 @@ def draw(key: PRNGKey, batch: Batch, *, elastic: Scalar | None, columns: int = C
     return uniform_rows(key, len(batch["image"]), columns + (0 if elastic is None else _BEND_DRAWS))
 
 
+def still(uniform: Float[Array, "b n"]) -> Float[Array, "b n"]:
+    """The numbers of `warped` with which nothing is resampled; mirroring and colours as they are."""
+    middle = [0, 1, 3, 4, 9, 12, *range(COLUMNS, uniform.shape[1])]
+    return uniform.at[:, jnp.asarray(middle)].set(0.5).at[:, 11].set(0.0)
+
+
 def warped(
     uniform: Float[Array, "b n"],
     batch: Batch,

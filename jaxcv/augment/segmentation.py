@@ -3,10 +3,11 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 
 from jaxcv.augment.colors import recolored
-from jaxcv.augment.geometry import crop, draw, warped
-from jaxcv.augment.randomness import PRNGKey
+from jaxcv.augment.geometry import crop, draw, still, warped
+from jaxcv.augment.randomness import PRNGKey, uniform_rows
 from jaxcv.augment.symmetries import transpose
 from jaxcv.types import Batch, Scalar
 
@@ -28,6 +29,7 @@ def segmentation(
     shear: Scalar | None = None,
     elastic: Scalar | None = None,
     hue: Scalar | None = None,
+    warp_probability: Scalar | None = None,
     size: tuple[int, int] | None = None,
 ) -> Batch:
     """Recolour, mirror, crop, shift, scale, rotate, shear and bend pictures; masks move with the pixels.
@@ -51,6 +53,8 @@ def segmentation(
         shear: Along x by up to this many degrees, either way; below 90.
         elastic: How near to folding the picture is bent, in [0, 1); see `warp`.
         hue: Up to this fraction of the colour circle, either way, in [0, 0.5].
+        warp_probability: Of resampling a picture at all, in [0, 1]: the others keep their pixels as they are, so that
+            training sees the sharpness and the noise of testing too. None: all are resampled.
         size: (height, width) in pixels of the part that is cut out of the result at a random position; None: all of it.
 
     Returns:
@@ -60,6 +64,9 @@ def segmentation(
         Ronneberger et al., U-Net, https://arxiv.org/abs/1505.04597, section 3.1.
     """
     uniform = draw(key, batch, elastic=elastic)
+    if warp_probability is not None:
+        chosen = uniform_rows(jax.random.fold_in(key, 3), len(uniform), 1) < warp_probability
+        uniform = jnp.where(chosen, uniform, still(uniform))
     image = recolored(uniform[:, 5:9], batch["image"], brightness=color, contrast=color, saturation=color, hue=hue)
     batch = warped(
         uniform,

@@ -29,13 +29,17 @@ class Records:
         self._events = Events(folder / "events", step=step)
 
     def write(self, step: int, split: str, values: dict[str, float], *, time: dict[str, float]) -> None:
-        """One record, safe from the end of this process; `sync` makes it safe from that of the machine."""
+        """One record."""
         self._file.write(_line({"step": step, "split": split, **values, "time": time}))
-        self._file.flush()
         self._events.scalars(step, split, values)
 
+    def flush(self) -> None:
+        """Have all records safe from the end of this process."""
+        self._file.flush()
+
     def sync(self) -> None:
-        """Have all records on disk: a checkpoint made later never stands without them."""
+        """Have all records on disk, safe from the end of the machine: a checkpoint made later stands with them."""
+        self._file.flush()
         os.fsync(self._file.fileno())
 
     def picture(self, step: int, png: bytes, size: tuple[int, int]) -> None:
@@ -59,6 +63,9 @@ class NoRecords(Records):
         pass
 
     def write(self, step: int, split: str, values: dict[str, float], *, time: dict[str, float]) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
         """Nothing."""
 
     def sync(self) -> None:

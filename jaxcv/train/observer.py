@@ -156,21 +156,25 @@ class Observer:
                 gc.enable()
 
         # 1. The records of the steps since the last one, up to the first that is not finite.
-        found = _by_step(logs(), count)
+        found = {name: values[:count].astype(np.float64) for name, values in logs().items()}
+        finite = found["finite"].astype(bool)
+        good = count if finite.all() else int(np.argmin(finite))
         speed, eta = self._clock.speed_and_eta(step)
-        every = setup.interval("log")
-        for number, entry in enumerate(found, start=step - count + 1):
-            if not entry["finite"]:
-                self.error = NotFinite(f"{self.run.folder}: loss or gradient not finite at step {number}")
-                if state is not None:
-                    self.explain(state)
-                return
-            self._pending.append(entry)
-            if number % every == 0 or number == setup.steps:
-                means = {n: float(np.mean([e[n] for e in self._pending])) for n in entry if n != "finite"}
-                self._pending = []
-                records.write(number, "train", means, time={"seconds": self._clock.seconds, "images_per_second": speed})
-                reporter.step(number, setup.steps, means, speed, eta)
+        every, before, taken = setup.interval("log"), step - count, 0
+        for number in range(before + 1, before + good + 1):
+            if number % every and number != setup.steps:
+                continue
+            values = self._means(found, taken, number - before)
+            taken = number - before
+            records.write(number, "train", values, time={"seconds": self._clock.seconds, "images_per_second": speed})
+            reporter.step(number, setup.steps, values, speed, eta)
+        records.flush()
+        self._pending += _by_step(found, taken, good)
+        if good < count:
+            self.error = NotFinite(f"{self.run.folder}: loss or gradient not finite at step {before + good + 1}")
+            if state is not None:
+                self.explain(state)
+            return
 
         # 2. The evaluation, with its pictures; the last one also with its report.
         score, ends = None, step == setup.steps
@@ -185,6 +189,14 @@ class Observer:
             self._saver.save(state, position, rank=score, must=ends or stops)
             self._clock.checkpoint_made()
         self.stopped = ends and step < setup.steps
+
+    def _means(self, found: Mapping[str, np.ndarray], start: int, end: int) -> dict[str, float]:
+        """Of the steps since the last record, the last of which are a chunk's from `start` to `end`."""
+        pending, self._pending = self._pending, []
+        columns = {name: values[start:end] for name, values in found.items() if name != "finite"}
+        if pending:
+            columns = {name: np.concatenate([[e[name] for e in pending], rest]) for name, rest in columns.items()}
+        return {name: float(np.mean(values)) for name, values in columns.items()}
 
     def _evaluate(self, step: int, variables: Any) -> tuple[dict[str, float], bool]:
         """Evaluate and write it down; the values, and whether the run ends here."""
@@ -207,6 +219,7 @@ class Observer:
             )
             took = time.monotonic() - began
         self._records.write(step, "test", test, time={"seconds": round(took, 3)})
+        self._records.flush()
         self._reporter.evaluated(step, test, took)
         for line in warnings:
             self._reporter.warn(f"step {step}: {line}")
@@ -278,7 +291,7 @@ def replay(run: Run, step: int, watch: Watch | None) -> bool:
     return stop
 
 
-def _by_step(logs: Mapping[str, np.ndarray], count: int) -> list[dict[str, float]]:
-    """The logs of each of the first `count` steps."""
-    columns = {name: values[:count].astype(np.float64).tolist() for name, values in logs.items()}
+def _by_step(logs: Mapping[str, np.ndarray], start: int, end: int) -> list[dict[str, float]]:
+    """The logs of each step from `start` to `end`."""
+    columns = {name: values[start:end].tolist() for name, values in logs.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

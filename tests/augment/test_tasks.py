@@ -55,6 +55,20 @@ def test_they_move_as_warp_does():
     assert np.abs(plain["images"]["points"] - warped["points"]).max() > 1, "only landmarks have sides"
 
 
+def test_pictures_that_are_not_warped_keep_their_pixels():
+    batch, key = some_batch(8), jax.random.key(3)
+    where = {"flip": 0.5, "flip_vertical": 0.5, "color": 0.3, "min_area": 0.5, "max_ratio": 2.0, "shift": 0.1}
+    where |= {"scale": 0.2, "rotate": 20.0, "shear": 10.0, "elastic": 0.5}
+    mirrored = augment.segmentation(key, batch, flip=0.5, flip_vertical=0.5, color=0.3)
+    augmented = jax.jit(lambda p: augment.segmentation(key, batch, **where, warp_probability=p), compiler_options=QUICK)
+    never, some, always = augmented(0.0), augmented(0.5), augmented(1.0)
+    np.testing.assert_allclose(never["image"], mirrored["image"], atol=1e-6)
+    np.testing.assert_array_equal(never["mask"], mirrored["mask"])
+    kept = (np.abs(some["image"] - never["image"]) < 1e-6).all(axis=(1, 2, 3))
+    assert 0 < kept.sum() < 8
+    np.testing.assert_allclose(some["image"][~kept], always["image"][~kept], atol=1e-6)
+
+
 def test_detection_turns_bends_and_changes_hue_where_it_is_told_to():
     boxes = jnp.tile(jnp.asarray([[8.0, 6, 24, 18]]), (3, 1, 1))
     batch = {**some_batch(), "boxes": boxes, "valid": jnp.ones((3, 1), bool)}

@@ -138,7 +138,8 @@ def _as_arrow(file: Path) -> Path:
     handle, name = tempfile.mkstemp(dir=target.parent)
     os.close(handle)
     try:
-        with pyarrow.parquet.ParquetFile(file) as parquet:
+        # With a buffer, a column is read piece by piece; without, as long as a row group, which may be the whole file.
+        with pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as parquet:
             with pyarrow.ipc.new_stream(name, parquet.schema_arrow) as writer:
                 for batch in parquet.iter_batches(256):
                     writer.write_batch(batch)

@@ -3,7 +3,7 @@
 While a scan runs, the folders that it lists and the files that it names are recorded. What it found is kept in `scans`
 of the cache folder with their sizes and times of change, and taken again where all of them are the same, the options
 are, and so is the text of the readers. Nothing is kept of a set that was changed within the last seconds, whose times
-would not tell another change, and nothing of a scan that is as fast as looking it up.
+would not tell another change, and nothing of a scan of few files that is as fast as looking it up.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-_WORTH = 0.5
-"""Seconds that a scan takes at least to be kept."""
+_WORTH, _MANY = 0.5, 1_000
+"""Seconds that a scan takes at least to be kept; or files that it has seen: checking all of them takes far longer."""
 _SETTLED = 2.0
 """Seconds for which nothing may have changed before the scan began: longer than the steps of any clock of files."""
 _seen: ContextVar[dict[str, None] | None] = ContextVar("_seen", default=None)
@@ -88,7 +88,7 @@ def kept_scan(scan: Callable[..., Any], pack: Callable[[Any], Any], unpack: Call
             names = _with_parents(_seen.get() or {}, str(path))
         finally:
             _seen.reset(token)
-        if time.time() - begun < _WORTH:
+        if time.time() - begun < _WORTH and len(names) < _MANY:
             return made
         times = _times(names)
         if len(times) and times[:, 1].max() > (begun - _SETTLED) * 1e9:

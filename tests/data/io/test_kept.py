@@ -11,6 +11,7 @@ from jaxcv.data import classification_data, landmark_data, segmentation_data
 from jaxcv.data.example import Scan
 from jaxcv.data.formats import image_folder
 from jaxcv.data.io import kept
+from jaxcv.data.sources import image_files
 
 
 @pytest.fixture
@@ -145,3 +146,17 @@ def test_pictures_are_looked_at_once(tmp_path, scans, monkeypatch):
     assert train.batches(2).check() and image_folder.scan_folder
     with pytest.raises(pytest.fail.Exception):
         train.batches(2).check(thorough=True)
+
+
+def test_a_fast_scan_of_many_files_is_kept_for_the_sake_of_checking_them(tmp_path, scans, monkeypatch):
+    monkeypatch.setattr(kept, "_WORTH", 1e6)
+    data, checked = kept_classes(tmp_path / "set"), []
+    check = image_files.check_example
+    monkeypatch.setattr(image_files, "check_example", lambda *args, **how: checked.append(1) or check(*args, **how))
+    for most, times in ((1_000, 24), (5, 36), (5, 36)):
+        monkeypatch.setattr(kept, "_MANY", most)
+        for _ in range(2 if most == 1_000 else 1):
+            forget()
+            for part in classification_data(data, image_size=32):
+                part.batches(2).check()
+        assert len(checked) == times and bool(scans) == (most == 5)
