@@ -79,7 +79,6 @@ class Observer:
         chosen = self.setup.checkpoint_every is not None
         # Clocks differ between processes, and all of them write a checkpoint or none.
         spacing = (_SHORT_RUNS_SPACING if self._short else 0.0 if chosen else _SPACING) * self._beside
-        self._saver = Saver(checkpoints, spacing=0.0 if hosts.several() else spacing)
         if (restored := checkpoints.restore_newest(self.shared.state_spec(self.values))) is not None:
             self.state, position, warnings = restored
             for warning in warnings:
@@ -97,6 +96,7 @@ class Observer:
         self.start = self.step = int(self.state.step)
         self._records = Records(run.folder, step=self.start) if run.writes else NoRecords()
         self._stack.callback(self._records.close)
+        self._saver = Saver(checkpoints, sync=self._records.sync, spacing=0.0 if hosts.several() else spacing)
         self.stopped = replay(run, self.start, self._watch) and self.start < self.setup.steps
         self._clock = Clock(self.setup.train_data.spec["image"].shape[0], self.setup.steps, self.start)
 
@@ -120,7 +120,9 @@ class Observer:
             stops: as of `look`.
             due: a checkpoint is due by the clock.
         """
-        return stops or due or self._due("evaluate", self.step) or self.step % self.setup.interval("checkpoint") == 0
+        if stops or due or self._due("evaluate", self.step):
+            return True
+        return self.step % self.setup.interval("checkpoint") == 0 and self._saver.is_due()
 
     def is_due(self) -> bool:
         """Whether a checkpoint is due by the clock."""
@@ -182,10 +184,9 @@ class Observer:
             test, ends = self._evaluate(step, state.evaluation_variables)
             score = self._score(test)
 
-        # 3. The checkpoint, now that everything it stands for is on disk.
+        # 3. The checkpoint, once everything it stands for is on disk.
         if state is not None:
             position = {"data": data, "pending": self._pending}
-            records.sync()
             self._saver.save(state, position, rank=score, must=ends or stops)
             self._clock.checkpoint_made()
         self.stopped = ends and step < setup.steps

@@ -6,6 +6,7 @@ then at most that distance, and it is computed again.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from jaxcv.train.checkpoint import Checkpoints, Snapshot
@@ -17,10 +18,15 @@ class Saver:
     The newest state and the best one are on disk at the end, whatever the spacing.
     """
 
-    def __init__(self, checkpoints: Checkpoints, *, spacing: float = 0.0):
-        self._checkpoints, self._spacing = checkpoints, spacing
+    def __init__(self, checkpoints: Checkpoints, *, sync: Callable[[], None], spacing: float = 0.0):
+        """`sync` puts on disk what a checkpoint stands for; called before one is written."""
+        self._checkpoints, self._sync, self._spacing = checkpoints, sync, spacing
         self._written = time.monotonic()
         self._best: Snapshot | None = None
+
+    def is_due(self) -> bool:
+        """Whether a state that is given now is written, and not only looked at for being the best."""
+        return time.monotonic() - self._written >= self._spacing
 
     def save(self, state: Any, position: dict[str, Any], *, rank: float | None = None, must: bool = False) -> None:
         """Take a state in; it is written now, or kept if it may turn out to be the best.
@@ -31,7 +37,8 @@ class Saver:
             rank: of the evaluation at this step, larger is better.
             must: write it whatever the spacing.
         """
-        if must or time.monotonic() - self._written >= self._spacing:
+        if must or self.is_due():
+            self._sync()
             if self._best is not None and (rank is None or rank < (self._best.rank or 0.0)):
                 self._checkpoints.write(self._best)
             self._checkpoints.save(state, position, rank=rank)
