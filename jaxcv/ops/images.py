@@ -198,7 +198,9 @@ def upsample_bilinear(images: Float[Array, "b h w c"], *, size: tuple[int, int])
         outermost pixels their values are repeated.
     """
     rows, columns = (_weights(n, out, images.dtype) for n, out in zip(images.shape[1:3], size, strict=True))
-    return jnp.einsum("bhwc,yh,xw->byxc", images, rows, columns)
+    # One matrix product makes the large array, of contiguous rows: half the time of the other orders.
+    wide = jnp.einsum("bhwc,xw->hbxc", images, columns)
+    return jnp.einsum("yh,hbxc->ybxc", rows, wide).swapaxes(0, 1)
 
 
 def _weights(size: int, out: int, dtype: jnp.dtype) -> Array:
