@@ -29,6 +29,7 @@ def experiment(
     width: int = 16,
     fc_width: int = 256,
     class_weights: tuple[float, ...] = (),
+    region: Literal["", "dice", "lovasz"] = "",
     lr: float = 3e-3,
     weight_decay: float = 1e-2,
     clip: float = 10.0,
@@ -53,6 +54,7 @@ def experiment(
         width: channels at full resolution, 64 in the paper; the stages have 1, 2, 4, 8 and 8 times as many.
         fc_width: channels of the fully connected middle, 4096 in the paper.
         class_weights: of each class in the loss; () for equal ones.
+        region: "dice" or "lovasz" for a term that compares whole regions, "" for none.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, decoupled, of kernels alone.
         clip: largest norm of the gradient.
@@ -79,7 +81,7 @@ def experiment(
             fc_width=fc_width,
             map_size=image_size // 32,
         ),
-        loss=partial(losses.pixels, class_weights=class_weights),
+        loss=partial(losses.pixels, class_weights=class_weights, region=region),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=clip),
         train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),

@@ -40,6 +40,7 @@ def experiment(
     fc_width: int = 0,
     dropout: float = 0.5,
     class_weights: tuple[float, ...] = (),
+    region: Literal["", "dice", "lovasz"] = "",
     lr: float = 2e-3,
     weight_decay: float = 1e-2,
     clip: float = 10.0,
@@ -69,6 +70,7 @@ def experiment(
         fc_width: channels of the paper's fc6 and fc7, 4096 there; 0: the trunk's last map is scored itself.
         dropout: after fc6 and fc7.
         class_weights: of each class in the loss; () for equal ones.
+        region: "dice" or "lovasz" for a term that compares whole regions, "" for none.
         lr: peak learning rate of AdamW after a linear warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's, decoupled, of kernels alone.
         clip: largest norm of the gradient.
@@ -88,7 +90,7 @@ def experiment(
         model=models.FCN(trunk, num_classes=train.num_classes, stride=stride, fc_width=fc_width, dropout=dropout),
         initial=pretrained(weights, trunk, within="trunk") if weights else None,
         trainable=trainable,
-        loss=partial(losses.pixels, class_weights=class_weights),
+        loss=partial(losses.pixels, class_weights=class_weights, region=region),
         optimizer=optimizers.adamw(lr, steps=steps, weight_decay=weight_decay, mask=kernels, clip=clip),
         train_data=train.batches(batch_size, seed=seed, num_threads=num_threads),
         test_data=test.batches(batch_size),
