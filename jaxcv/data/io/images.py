@@ -82,7 +82,7 @@ def open_any(file: Any) -> Iterator[Any]:
         return
     if not isinstance(file, np.ndarray):
         stream = io.BytesIO(file) if isinstance(file, bytes) else None
-        with open_image(Path("bytes" if isinstance(file, bytes) else file), stream) as image:
+        with open_image(file if isinstance(file, Path) else Path("bytes" if stream else file), stream) as image:
             yield image
         return
     if file.dtype != np.uint8 or file.ndim not in (2, 3) or file.shape[2:] not in ((), (1,), (3,)) or not file.size:

@@ -238,7 +238,7 @@ class ImageFiles:
         return np.concatenate([pixels, np.stack(masks).reshape(len(masks), -1)], 1)
 
     def _read(
-        self, files: list[Path], regions: list[Callable[[Size], Region]], **how: Any
+        self, files: Sequence[str | Path], regions: list[Callable[[Size], Region]], **how: Any
     ) -> tuple[UInt8[np.ndarray, "b p"], list[Size]]:
         """A region of each file, and the sizes of the files."""
         how |= {"size": self.image_size, "channels": self.channels, "white": self.white}
@@ -262,7 +262,9 @@ class ImageFiles:
         self, indices: Int[np.ndarray, "b"], uniform: Float[np.ndarray, "b 4"], *, min_area: float, max_ratio: float
     ) -> Batch:
         """The examples at `indices`, of each a window of its whole picture; none is kept, for each is shown once."""
-        files = [self._examples[i].image for i in indices.tolist()]
+        examples, numbers = self._examples, indices.tolist()
+        text = isinstance(examples, LabelledFiles)
+        files = [examples.files[i] for i in numbers] if text else [examples[i].image for i in numbers]
         regions = [partial(window, uniform=row, min_area=min_area, max_ratio=max_ratio) for row in uniform]
         return self._fill(indices, self._read(files, regions, gap=1.0)[0])
 
