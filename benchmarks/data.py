@@ -1,11 +1,12 @@
 """Input pipeline against torchvision's: images per second, from JPEG files to augmented float32 batches on the device.
 
 Random resized crop to 224 (8 to 100 % of the area), mirroring, and brightness, contrast and saturation by up to 40 %,
-in batches of 64. Ours cuts the crop on the host, by one and by two threads, out of class folders and of the same
-pictures as `hf:` (Parquet), `wds:` (tars) and `arrayrecord:`, and does the rest in a jitted function, whose time counts
-but where it says "reading alone"; theirs is `torchvision.transforms.v2` under a DataLoader, from Pillow and from
-`decode_image`, with 0, 1 and 2 worker processes (kept from pass to pass). All have huge pages, torchvision's from
-glibc, ours as `launch.py` has them. Every contender is a process of its own; they take turns, all else idle.
+in batches of 64. Ours cuts the crop on the host, by one and by two threads and by two processes (`--workers 2`), out of
+class folders and, by two threads, of the same pictures as `hf:` (Parquet), `wds:` (tars) and `arrayrecord:`; and does
+the rest in a jitted function, whose time counts but where it says "reading alone". Theirs is
+`torchvision.transforms.v2` under a DataLoader, from Pillow and from `decode_image`, with 0, 1 and 2 worker processes
+(kept from pass to pass). All have huge pages, torchvision's from glibc, ours as `launch.py` has them. Every contender
+is a process of its own; they take turns, all else idle.
 
 Rates are medians over the rounds; "x" is the median over the rounds of the rate by that of torchvision's best with 2
 workers, "of folders" of that by ours from folders. CPU ms are what all threads and workers take for a picture, medians
@@ -48,8 +49,8 @@ PAUSE = 1.5
 KINDS = {"folder": "PIL", "hf": "pyarrow", "wds": "PIL", "arrayrecord": "array_record"}
 """How our pictures are stored, and what it takes."""
 FOLDER = "folder, 2 readers"
-OURS = ("folder, 1 reader", FOLDER, *(f"{kind}, 2 readers" for kind in list(KINDS)[1:]))
-ALONE = tuple(f"{name}, reading alone" for name in OURS[:2])
+OURS = ("folder, 1 reader", FOLDER, "folder, 2 workers", *(f"{kind}, 2 readers" for kind in list(KINDS)[1:]))
+ALONE = tuple(f"{name}, reading alone" for name in OURS[:3])
 THEIRS = tuple(f"torchvision, {kind}, {n} workers" for kind in ("Pillow", "tensor") for n in (0, 1, 2))
 DISTINCT = 200
 """Pictures made; the files of a larger set repeat their bytes."""
@@ -141,7 +142,9 @@ def opened(name: str, folder: Path) -> Any:
 
     kind, readers, *_ = name.split(", ")
     train, _ = classification_data(f"{kind}:{folder / kind}", image_size=SIDE)
-    return train.batches(BATCH, seed=0, min_area=0.08, num_threads=int(readers[0]))
+    count, what = readers.split()
+    how = {"workers": int(count)} if what == "workers" else {"num_threads": int(count)}
+    return train.batches(BATCH, seed=0, min_area=0.08, **how)
 
 
 def ours(name: str, folder: Path) -> Iterator[Any]:
@@ -196,9 +199,10 @@ def theirs(name: str, folder: Path, batches: int) -> Iterator[Any]:
 
 def used() -> tuple[float, float]:
     """Of this process and those that it started: seconds of CPU time, and the most GB that were resident in each."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    ticks = peak = 0
-    for process in (Path("/proc", name) for name in ("self", *children)):
+    ticks, peak, processes = 0, 0, [str(os.getpid())]
+    for number in processes:
+        process = Path("/proc", number)
+        processes += (process / "task" / number / "children").read_text().split()
         ticks += sum(map(int, (process / "stat").read_text().rpartition(")")[2].split()[11:13]))
         lines = (process / "status").read_text().splitlines()
         peak += next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

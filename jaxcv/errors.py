@@ -1,6 +1,7 @@
 """What a person can mend, as errors whose text is one line, and how a message is made. Imports nothing of jaxcv."""
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,9 +19,12 @@ class DataError(UserError):
     """A fault in a data set. Names the file, the line where there is one, what stands there and what was expected."""
 
     def __init__(self, message: str, *, file: str | Path, line: int | None = None):
-        self.file, self.line = Path(file), line
+        self.file, self.line, self._message = Path(file), line, message
         text = f"{file}{'' if line is None else f':{line}'}: {message}"
         super().__init__(UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text))
+
+    def __reduce__(self) -> tuple[functools.partial["DataError"], tuple[str]]:  # from one process to another
+        return functools.partial(DataError, file=self.file, line=self.line), (self._message,)
 
 
 _ELSEWHERE = {
@@ -42,6 +46,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     if name in ("epochs", "epoch", "num_epochs") and "steps" in known:
         return f"unknown {kind} {name!r}: training is counted in steps, which are batches: steps=N"
+    if name in ("workers", "num_workers"):
+        return f"unknown {kind} {name!r}: it changes no result, and is a flag: --workers N"
     if _ELSEWHERE.get(name) in known:
         return f"unknown {kind} {name!r}: did you mean {_ELSEWHERE[name]}?"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

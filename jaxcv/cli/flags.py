@@ -86,6 +86,7 @@ def _parser() -> _Parser:
     add("--retry-failed", action="store_true", help="run the failed trials of a sweep once more")
     add("--fail-fast", action="store_true", help="end a sweep at its first failure")
     add("--resident", choices=["auto", "yes", "no"], default="auto", help="data on the device (default: where it fits)")
+    add("--workers", type=int, metavar="N", help="processes that decode pictures (default: none; threads do)")
     add(
         "--mesh",
         metavar="AXES",

@@ -88,6 +88,8 @@ def _run(options: argparse.Namespace, tokens: list[str]) -> int:
         from jaxcv.sweep import worker
 
         worker.become_worker()
+    if options.workers is not None:
+        os.environ["JAXCV_WORKERS"] = str(options.workers)
     from jaxcv.train import runtime, sharding
 
     if options.deterministic:

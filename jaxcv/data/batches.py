@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from jaxcv.data.io import workers
 from jaxcv.data.io.images import Progress, read_image
 from jaxcv.data.source import Source
 from jaxcv.data.sources.cached_features import CachedFeatures
@@ -38,8 +39,8 @@ from jaxcv.data.sources.sampling import (
 from jaxcv.errors import UserError
 from jaxcv.types import Batch, ImageFile, Placement, Scalar
 
-_SMALL_BATCH = 2**20
-"""Bytes up to which a batch is read at once: to put together what each thread read would take longer."""
+_PART = 2**20
+"""Bytes of examples that a thread reads at once, or one example: Python's work for each part is not less for few."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,8 @@ class DatasetBatches:
     sampling: Sampling = "uniform"
     rare: Scalar = 0.001
     shares: tuple[int | float, ...] = ()
+    workers: int = 0
+    """Processes that decode pictures."""
 
     def digest(self) -> str:
         """Of what the scan found; see `jaxcv.types.Batches.digest`."""
@@ -116,6 +119,7 @@ class DatasetBatches:
 
     def resident(self, progress: Progress | None = None) -> Batch:
         """All examples as arrays, read once; see `jaxcv.types.ResidentBatches.resident`."""
+        workers.start(self.workers)
         return resident(self.source, progress)
 
     def check(self, *, thorough: bool = False, progress: Progress | None = None) -> list[str]:
@@ -159,9 +163,8 @@ class DatasetBatches:
 
     @cached_property
     def _parts(self) -> int:
-        """Parts of a batch that threads read: each example on its own, or of small ones the whole batch at once."""
-        rows = -(-self.batch_size // jax.process_count())
-        return rows if rows * self._example_bytes > _SMALL_BATCH else 1
+        """Parts of a batch that threads read."""
+        return -(-self.batch_size // jax.process_count() // max(1, _PART // self._example_bytes))
 
     @cached_property
     def _order_of(self) -> Callable[[int], np.ndarray]:
@@ -256,6 +259,7 @@ class PositionedIterator:
         if self._reader is None:
             import grain  # see `jaxcv.train.feed.Streamed`
 
+            workers.start(batches.workers)
             numbers = grain.MapDataset.range(len(batches) * count if batches.seed is None else sys.maxsize)
             parts = numbers.map(lambda number: batches._read(number // count, number % count, count))
             options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * threads, count))

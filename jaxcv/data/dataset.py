@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxcv.data.batches import DatasetBatches
+from jaxcv.data.io.workers import wanted
 from jaxcv.data.source import BoxedSource, LabelledSource, Source, WindowedSource
 from jaxcv.data.sources.border_weights import BorderWeighted
 from jaxcv.data.sources.cached_features import CachedFeatures, Extractor
@@ -76,6 +77,7 @@ class Dataset:
         min_area: Scalar | None = None,
         max_ratio: Scalar = 4 / 3,
         num_threads: int | None = None,
+        workers: int | None = None,
         sampling: Sampling = "uniform",
         rare: Scalar = 0.001,
     ) -> "DatasetBatches":
@@ -90,6 +92,8 @@ class Dataset:
           max_ratio: the window's width by height is between 1 / max_ratio and this; at least 1.
           num_threads: threads that read ahead; 0 reads when asked, None is one for each core. Batches are the same for
             any number.
+          workers: processes that decode pictures, see `jaxcv.data.io.workers`, for more than about three cores; None is
+            JAXCV_WORKERS, which `--workers` sets, else 0. Batches are the same for any number.
           sampling: for training, how often examples are shown: once an epoch (`uniform`), so that all classes are shown
             equally often, or those of rare classes more often; see `jaxcv.data.sources.sampling`.
           rare: the fraction of the examples up to which `repeat_factor` calls a class rare; 0.001 in the paper, for
@@ -106,10 +110,11 @@ class Dataset:
             raise UserError(f"min_area={min_area}: windows are for training, and need a seed")
         if sampling != "uniform" and seed is None:
             raise UserError(f"sampling={sampling}: is for training, and needs a seed")
-        threads = cores() if num_threads is None else num_threads
+        workers = wanted() if workers is None else workers
+        threads = max(cores(), 1 + workers) if num_threads is None else num_threads
         return DatasetBatches(
             self.source, batch_size, seed, threads, min_area, max_ratio, self.path, self.own_size, self.known,
-            sampling=sampling, rare=rare, shares=() if seed is None else self.shares,
+            sampling=sampling, rare=rare, shares=() if seed is None else self.shares, workers=workers,
         )  # fmt: skip
 
     def subset(self, part: Part) -> "Dataset":

@@ -31,6 +31,7 @@ EPOCHS = "training is counted in steps, which are batches: steps=N"
         ),
         ("yolo --evalute", "unknown flag --evalute: did you mean --evaluate?"),
         ("yolo learning_rate=1", "unknown hyperparameter 'learning_rate': did you mean lr?"),
+        ("yolo workers=2", "unknown hyperparameter 'workers': it changes no result, and is a flag: --workers N"),
         ("yolo imgsz=64", "unknown hyperparameter 'imgsz': did you mean image_size?"),
         (
             "yolo network=v5",

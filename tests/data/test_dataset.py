@@ -192,7 +192,7 @@ def gathered(batches, number):
 @pytest.mark.parametrize("small", [0, 2**20])
 def test_the_same_examples_by_number_in_turn_and_resident(seed, threads, small, monkeypatch):
     """Over the end of an epoch and to the padding at the end, with large batches that are read in parts and small."""
-    monkeypatch.setattr(batches_module, "_SMALL_BATCH", small)
+    monkeypatch.setattr(batches_module, "_PART", small)
     streamed, other = (numbers(23, 10, seed=seed, num_threads=threads) for _ in range(2))
     passed = take(iter(streamed), 3 if seed is None else 7)
     if seed is not None:
@@ -225,7 +225,7 @@ def test_an_example_that_could_not_be_read_is_not_valid(small, monkeypatch):
         def read(self, indices):
             return {**super().read(indices), "example_valid": indices % 5 != 3}
 
-    monkeypatch.setattr(batches_module, "_SMALL_BATCH", small)
+    monkeypatch.setattr(batches_module, "_PART", small)
     batches = Dataset(Holes(9), 2).batches(4, num_threads=2)
     expected = [[True, True, True, False], [True] * 4, [False] * 4]
     assert [batch["example_valid"].tolist() for batch in batches] == expected
@@ -244,7 +244,7 @@ def test_a_fault_among_all_examples_is_raised():
 @pytest.mark.parametrize(("threads", "small"), [(0, 2**20), (3, 2**20), (3, 0)])
 def test_hosts_read_the_rows_of_the_same_batch(seed, hosts, threads, small, monkeypatch):
     """Whatever their number, that of their threads, and wherever they went on: together the bytes of one host alone."""
-    monkeypatch.setattr(batches_module, "_SMALL_BATCH", small)
+    monkeypatch.setattr(batches_module, "_PART", small)
     whole = take(iter(numbers(10, 4, seed=seed, num_threads=0)), 3)
     monkeypatch.setattr(jax, "process_count", lambda: hosts)
     parts = []
@@ -273,7 +273,7 @@ def test_hosts_read_the_rows_of_the_same_batch(seed, hosts, threads, small, monk
 @pytest.mark.parametrize("small", [0, 2**20])
 @pytest.mark.parametrize("threads", [0, 2])
 def test_a_fault_in_a_reading_thread_arrives_unchanged(threads, small, monkeypatch):
-    monkeypatch.setattr(batches_module, "_SMALL_BATCH", small)
+    monkeypatch.setattr(batches_module, "_PART", small)
     iterator = iter(numbers(20, 2, fault=7, num_threads=threads))
     assert labels(take(iterator, 3)) == [[0, 1], [2, 3], [4, 5]]
     for _ in range(2):  # it stays at the faulty batch

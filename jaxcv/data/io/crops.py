@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxcv.data.io.images import convert_image, open_any, to_array, upright_size
+from jaxcv.data.io.images import convert_image, open_any, upright_size
 from jaxcv.types import ImageFile, Placement
 
 Size = tuple[int, int]  # width and height
@@ -117,7 +117,7 @@ def read_region(
             file.draft(file.mode, (stored[0] // scale, stored[1] // scale))  # does nothing but to a JPEG
             scale = scale if file.size != stored else 1
         image = resize_region(convert_image(file, channels, white), found, size=size, scale=scale, gap=gap)
-        return to_array(image), file_size
+        return np.asarray(image).reshape(size, size, channels), file_size  # a view, for what writes it elsewhere
 
 
 def fit_file(
@@ -126,4 +126,4 @@ def fit_file(
     """A region of a person's own file, and where it lies there."""
     pixels, file_size = read_region(path, region, size=size, channels=channels, white=white)
     left, top, width, height = region(file_size)
-    return pixels, Placement(file_size, width / size, height / size, left, top)
+    return pixels.copy(), Placement(file_size, width / size, height / size, left, top)

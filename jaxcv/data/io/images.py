@@ -85,7 +85,8 @@ def open_any(file: Any) -> Iterator[Any]:
         return
     if not isinstance(file, np.ndarray):
         stream = io.BytesIO(file) if isinstance(file, bytes) else None
-        with open_image(Path("bytes" if isinstance(file, bytes) else file), stream, whole=True) as image:
+        path = file if isinstance(file, Path) else Path("bytes" if stream else file)
+        with open_image(path, stream, whole=True) as image:
             yield image
         return
     if file.dtype != np.uint8 or file.ndim not in (2, 3) or file.shape[2:] not in ((), (1,), (3,)) or not file.size:

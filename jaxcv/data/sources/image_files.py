@@ -23,11 +23,12 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from jaxcv.data.example import Example, LabelledFiles, Scan, Task, check_all, check_example, check_size, read_labels
-from jaxcv.data.io.crops import RESIZES, Region, Resize, Size, fit_file, middle, read_region, window
+from jaxcv.data.io.crops import RESIZES, Region, Resize, Size, fit_file, middle, window
 from jaxcv.data.io.images import Progress, to_image
 from jaxcv.data.io.kept import KeptScan
 from jaxcv.data.io.memory import take
 from jaxcv.data.io.text import list_counts, list_names
+from jaxcv.data.io.workers import read_regions
 from jaxcv.data.raw.outlines import IGNORE
 from jaxcv.data.source import LABEL, box_fields, make_spec
 from jaxcv.data.sources.resident import in_parts
@@ -56,22 +57,25 @@ class Kept:
         every._kept[:count] = self._kept
         return every
 
-    def all(self, make: Callable[[int], np.ndarray], progress: Progress) -> UInt8[np.ndarray, "n ..."]:
+    def all(self, make: Callable[[np.ndarray], np.ndarray], progress: Progress) -> UInt8[np.ndarray, "n ..."]:
         """The arrays of all examples, made by all cores: itself, not a copy. There must be room for all."""
         in_parts(self._total, lambda part: self.read(part, make), progress)
         return self._kept
 
-    def read(self, indices: Int[np.ndarray, "b"], make: Callable[[int], np.ndarray]) -> UInt8[np.ndarray, "b ..."]:
+    def read(
+        self, indices: Int[np.ndarray, "b"], make: Callable[[Int[np.ndarray, "k"]], np.ndarray]
+    ) -> UInt8[np.ndarray, "b ..."]:
         """The arrays at `indices`, made by `make` where they are not there yet; may be called by several threads."""
         found = np.empty((len(indices), *self._kept.shape[1:]), np.uint8)
-        for row, i in enumerate(indices.tolist()):
-            if i < len(self._kept) and self._there[i]:
-                found[row] = self._kept[i]
-                continue
-            found[row] = make(i)
-            if i < len(self._kept):
-                self._kept[i] = found[row]
-                self._there[i] = True  # after the pixels: another thread may be reading
+        kept = indices < len(self._kept)
+        there = kept.copy()
+        there[kept] = self._there[indices[kept]]
+        found[there] = self._kept[indices[there]]
+        if not there.all():
+            found[~there] = make(indices[~there])
+            new = kept & ~there
+            self._kept[indices[new]] = found[new]
+            self._there[indices[new]] = True  # after the pixels: another thread may be reading
         return found
 
 
@@ -79,6 +83,11 @@ MIN_VISIBLE = 0.3
 """Of a box's area, what a region must show; see `augment.detection`."""
 USUAL: dict[Task, Resize] = {"label": "shortest", "boxes": "letterbox", "mask": "squash", "points": "letterbox"}
 """How pictures become square, where nobody says."""
+
+
+def _given(region: Region, size: Size) -> Region:
+    """This one, whatever the size of the picture."""
+    return region
 
 
 def cut_out(mask: Any, region: Region, *, size: int) -> UInt8[np.ndarray, "s s"]:
@@ -201,7 +210,7 @@ class ImageFiles:
     def _region(self, example: Example | None) -> Callable[[Size], Region]:
         """What is shown of an example, or of a person's own file."""
         if self.task == "points" and example is not None:
-            return lambda size: example.region
+            return partial(_given, example.region)
         resize = self.resize or USUAL[self.task]
         if self.task == "label" and resize == "shortest":
             fraction = self.test_fraction if self.split == "test" else 1.0
@@ -213,16 +222,28 @@ class ImageFiles:
         pixels = self.image_size**2 * (self.channels + (self.task == "mask"))
         return Kept(len(self), (pixels,))
 
-    def _decode(self, index: int) -> UInt8[np.ndarray, "p"]:
-        """The pixels of the image, and behind them those of the mask."""
-        example, side = self._examples[index], self.image_size
-        region = self._region(example)
-        pixels, size = read_region(example.image, region, size=side, channels=self.channels, white=self.white)
-        check_size(example, size)
-        pixels = (255 - pixels if self.inverted else pixels).reshape(-1)
+    def _decode(self, indices: Int[np.ndarray, "b"]) -> UInt8[np.ndarray, "b p"]:
+        """The pixels of the images, and behind them those of the masks."""
+        examples = [self._examples[i] for i in indices.tolist()]
+        regions = [self._region(example) for example in examples]
+        pixels, sizes = self._read([example.image for example in examples], regions)
+        for example, size in zip(examples, sizes, strict=True):
+            check_size(example, size)
         if self.task != "mask":
             return pixels
-        return np.concatenate([pixels, cut_out(read_labels(example, size), region(size), size=side).reshape(-1)])
+        found = zip(examples, regions, sizes, strict=True)
+        masks = [
+            cut_out(read_labels(example, size), region(size), size=self.image_size) for example, region, size in found
+        ]
+        return np.concatenate([pixels, np.stack(masks).reshape(len(masks), -1)], 1)
+
+    def _read(
+        self, files: Sequence[str | Path], regions: list[Callable[[Size], Region]], **how: Any
+    ) -> tuple[UInt8[np.ndarray, "b p"], list[Size]]:
+        """A region of each file, and the sizes of the files."""
+        how |= {"size": self.image_size, "channels": self.channels, "white": self.white}
+        pixels, sizes = read_regions([*zip(files, regions, strict=True)], **how)
+        return (255 - pixels if self.inverted else pixels).reshape(len(files), -1), sizes
 
     def read(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The examples at `indices`."""
@@ -241,12 +262,11 @@ class ImageFiles:
         self, indices: Int[np.ndarray, "b"], uniform: Float[np.ndarray, "b 4"], *, min_area: float, max_ratio: float
     ) -> Batch:
         """The examples at `indices`, of each a window of its whole picture; none is kept, for each is shown once."""
-        pixels = np.empty((len(indices), *self.spec()["image"].shape), np.uint8)
-        for row, i in enumerate(indices.tolist()):
-            region = partial(window, uniform=uniform[row], min_area=min_area, max_ratio=max_ratio)
-            options = {"size": self.image_size, "channels": self.channels, "gap": 1.0, "white": self.white}
-            pixels[row], _ = read_region(self._examples[i].image, region, **options)
-        return self._fill(indices, (255 - pixels if self.inverted else pixels).reshape(len(indices), -1))
+        examples, numbers = self._examples, indices.tolist()
+        text = isinstance(examples, LabelledFiles)
+        files = [examples.files[i] for i in numbers] if text else [examples[i].image for i in numbers]
+        regions = [partial(window, uniform=row, min_area=min_area, max_ratio=max_ratio) for row in uniform]
+        return self._fill(indices, self._read(files, regions, gap=1.0)[0])
 
     def _fill(self, indices: Int[np.ndarray, "b"], pixels: UInt8[np.ndarray, "b p"]) -> Batch:
         spec, end = self.spec(), self.image_size**2 * self.channels

@@ -26,9 +26,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxcv.data.example import Example, Task, check_all, check_box, check_points
-from jaxcv.data.io.crops import RESIZES, Region, Resize, Size, fit_file, read_region, window
+from jaxcv.data.io.crops import RESIZES, Region, Resize, Size, fit_file, window
 from jaxcv.data.io.images import Progress, open_any, upright
 from jaxcv.data.io.text import Where, one_line
+from jaxcv.data.io.workers import read_regions
 from jaxcv.data.raw.outlines import IGNORE
 from jaxcv.data.source import LABEL, box_fields
 from jaxcv.data.sources.image_files import USUAL, cut_out, place
@@ -130,7 +131,7 @@ class Records:
     def _fit(self, record: Mapping[str, Any], where: Where, region: Callable[[Size], Region], gap: float) -> Batch:
         side, names = self.image_size, self.class_names()
         how: Any = {"size": side, "channels": self.channels, "white": self.white, "gap": gap}
-        pixels, size = read_region(record["image"], region, **how)
+        (pixels,), (size,) = read_regions([(record["image"], region)], **how)
         example, fields = Example(where.file, where, size), {}
         if "label" in record:
             label = record["label"]

@@ -14,8 +14,7 @@ from small_sets import examples
 
 from jaxcv.data import classification_data
 from jaxcv.data.formats import image_folder
-from jaxcv.data.io import memory
-from jaxcv.data.sources import image_files
+from jaxcv.data.io import memory, workers
 from jaxcv.errors import DataError, UserError
 from jaxcv.train import fit
 
@@ -302,9 +301,9 @@ def test_training_takes_the_whole_square_and_testing_its_middle(tmp_path):
 
 def test_pictures_are_decoded_once_and_the_rest_again(tmp_path, monkeypatch):
     decoded = []
-    read = image_files.read_region
+    read = workers.read_region
     monkeypatch.setattr(
-        image_files, "read_region", lambda path, *how, **options: decoded.append(path) or read(path, *how, **options)
+        workers, "read_region", lambda path, *how, **options: decoded.append(path) or read(path, *how, **options)
     )
     monkeypatch.setattr(memory, "_taken", 0)
     monkeypatch.setenv("JAXCV_MEMORY", str(2 * 8 * 8 * 3))  # two pictures

@@ -7,7 +7,7 @@ from small_sets import examples, findings, labels, noise, opened, picture, refus
 
 from jaxcv.data import segmentation_data
 from jaxcv.data.formats.mask_folders import CAMVID, number_labels
-from jaxcv.data.sources import image_files
+from jaxcv.data.io import workers
 from jaxcv.errors import DataError, UserError
 
 HALVES = np.repeat([0, 1], 20)[None].repeat(20, 0)
@@ -252,9 +252,9 @@ def test_folders(tmp_path):
 
 def test_both_are_decoded_once(tmp_path, monkeypatch):
     calls = []
-    read = image_files.read_region
+    read = workers.read_region
     monkeypatch.setattr(
-        image_files, "read_region", lambda path, *how, **options: calls.append(path) or read(path, *how, **options)
+        workers, "read_region", lambda path, *how, **options: calls.append(path) or read(path, *how, **options)
     )
     train, _ = open_set(write(tmp_path))
     first, second = (train.batches(2).batch(0) for _ in range(2))

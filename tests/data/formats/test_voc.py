@@ -9,6 +9,7 @@ from PIL import Image
 
 from jaxcv.data import detection_data
 from jaxcv.data.formats.voc import VOC_CLASSES, scan_voc
+from jaxcv.data.io import workers
 from jaxcv.data.sources import image_files
 from jaxcv.errors import DataError
 from jaxcv.metrics import coco_average_precision
@@ -176,9 +177,9 @@ def test_the_twenty_classes_of_voc(folder):
 
 def test_images_are_decoded_once(folder, monkeypatch):
     calls = []
-    read = image_files.read_region
+    read = workers.read_region
     monkeypatch.setattr(
-        image_files, "read_region", lambda path, *how, **options: calls.append(path) or read(path, *how, **options)
+        workers, "read_region", lambda path, *how, **options: calls.append(path) or read(path, *how, **options)
     )
     train, _ = folder.open()
     first, second = list(train.batches(2)), list(train.batches(2))
