@@ -1,9 +1,12 @@
 """Sweeps whose trials run side by side in lanes."""
 
+import io
+
 import numpy as np
 import problems
 import pytest
 from pretending import KNOWN
+from rich.console import Console
 
 from jaxcv.sweep import command, lanes, make_search, outcomes, parse_overrides
 from jaxcv.sweep.command import Sweep, open_work
@@ -12,7 +15,7 @@ from jaxcv.sweep.lanes import choose_width, work_off_in_lanes
 from jaxcv.sweep.live import SweepReporter
 from jaxcv.train.console import Reporter
 from jaxcv.train.group import Group
-from jaxcv.train.run import read_records
+from jaxcv.train.run import read_records, read_run
 
 WORDS = ["steps=8", "log_every=1", "evaluate_every=4", "checkpoint_every=8"]
 
@@ -48,7 +51,7 @@ def test_a_step_that_is_too_wide_is_taken_one_by_one(tmp_path, monkeypatch):
     program = Group._program
 
     def fails(self, variant):
-        if self._width > 1:
+        if self._lanes is not None:
             raise MemoryError("out of it")
         return program(self, variant)
 
@@ -59,6 +62,26 @@ def test_a_step_that_is_too_wide_is_taken_one_by_one(tmp_path, monkeypatch):
     work_off_in_lanes(work, show, width=3)
     assert [row.state for row in outcomes.rows(work.ledger)] == ["finished"] * 3
     assert any("lanes: 3 at once failed (MemoryError: out of it)" in line for line in said)
+
+
+@pytest.mark.devices(4)
+def test_in_a_sweep_each_device_has_its_own_trials(tmp_path):
+    """Batches of 7, which could not be split. Where devices are more than trials of a program, each trial has all."""
+
+    def run(folder, *tokens, **how):
+        asked, _, _ = sweep(tmp_path / folder, *tokens)
+        console = Console(file=io.StringIO(), width=200)
+        rows = command.run(asked, Reporter(console), **how)
+        meshes = {read_run(row.folder)["mesh"] for row in rows if row.folder}
+        return console.file.getvalue(), [row.state for row in rows], meshes
+
+    said, states, meshes = run("six", "batch_size=7", "lr=1e-1,1e-2,1e-3", "seed=0,1", width=None)
+    assert states == ["finished"] * 6 and meshes == {"data=1"}
+    assert "lanes: 4 trials at a time, 1 on each of 4 devices" in said
+    said, states, meshes = run("two", "lr=1e-1,1e-2", width=None)
+    assert states == ["finished"] * 2 and meshes == {"data=4"} and "batches are split over 4" in said
+    said, states, _ = run("five", "batch_size=7", "lr=1e-1,1e-2,1e-3,1e-4,1e-5", width=5)
+    assert states == ["finished"] * 5 and "lanes: 5 trials at a time, up to 2 on each of 3 devices" in said
 
 
 @pytest.mark.parametrize(("together", "width", "part"), [(0.5, 6, "6 at a time"), (1.6, 1, "one after another")])
