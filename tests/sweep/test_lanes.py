@@ -1,7 +1,9 @@
 """Sweeps whose trials run side by side in lanes."""
 
 import io
+from dataclasses import replace
 
+import jax
 import numpy as np
 import problems
 import pytest
@@ -13,9 +15,11 @@ from jaxcv.sweep.command import Sweep, open_work
 from jaxcv.sweep.engine import work_off
 from jaxcv.sweep.lanes import choose_width, work_off_in_lanes
 from jaxcv.sweep.live import SweepReporter
+from jaxcv.train import Options, sharding
 from jaxcv.train.console import Reporter
 from jaxcv.train.group import Group
 from jaxcv.train.run import read_records, read_run
+from jaxcv.train.sharding import How
 
 WORDS = ["steps=8", "log_every=1", "evaluate_every=4", "checkpoint_every=8"]
 
@@ -64,24 +68,33 @@ def test_a_step_that_is_too_wide_is_taken_one_by_one(tmp_path, monkeypatch):
     assert any("lanes: 3 at once failed (MemoryError: out of it)" in line for line in said)
 
 
+@pytest.mark.parametrize(("trials", "width"), [("1e-1,1e-2,1e-3,1e-4", 3), ("1e-1,1e-2", 1)])
+def test_each_of_several_devices_has_a_lane_where_there_are_enough_trials(tmp_path, trials, width):
+    asked, work, _ = sweep(tmp_path, f"lr={trials}")
+    how = How(sharding.make_mesh("data=1"), lanes=tuple(jax.devices()) * 3)
+    groups, said = command.make_plan(replace(asked, options=Options(how=how))).groups, []
+    assert choose_width(work, groups, 2, said.append) == width
+    assert width > 1 or "batches are split over 3" in said[-1]
+
+
+@pytest.mark.slow
 @pytest.mark.devices(4)
 def test_in_a_sweep_each_device_has_its_own_trials(tmp_path):
-    """Batches of 7, which could not be split. Where devices are more than trials of a program, each trial has all."""
+    """Batches of 7 could not be split."""
 
     def run(folder, *tokens, **how):
         asked, _, _ = sweep(tmp_path / folder, *tokens)
         console = Console(file=io.StringIO(), width=200)
         rows = command.run(asked, Reporter(console), **how)
-        meshes = {read_run(row.folder)["mesh"] for row in rows if row.folder}
-        return console.file.getvalue(), [row.state for row in rows], meshes
+        assert {row.state for row in rows} == {"finished"}
+        return console.file.getvalue(), {read_run(row.folder)["mesh"] for row in rows if row.folder}
 
-    said, states, meshes = run("six", "batch_size=7", "lr=1e-1,1e-2,1e-3", "seed=0,1", width=None)
-    assert states == ["finished"] * 6 and meshes == {"data=1"}
-    assert "lanes: 4 trials at a time, 1 on each of 4 devices" in said
-    said, states, meshes = run("two", "lr=1e-1,1e-2", width=None)
-    assert states == ["finished"] * 2 and meshes == {"data=4"} and "batches are split over 4" in said
-    said, states, _ = run("five", "batch_size=7", "lr=1e-1,1e-2,1e-3,1e-4,1e-5", width=5)
-    assert states == ["finished"] * 5 and "lanes: 5 trials at a time, up to 2 on each of 3 devices" in said
+    said, meshes = run("six", "batch_size=7", "lr=1e-1,1e-2,1e-3", "seed=0,1", width=None)
+    assert meshes == {"data=1"} and "lanes: 4 trials at a time, 1 on each of 4 devices" in said
+    said, meshes = run("five", "batch_size=7", "lr=1e-1,1e-2,1e-3,1e-4,1e-5", width=5)
+    assert meshes == {"data=1"} and "lanes: 5 trials at a time, up to 2 on each of 3 devices" in said
+    said, meshes = run("two", "lr=1e-1,1e-2", width=None)
+    assert meshes == {"data=4"} and "batches are split over 4" in said
 
 
 @pytest.mark.parametrize(("together", "width", "part"), [(0.5, 6, "6 at a time"), (1.6, 1, "one after another")])
