@@ -22,6 +22,7 @@ def show(
     *,
     trial_count: int | None = None,
     tuned: Sequence[str] = (),
+    how: sharding.How | None = None,
 ) -> None:
     """Check all trials and print what they would do; the compile cache is warm afterwards.
 
@@ -31,6 +32,7 @@ def show(
         reporter: where to print.
         trial_count: how many trials there will be, where those given stand for them.
         tuned: what was done to the process, as `train.runtime.tune` says it.
+        how: on which devices; None: as `sharding.choose` was told.
 
     Raises:
         UserError: the first fault in values or data.
@@ -61,13 +63,13 @@ def show(
                     reporter.say(line)
                     checked.add(line)
 
-    sharding.check(sharding.chosen(), setup.train_data.spec["image"].shape[0], setup.train_data)
+    sharding.check(how or sharding.chosen(), setup.train_data.spec["image"].shape[0], setup.train_data)
     table = Table("field of a batch", "shape", "type", title="data")
     for name, spec in setup.train_data.spec.items():
         table.add_row(name, "x".join(map(str, spec.shape)), str(spec.dtype))
     reporter.console.print(table)
 
-    planned = plan(experiment, trials, count=trial_count)
+    planned = plan(experiment, trials, count=trial_count, how=how)
     program, values = planned.programs[0], resolve(experiment, planned.trials[0])
     state, compiled = program.state_spec(values), _compile(program, values)
     shapes = [setup.train_data.spec[name].shape[1:] for name in setup.inputs]

@@ -77,7 +77,12 @@ def _parser() -> _Parser:
     add("--sampler-seed", type=int, default=0, metavar="N", help="of random, tpe and cmaes (default: 0)")
     add("--storage", metavar="URL", help="Optuna storage of the sweep (default: a SQLite file beside the run folders)")
     add("--jobs", type=int, default=1, metavar="N", help="train N trials at once, in processes that share the cores")
-    add("--lanes", type=int, metavar="K", help="train K trials as one vmapped program (default: a probe decides)")
+    add(
+        "--lanes",
+        type=int,
+        metavar="K",
+        help="train K trials as one program, divided among the devices (default: a probe decides)",
+    )
     add("--engine", choices=["local", "ray"], default="local", help="where trials run: here, or on a Ray cluster")
     add("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one of this machine alone)")
     add("--num-cpus", type=float, default=1, metavar="N", help="cores that a trial takes of a Ray cluster (default: 1)")
@@ -198,7 +203,7 @@ def refuse_contradictions(options: argparse.Namespace) -> None:
     if options.lanes is not None and (options.lanes < 1 or options.jobs > 1 or options.engine == "ray"):
         raise UserError("--lanes K, at least 1, is for trials within one process: not with --jobs or --engine ray")
     if (options.lanes or 1) > 1 and options.mesh not in (None, "data=1"):
-        raise UserError("--lanes K trains K trials on one device: not with --mesh")
+        raise UserError("--lanes K gives each of K trials one device, and --mesh a batch several: give one of them")
     if options.distributed and any(getattr(options, name) for name in _NOT_TRAINING):
         raise UserError("--distributed is for training alone")
 
@@ -211,8 +216,7 @@ _NOT_TRAINING = (
 
 def devices(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `sharding.choose`."""
-    mesh = "data=1" if (options.lanes or 1) > 1 else options.mesh
-    return {"mesh": mesh, "accumulate": options.accumulate, "remat": options.remat}
+    return {"mesh": options.mesh, "accumulate": options.accumulate, "remat": options.remat}
 
 
 def _version(package: str) -> str:

@@ -183,10 +183,10 @@ def _do(asked: _Asked) -> None:
     """What the flags say; without any, to train."""
     options, search, reporter = asked.options, asked.search, asked.reporter
     if options.dry_run:
-        from jaxcv.cli import dry_run
+        from jaxcv.cli import dry_run, sweeping
 
-        count = search.count if search.learns else None
-        dry_run.show(asked.experiment, asked.chosen, reporter, trial_count=count, tuned=asked.tuned)
+        count, how = search.count if search.learns else None, sweeping.beside(options, search)
+        dry_run.show(asked.experiment, asked.chosen, reporter, trial_count=count, tuned=asked.tuned, how=how)
     elif options.preview_data:
         from jaxcv.cli import preview_data
 

@@ -25,6 +25,20 @@ def search_of(options: argparse.Namespace, module: Any, space: Any, known: Any) 
     return sweep.make_search(space, kind=options.search, count=options.trials, seed=options.sampler_seed, own=own)
 
 
+def width(options: argparse.Namespace) -> int | None:
+    """Trials at once that the flags ask for, in lanes; None: as many as is best."""
+    return 1 if options.lanes is None and options.mesh not in (None, "data=1") else options.lanes
+
+
+def beside(options: argparse.Namespace, search: Any) -> Any:
+    """How trials are trained that have a device each; None where each has all devices, as a single run has."""
+    from jaxcv.train import sharding
+
+    together = options.jobs == 1 and options.engine == "local" and width(options) != 1
+    learns = options.lanes is None and search.learns
+    return sharding.beside(sharding.chosen()) if search.count > 1 and together and not learns else None
+
+
 def run(options: argparse.Namespace, experiment: Any, search: Any, root: Path, reporter: Any) -> None:
     """Train the trials of a search: in this process, in several (--jobs), or on a Ray cluster (--engine ray).
 
@@ -71,7 +85,6 @@ def run(options: argparse.Namespace, experiment: Any, search: Any, root: Path, r
         )
         asked = replace(asked, root=root)
     interrupts.raise_instead()
-    found = command.run(
-        asked, reporter, fresh=options.fresh, retry_failed=options.retry_failed, engine=engine, width=options.lanes
-    )
+    again = {"fresh": options.fresh, "retry_failed": options.retry_failed}
+    found = command.run(asked, reporter, **again, engine=engine, width=width(options))
     command.refuse_failures(found)

@@ -10,14 +10,14 @@ from typing import Any
 from jaxcv.errors import UserError, unknown_name
 from jaxcv.sweep import contact_sheet, outcomes, pictures, storages
 from jaxcv.sweep.engine import work_off
-from jaxcv.sweep.lanes import choose_width, work_off_in_lanes
+from jaxcv.sweep.lanes import choose_width, describe, work_off_in_lanes
 from jaxcv.sweep.ledger import Claim, Ledger
 from jaxcv.sweep.live import SweepReporter, results_table
 from jaxcv.sweep.plan import Plan, plan
 from jaxcv.sweep.pruning import Pruning
 from jaxcv.sweep.search import Search
 from jaxcv.sweep.trial import Work
-from jaxcv.train import Options, Result, fit, hyperparameters, resolve, unused
+from jaxcv.train import Options, Result, fit, hyperparameters, resolve, sharding, unused
 from jaxcv.train.console import Reporter
 from jaxcv.train.experiment import Experiment, ExperimentFunction
 from jaxcv.train.identity import identify
@@ -97,11 +97,16 @@ def run(
         fresh: as in `open_work`.
         retry_failed: run failed trials once more.
         engine: runs the trials; None: this process does.
-        width: trials that this process runs at once, in lanes; None: decided by a measurement.
+        width: trials that this process runs at once, in lanes, which several devices divide; 1: one on all devices;
+            None: one at least on each device, more by a measurement.
 
     Raises:
         UserError: If an option is refused; with `fail_fast`, at the first failed trial.
     """
+    how = sweep.options.how
+    if engine is None and width != 1:
+        beside = sharding.beside(how or sharding.chosen())
+        sweep = replace(sweep, options=replace(sweep.options, how=beside))
     planned = make_plan(sweep)
     reporter.say("\n".join(plan_lines(sweep, planned)))
     work = open_work(sweep, fresh=fresh)
@@ -133,8 +138,12 @@ def run(
             )
         width = 1
     if engine is None and width is None:
-        width = choose_width(work, planned.groups, left, reporter.say) if left > 1 else 1
+        width = choose_width(work, planned.groups, left, reporter.say)
+    if width == 1:
+        work = replace(work, options=replace(work.options, how=how))
     width = min(width or 1, max(left, 1))
+    if width > 1 and (line := describe(work, width)) is not None:
+        reporter.say(line)
     try:
         with show.live():
             if engine is not None:
@@ -165,7 +174,7 @@ def run_worker(sweep: Sweep, reporter: Reporter) -> None:
 def make_plan(sweep: Sweep) -> Plan:
     """The programs that the sweep needs."""
     count = sweep.search.count if sweep.search.learns else None
-    return plan(sweep.experiment, sweep.search.representatives(), count=count)
+    return plan(sweep.experiment, sweep.search.representatives(), count=count, how=sweep.options.how)
 
 
 def plan_lines(sweep: Sweep, planned: Plan) -> list[str]:

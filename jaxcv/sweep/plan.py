@@ -7,6 +7,7 @@ from typing import Any
 from jaxcv.errors import UserError
 from jaxcv.train import Program, program
 from jaxcv.train.experiment import ExperimentFunction
+from jaxcv.train.sharding import How
 
 _SHOWN = 12
 
@@ -67,13 +68,20 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def plan(experiment: ExperimentFunction, trials: Sequence[Mapping[str, Any]], *, count: int | None = None) -> Plan:
+def plan(
+    experiment: ExperimentFunction,
+    trials: Sequence[Mapping[str, Any]],
+    *,
+    count: int | None = None,
+    how: How | None = None,
+) -> Plan:
     """Assign a program to every trial; traces new steps, and compiles nothing.
 
     Args:
         experiment: an experiment file's function.
         trials: overrides, one mapping per trial.
         count: number of trials, if those given are only representatives.
+        how: on which devices; None: as `train.sharding.choose` was told.
 
     Returns:
         The plan.
@@ -84,9 +92,9 @@ def plan(experiment: ExperimentFunction, trials: Sequence[Mapping[str, Any]], *,
     planned, faults, first = [], [], None
     for trial in trials:
         try:
-            known = program(experiment, trial, check=False)
+            known = program(experiment, trial, check=False, how=how)
             if not any(known is other for _, other in planned):
-                known = program(experiment, trial)  # the others' own values are checked when they run
+                known = program(experiment, trial, how=how)  # the others' own values are checked when they run
             planned.append((trial, known))
         except Exception as error:  # the experiment's own, of whatever kind
             first = first or error

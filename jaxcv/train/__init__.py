@@ -11,6 +11,7 @@ The experiment runs on the device; the host only watches.
     sharding     how batches, examples and parameters lie on the devices; `hosts`: several processes of one run
     feed         the examples on the device: all of them, or those of one chunk after another
     group        the states of the runs that train, one or several stacked, and the chunks that they take
+    lanes        how those of several lie on the devices
     loop         the training loop
     observer     the host's side of one run: records, evaluations, pictures, checkpoints, in a thread, in order
     checkpoint, saving, log, reports, console, run, identity, sources    what is kept and shown of a run

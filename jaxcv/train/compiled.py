@@ -22,6 +22,7 @@ from jaxcv.train import hosts, runtime, sharding
 from jaxcv.train import step as pure
 from jaxcv.train.experiment import Experiment, ExperimentFunction, hyperparameters, resolve
 from jaxcv.train.feed import open_feed
+from jaxcv.train.lanes import Lanes
 from jaxcv.train.state import TrainState
 from jaxcv.types import Batch
 
@@ -164,7 +165,7 @@ class Program:
 
     # Compiled forms.
 
-    def trace(self, name: str, *args: Any, width: int | None = None, layout: sharding.Layout = "whole") -> Any:
+    def trace(self, name: str, *args: Any, lanes: Lanes | None = None, layout: sharding.Layout = "whole") -> Any:
         """A function traced for arguments like `args`, arrays or specs.
 
         "init", "step", "chunk", "one", "evaluate_all", "infer"; "chunk NAME" (step, one) with the
@@ -173,10 +174,10 @@ class Program:
         Args:
             name: of the function.
             args: its arguments.
-            width: vmapped over so many runs; all arguments but `data` and `count` then have an axis for them.
+            lanes: of several runs side by side; all arguments but `data` and `count` then have an axis for them.
             layout: of `data` on the devices.
         """
-        key = _key(name, width, layout, args)
+        key = _key(name, lanes, layout, args)
         if key not in self._traced:
             start = time.perf_counter()
             _forget_traces_of_others(self)
@@ -185,28 +186,29 @@ class Program:
             if kind in ("chunk", "one", "evaluate_all"):
                 options["layout"] = layout
             function = partial(getattr(self, kind), **options)
-            if width is not None:
-                function = jax.vmap(function, in_axes=_AXES[kind][: len(args)])
+            where = sharding.of_function(self.how.mesh, kind, args, layout)
+            if lanes is not None:
+                axes = _AXES[kind][: len(args)]
+                function, where = lanes.over(function, axes, layout), lanes.shardings(axes, layout)
             donate = {"donate_argnums": 1} if kind in ("step", "chunk", "one") else {}
-            shared = {} if width is not None else sharding.of_function(self.how.mesh, kind, args, layout)
-            how = {"compiler_options": runtime.compiler_options(), **donate, **shared}
+            how = {"compiler_options": runtime.compiler_options(), **donate, **where}
             self._traced[key] = jax.jit(function, **how).trace(*args)
             self._count_time(name, start)
         return self._traced[key]
 
-    def compile(self, name: str, *args: Any, width: int | None = None, layout: sharding.Layout = "whole") -> Any:
+    def compile(self, name: str, *args: Any, lanes: Lanes | None = None, layout: sharding.Layout = "whole") -> Any:
         """The function `name` compiled, or taken from JAX's compilation cache; arguments as of `trace`."""
-        return self.begin_compiling(name, *args, width=width, layout=layout)()
+        return self.begin_compiling(name, *args, lanes=lanes, layout=layout)()
 
     def begin_compiling(
-        self, name: str, *args: Any, width: int | None = None, layout: sharding.Layout = "whole"
+        self, name: str, *args: Any, lanes: Lanes | None = None, layout: sharding.Layout = "whole"
     ) -> Callable[[], Any]:
         """As `compile`: trace and lower now; what is returned compiles, in any thread, mostly without Python's lock."""
-        key = _key(name, width, layout, args)
+        key = _key(name, lanes, layout, args)
         with self._locks[key]:
             if key in self._compiled:
                 return partial(self._compiled.get, key)
-            traced = self.trace(name, *args, width=width, layout=layout)
+            traced = self.trace(name, *args, lanes=lanes, layout=layout)
             start = time.perf_counter()
             lowered = traced.lower()
             self._count_time(name, start)
@@ -248,7 +250,7 @@ class Program:
         data: Mapping[str, Any],
         indices: Any,
         variant: str | None = None,
-        width: int | None = None,
+        lanes: Lanes | None = None,
         layout: sharding.Layout = "whole",
     ) -> Callable[[], Callable[..., tuple[Any, pure.Logs]]]:
         """What gives `(hyperparameters, state, data, indices, count) -> (state, logs)`, compiled; the state is donated.
@@ -263,16 +265,16 @@ class Program:
             data: shapes and dtypes of the fields of all examples.
             indices: shape and dtype, `[k b]`, or `[width k b]`.
             variant: of the augmentation.
-            width: of several runs side by side; every argument but `data` and `count` has an axis for them.
+            lanes: as of `trace`.
             layout: of `data` on the devices.
         """
         known = self.hyperparameters(values), self.state_spec(values)
-        if width is not None:
-            known = jax.tree.map(partial(_widened, width), known)
+        if lanes is not None:
+            known = jax.tree.map(partial(_widened, lanes.width), known)
         args = (*known, dict(data), indices, np.int32(0))
         name = _name("chunk", variant)
         placed = partial(sharding.on_all, self.how.mesh, layout=layout)
-        how: Any = {"width": width, "layout": layout}
+        how: Any = {"lanes": lanes, "layout": layout}
         if jax.default_backend() != "cpu" or not _convolves(self.trace(name, *args, **how).jaxpr.jaxpr):
             finish_compiling = self.begin_compiling(name, *args, **how)
             if jax.process_count() == 1:
@@ -344,9 +346,8 @@ class Program:
 _AXES: dict[str, tuple[int | None, ...]] = {
     "chunk": (0, 0, None, 0, None),
     "one": (0, 0, None, 0),
-    "evaluate_all": (0, 0, None, None),
 }
-"""Which arguments have an axis for several runs: all but the data, its order in an evaluation, and the count."""
+"""Which arguments have an axis for several runs: all but the data and the count."""
 
 _traced_last: list[Program] = []
 
@@ -362,8 +363,8 @@ def _forget_traces_of_others(program: Program) -> None:
     _traced_last[:] = [program]
 
 
-def _key(name: str, width: int | None, layout: sharding.Layout, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (name, width, layout, jax.tree.structure(args), *_kinds(args))
+def _key(name: str, lanes: Lanes | None, layout: sharding.Layout, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (name, lanes, layout, jax.tree.structure(args), *_kinds(args))
 
 
 def _name(function: str, variant: str | None) -> str:

@@ -31,7 +31,9 @@ _BYTES = 1 << 26
 _LONGEST_STREAMED = 32
 
 
-def open_feed(data: Batches, steps: int, choice: Choice = "auto", *, mesh: Mesh | None = None) -> "Resident | Streamed":
+def open_feed(
+    data: Batches, steps: int, choice: Choice = "auto", *, mesh: Mesh | None = None, copies: Mesh | None = None
+) -> "Resident | Streamed":
     """The examples of a split, for `steps` batches.
 
     Args:
@@ -42,10 +44,11 @@ def open_feed(data: Batches, steps: int, choice: Choice = "auto", *, mesh: Mesh 
             where the set lives on their devices, each reads all of it.
         mesh: of the devices; None: that of `sharding.chosen`. On several, a set that is too large for a quarter of
             each is split over them.
+        copies: devices of which each is given all resident examples; None: those of `mesh`, as said.
     """
     mesh = sharding.chosen().mesh if mesh is None else mesh
     if is_resident(data, steps, choice, devices=mesh.size):
-        return Resident(data, steps, mesh)  # pyright: ignore[reportArgumentType]
+        return Resident(data, steps, mesh, copies)  # pyright: ignore[reportArgumentType]
     return Streamed(data, steps, mesh)
 
 
@@ -80,8 +83,9 @@ class Resident:
 
     words = "resident data"
 
-    def __init__(self, data: ResidentBatches, steps: int, mesh: Mesh | None = None):
+    def __init__(self, data: ResidentBatches, steps: int, mesh: Mesh | None = None, copies: Mesh | None = None):
         self._mesh = mesh or sharding.chosen().mesh
+        self._there = copies or self._mesh
         fits = (data.resident_bytes() or 0) <= _FRACTION * memory() or self._mesh.size == 1
         self.layout: sharding.Layout = "whole" if fits else "split"
         self._data, self._spec = data, dict(data.spec)
@@ -111,9 +115,9 @@ class Resident:
         """Read what has not been read, and put it on the device."""
         if self._arrays is None:
             arrays = self._data.resident(progress)
-            key = id(arrays["image"]), self._mesh, self.layout
+            key = id(arrays["image"]), self._there, self.layout
             if (held := _on_device.get(key)) is None:
-                there = sharding.place_examples(self._mesh, arrays, self.layout)
+                there = sharding.place_examples(self._there, arrays, self.layout)
                 held = _on_device[key] = _Arrays(arrays, there)
             self._arrays = held
         return self._arrays.there

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from jaxcv.train.experiment import Experiment, ExperimentFunction, resolve
 from jaxcv.train.feed import Choice, open_feed
 from jaxcv.train.group import Group, begin_compiling
 from jaxcv.train.identity import identify
+from jaxcv.train.lanes import Lanes, lanes_of
 from jaxcv.train.observer import NotFinite, Observer, Watch, replay
 from jaxcv.train.profile import Profile
 from jaxcv.train.programs import LookedAt, confirm, program
@@ -78,7 +79,7 @@ class Options:
     """Steps of a chunk at most; None: as many as take about half a second."""
     profile: bool = False
     how: How | None = None
-    """On which devices; None: as `sharding.choose` was told. Runs side by side are on one device."""
+    """On which devices; None: as `sharding.choose` was told. Runs side by side are divided among them."""
 
 
 def fit(
@@ -157,7 +158,7 @@ def fit_many(
         Exception: what is not the fault of one run, such as too little memory for all of them.
     """
     how = options.how or chosen()
-    how = how if len(trials) == 1 else replace(how, mesh=sharding.single())
+    how = how if len(trials) == 1 else sharding.beside(how)
     with contextlib.ExitStack() as stack:
         opened, said = [], set()
         for trial in trials:
@@ -244,32 +245,34 @@ def _train(experiment: ExperimentFunction, opened: Sequence[Any], options: Optio
     for split, data in (("train", setup.train_data), ("test", setup.test_data)):
         with trial.reporter.counting(f"preparing {split} data") as count:
             data.prepare(count)
+    lanes = lanes_of(how, len(opened))
+    copies = None if lanes is None else lanes.mesh
     with contextlib.ExitStack() as stack:
         runs: dict[Observer, Trial] = {}
         for trial, run, setup, values in opened:
-            feed = open_feed(setup.train_data, setup.steps, options.resident, mesh=how.mesh)
+            feed = open_feed(setup.train_data, setup.steps, options.resident, mesh=how.mesh, copies=copies)
             kept = {"watch": trial.watch, "short": options.short, "resident": options.resident, "beside": len(opened)}
             observer = Observer(run, setup, shared, values, trial.reporter, feed, **kept)
             stack.callback(feed.close)
             stack.callback(observer.close)
             runs[observer] = trial
-        group = _make_ready(shared, runs)
+        group = _make_ready(shared, runs, lanes)
         confirmed = None if checked else partial(confirm, shared, values)
         _take_steps(group, runs, options, confirmed)
 
 
-def _make_ready(shared: Program, runs: Mapping[Observer, Trial]) -> Group:
+def _make_ready(shared: Program, runs: Mapping[Observer, Trial], lanes: Lanes | None) -> Group:
     """The runs as they stand; data is read and the program compiled while Python makes the first state."""
     first = next(iter(runs))
     reporter = runs[first].reporter
     reporter.say(f"{first.run.folder}: compiling, unless it was compiled before")
     with reporter.counting("reading the training data") as count, ThreadPoolExecutor() as pool:
         loading = pool.submit(first.feed.load, count)
-        begun = [begin_compiling(shared, first, len(runs), variant) for variant in first.setup.variants]
+        begun = [begin_compiling(shared, first, lanes, variant) for variant in first.setup.variants]
         compiling = [pool.submit(compile_) for compile_ in begun]
         for run in runs:
             run.begin()
-        group = Group(shared, list(runs))
+        group = Group(shared, list(runs), lanes)
         for future in (loading, *compiling):
             future.result()
     first.run.update(traces=first.run.facts["traces"] + shared.report_traces())

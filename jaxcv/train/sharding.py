@@ -27,7 +27,7 @@ that each process reads a block of rows.
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -55,6 +55,8 @@ class How:
     """Parts in which a batch is taken."""
     remat: bool = False
     """Whether the backward pass computes again what is cheap to compute."""
+    lanes: tuple[jax.Device, ...] = ()
+    """Devices among which runs side by side are divided; none: they are on that of the mesh."""
 
 
 def make_mesh(text: str | None = None) -> Mesh:
@@ -80,9 +82,12 @@ def make_mesh(text: str | None = None) -> Mesh:
     return Mesh(np.array(devices[:count]).reshape(sizes["data"], sizes["fsdp"]), AXES)
 
 
-def single() -> Mesh:
-    """Of one device, this process's first."""
-    return Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), AXES)
+def beside(how: How) -> How:
+    """For runs side by side: each has one of this process's devices to itself, and all of its batch there."""
+    if how.mesh.size == 1:
+        return how
+    devices = tuple(how.mesh.local_devices)
+    return replace(how, mesh=Mesh(np.array(devices[:1]).reshape(1, 1), AXES), lanes=devices)
 
 
 _chosen: dict[str, Any] = {"mesh": None, "accumulate": 1, "remat": False}

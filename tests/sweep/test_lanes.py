@@ -1,18 +1,25 @@
 """Sweeps whose trials run side by side in lanes."""
 
+import io
+from dataclasses import replace
+
+import jax
 import numpy as np
 import problems
 import pytest
 from pretending import KNOWN
+from rich.console import Console
 
 from jaxcv.sweep import command, lanes, make_search, outcomes, parse_overrides
 from jaxcv.sweep.command import Sweep, open_work
 from jaxcv.sweep.engine import work_off
 from jaxcv.sweep.lanes import choose_width, work_off_in_lanes
 from jaxcv.sweep.live import SweepReporter
+from jaxcv.train import Options, sharding
 from jaxcv.train.console import Reporter
 from jaxcv.train.group import Group
-from jaxcv.train.run import read_records
+from jaxcv.train.run import read_records, read_run
+from jaxcv.train.sharding import How
 
 WORDS = ["steps=8", "log_every=1", "evaluate_every=4", "checkpoint_every=8"]
 
@@ -48,7 +55,7 @@ def test_a_step_that_is_too_wide_is_taken_one_by_one(tmp_path, monkeypatch):
     program = Group._program
 
     def fails(self, variant):
-        if self._width > 1:
+        if self._lanes is not None:
             raise MemoryError("out of it")
         return program(self, variant)
 
@@ -59,6 +66,35 @@ def test_a_step_that_is_too_wide_is_taken_one_by_one(tmp_path, monkeypatch):
     work_off_in_lanes(work, show, width=3)
     assert [row.state for row in outcomes.rows(work.ledger)] == ["finished"] * 3
     assert any("lanes: 3 at once failed (MemoryError: out of it)" in line for line in said)
+
+
+@pytest.mark.parametrize(("trials", "width"), [("1e-1,1e-2,1e-3,1e-4", 3), ("1e-1,1e-2", 1)])
+def test_each_of_several_devices_has_a_lane_where_there_are_enough_trials(tmp_path, trials, width):
+    asked, work, _ = sweep(tmp_path, f"lr={trials}")
+    how = How(sharding.make_mesh("data=1"), lanes=tuple(jax.devices()) * 3)
+    groups, said = command.make_plan(replace(asked, options=Options(how=how))).groups, []
+    assert choose_width(work, groups, 2, said.append) == width
+    assert width > 1 or "batches are split over 3" in said[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.devices(4)
+def test_in_a_sweep_each_device_has_its_own_trials(tmp_path):
+    """Batches of 7 could not be split."""
+
+    def run(folder, *tokens, **how):
+        asked, _, _ = sweep(tmp_path / folder, *tokens)
+        console = Console(file=io.StringIO(), width=200)
+        rows = command.run(asked, Reporter(console), **how)
+        assert {row.state for row in rows} == {"finished"}
+        return console.file.getvalue(), {read_run(row.folder)["mesh"] for row in rows if row.folder}
+
+    said, meshes = run("six", "batch_size=7", "lr=1e-1,1e-2,1e-3", "seed=0,1", width=None)
+    assert meshes == {"data=1"} and "lanes: 4 trials at a time, 1 on each of 4 devices" in said
+    said, meshes = run("five", "batch_size=7", "lr=1e-1,1e-2,1e-3,1e-4,1e-5", width=5)
+    assert meshes == {"data=1"} and "lanes: 5 trials at a time, up to 2 on each of 3 devices" in said
+    said, meshes = run("two", "lr=1e-1,1e-2", width=None)
+    assert meshes == {"data=4"} and "batches are split over 4" in said
 
 
 @pytest.mark.parametrize(("together", "width", "part"), [(0.5, 6, "6 at a time"), (1.6, 1, "one after another")])

@@ -54,7 +54,7 @@ def start(count, workdir, *words, devices=1):
     return processes
 
 
-def finish(processes, seconds=300):
+def finish(processes, seconds=600):
     return [process.wait(timeout=seconds) for process in processes]
 
 
@@ -112,20 +112,20 @@ def test_two_processes_asked_to_stop_go_on_as_one(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [0, 1])
-def test_killed_processes_take_the_others_along_and_leave_no_trace(killed, tmp_path):
+@pytest.mark.parametrize(("count", "killed"), [(2, 0), (2, 1), (4, 0), (4, 2)])
+def test_killed_processes_take_the_others_along_and_leave_no_trace(count, killed, tmp_path):
     words = ["steps=800", "every=100"]
-    assert finish(start(2, tmp_path / "unharmed", *words)) == [0, 0]
+    assert finish(start(count, tmp_path / "unharmed", *words)) == [0] * count
     for goal in (150, 400):
-        both = start(2, tmp_path / "killed", *words)
-        reach(tmp_path / "killed", goal, both)
-        both[killed].kill()
+        all_ = start(count, tmp_path / "killed", *words)
+        reach(tmp_path / "killed", goal, all_)
+        all_[killed].kill()
         began = time.monotonic()
-        both[1 - killed].wait(timeout=60)
+        codes = finish(all_, seconds=60)
         assert time.monotonic() - began < 60
-        assert both[1 - killed].returncode == 75 and hosts.LOST in log(tmp_path / "killed", 1 - killed)
-        both[killed].wait()
-    assert finish(start(2, tmp_path / "killed", *words)) == [0, 0]
+        assert codes == [-signal.SIGKILL if number == killed else 75 for number in range(count)]
+        assert all(hosts.LOST in log(tmp_path / "killed", number) for number in range(count) if number != killed)
+    assert finish(start(count, tmp_path / "killed", *words)) == [0] * count
     assert records(tmp_path / "killed") == records(tmp_path / "unharmed")
     for a, b in zip(state(tmp_path / "killed", 800), state(tmp_path / "unharmed", 800), strict=True):
         assert a.tobytes() == b.tobytes()
@@ -142,7 +142,7 @@ def test_any_number_of_processes_trains_like_one(count, devices, how, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["evaluation", "checkpoint"])
 def test_a_signal_during_an_evaluation_or_a_checkpoint_loses_nothing(moment, tmp_path):
-    words = ["steps=2000", "every=5"]  # hardly anything else is done
+    words = ["steps=300", "every=5"]  # hardly anything else is done
     assert finish(start(2, tmp_path / "unharmed", *words)) == [0, 0]
     both = start(2, tmp_path / "asked", *words)
     reach(tmp_path / "asked", 20, both)

@@ -9,12 +9,13 @@ import problems
 import pytest
 
 from jaxcv.errors import UserError
-from jaxcv.train import Options, Result, Trial, fit, fit_many, program
+from jaxcv.train import Options, Result, Trial, fit, fit_many, program, sharding
 from jaxcv.train.checkpoint import Checkpoints
 from jaxcv.train.console import Reporter
 from jaxcv.train.diagnose import NonFinite
 from jaxcv.train.group import Group
 from jaxcv.train.run import read_records
+from jaxcv.train.sharding import How
 
 
 def train_in_lanes(experiment, trials, folder, *, watches=None, **options):
@@ -70,6 +71,50 @@ def test_lanes_equal_solo_runs_also_where_some_end_early(tmp_path):
         for state in states:
             state.params["Dense_0"].pop("bias")  # batch norm follows: its gradient is rounding error, blown up by Adam
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4), *(s.params for s in states))
+
+
+def compare(tmp_path, kind, number):
+    for split in ("train", "test"):
+        found, wanted = (losses(tmp_path / k / str(number), split) for k in (kind, "solo"))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.devices(2)
+def test_lanes_on_several_devices_equal_solo_runs(tmp_path, monkeypatch):
+    """Two on a device and one to spare; one run resumes, and when the others have ended each device has a lane.
+
+    No device sends another anything.
+    """
+    trials = [{**SHORT, "lr": lr, "seed": seed} for seed, lr in enumerate([1e-1, 1e38, 1e-2])]
+    spread, alone = (How(sharding.make_mesh(mesh)) for mesh in ("data=2", "data=1"))
+    fit(problems.experiment, trials[2], tmp_path / "solo" / "2", how=alone)
+    fit(problems.experiment, trials[2], tmp_path / "lanes" / "2", watch=lambda step, test: step == 8, how=alone)
+    widths, stack = [], Group._stack
+    monkeypatch.setattr(Group, "_stack", lambda self, states, lanes: widths.append(lanes) or stack(self, states, lanes))
+    watches = {0: lambda step, test: step == 8}
+    results = train_in_lanes(problems.experiment, trials, tmp_path / "lanes", watches=watches, how=spread)
+    assert [getattr(result, "stopped_at", "failed") for result in results] == [8, "failed", None]
+    assert [(lanes.mesh.size, lanes.each) for lanes in widths] == [(2, 2), (2, 1)]
+    compare(tmp_path, "lanes", 2)
+    shared = program(problems.experiment, trials[0], how=sharding.beside(spread))
+    texts = [one.as_text() for (name, lanes, *_), one in shared._compiled.items() if lanes is not None]
+    collectives = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-")
+    assert len(texts) == 2 and not any(word in text for word in collectives for text in texts)
+
+
+@pytest.mark.slow
+@pytest.mark.devices(4)
+@pytest.mark.parametrize("resident", ["yes", "no"])
+def test_any_number_of_lanes_on_any_number_of_devices(resident, tmp_path):
+    trials = [{**SHORT, "lr": 10.0**-seed, "seed": seed} for seed in range(1, 8)]
+    for number, trial in enumerate(trials):
+        fit(problems.experiment, trial, tmp_path / "solo" / str(number), how=How(sharding.make_mesh("data=1")))
+    for count in (2, 4, 5, 7):
+        kind = f"{count} in lanes"
+        how = How(sharding.make_mesh("data=4"))
+        train_in_lanes(problems.experiment, trials[:count], tmp_path / kind, how=how, resident=resident)
+        for number in range(count):
+            compare(tmp_path, kind, number)
 
 
 def test_steps_that_fail_together_break_no_run(tmp_path, monkeypatch):
