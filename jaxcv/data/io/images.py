@@ -75,7 +75,7 @@ def open_image(path: Path, stream: io.BytesIO | None = None, *, whole: bool = Fa
 
 @contextmanager
 def open_any(file: Any) -> Iterator[Any]:
-    """As `open_image`, to be decoded, of an `ImageFile` or the bytes of one; the Pillow image of pixels that are there; or itself.
+    """As `open_image`, to be decoded: of an `ImageFile` or the bytes of one; of pixels that are there; or itself.
 
     Raises:
       TypeError: the pixels are not uint8, or no grey or RGB picture.
