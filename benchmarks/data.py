@@ -143,7 +143,7 @@ def opened(name: str, folder: Path) -> Any:
     kind, readers, *_ = name.split(", ")
     train, _ = classification_data(f"{kind}:{folder / kind}", image_size=SIDE)
     count, what = readers.split()
-    how = {"workers": int(count)} if what == "workers" else {"num_threads": int(count)}
+    how: Any = {"workers": int(count)} if what == "workers" else {"num_threads": int(count)}
     return train.batches(BATCH, seed=0, min_area=0.08, **how)
 
 

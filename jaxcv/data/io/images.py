@@ -85,7 +85,7 @@ def open_any(file: Any) -> Iterator[Any]:
         return
     if not isinstance(file, np.ndarray):
         stream = io.BytesIO(file) if isinstance(file, bytes) else None
-        path = file if isinstance(file, Path) else Path("bytes" if stream else file)
+        path = file if isinstance(file, Path) else Path("bytes" if isinstance(file, bytes) else file)
         with open_image(path, stream, whole=True) as image:
             yield image
         return

@@ -153,7 +153,7 @@ def serve(ends: list[int]) -> None:
             except Exception as error:  # for whoever has asked
                 pixels, sizes = np.empty(0, np.uint8), error
             _send(end, pickle.dumps(sizes))
-            end.sendall(pixels)
+            end.sendall(pixels.data)
     except (EOFError, ConnectionError):
         os._exit(0)
 

@@ -263,8 +263,10 @@ class ImageFiles:
     ) -> Batch:
         """The examples at `indices`, of each a window of its whole picture; none is kept, for each is shown once."""
         examples, numbers = self._examples, indices.tolist()
-        text = isinstance(examples, LabelledFiles)
-        files = [examples.files[i] for i in numbers] if text else [examples[i].image for i in numbers]
+        if isinstance(examples, LabelledFiles):
+            files = [examples.files[i] for i in numbers]
+        else:
+            files = [examples[i].image for i in numbers]
         regions = [partial(window, uniform=row, min_area=min_area, max_ratio=max_ratio) for row in uniform]
         return self._fill(indices, self._read(files, regions, gap=1.0)[0])
 

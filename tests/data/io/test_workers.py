@@ -64,6 +64,7 @@ def taken(split, count=7, **how):
 def without_workers(monkeypatch, split, **how):
     with monkeypatch.context() as patch:
         patch.setattr(workers, "_owner", 0)
+        patch.setattr(workers, "start", lambda count: None)
         return taken(split, num_threads=0, **how)
 
 
@@ -106,6 +107,7 @@ def test_what_is_resident(tmp_path, monkeypatch):
     by, data = folder(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(workers, "_owner", 0)
+        patch.setattr(workers, "start", lambda count: None)
         expected = opened(data, by=by)[0].batches(4, workers=0).resident()
     assert_same([opened(data, by=by)[0].batches(4, workers=2).resident()], [expected])
 
