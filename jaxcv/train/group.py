@@ -63,7 +63,7 @@ class Group:
             return
         spare = lanes.width - len(states)  # the last run again, which nobody looks at
         self._order += self.runs[-1:] * spare
-        inputs, states = [run.hyperparameters for run in self._order], [*states, *states[-1:] * spare]
+        inputs, states = [run.hyperparameters for run in self._order], [*states, *[states[-1]] * spare]
         # Weakly typed, as the scalars of a single run.
         self._hyperparameters = lanes.place({n: jnp.stack([jnp.asarray(x[n]) for x in inputs]) for n in inputs[0]})
         self._state = lanes.place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))

@@ -93,7 +93,7 @@ def lanes_of(how: sharding.How, count: int) -> Lanes | None:
     return Lanes(Mesh(np.array(devices), ("lanes",)) if len(devices) > 1 else how.mesh, each)
 
 
-def _on(device: jax.Device, leaf: jax.Array) -> jax.Array:
+def _on(device: Any, leaf: jax.Array) -> jax.Array:
     return next(shard.data for shard in leaf.addressable_shards if shard.device == device)
 
 

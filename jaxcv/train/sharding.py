@@ -55,7 +55,7 @@ class How:
     """Parts in which a batch is taken."""
     remat: bool = False
     """Whether the backward pass computes again what is cheap to compute."""
-    lanes: tuple[jax.Device, ...] = ()
+    lanes: tuple[Any, ...] = ()
     """Devices among which runs side by side are divided; none: they are on that of the mesh."""
 
 

@@ -84,10 +84,9 @@ def test_in_a_sweep_each_device_has_its_own_trials(tmp_path):
 
     def run(folder, *tokens, **how):
         asked, _, _ = sweep(tmp_path / folder, *tokens)
-        console = Console(file=io.StringIO(), width=200)
-        rows = command.run(asked, Reporter(console), **how)
+        rows = command.run(asked, Reporter(Console(file=(said := io.StringIO()), width=200)), **how)
         assert {row.state for row in rows} == {"finished"}
-        return console.file.getvalue(), {read_run(row.folder)["mesh"] for row in rows if row.folder}
+        return said.getvalue(), {(read_run(row.folder) or {})["mesh"] for row in rows if row.folder}
 
     said, meshes = run("six", "batch_size=7", "lr=1e-1,1e-2,1e-3", "seed=0,1", width=None)
     assert meshes == {"data=1"} and "lanes: 4 trials at a time, 1 on each of 4 devices" in said
