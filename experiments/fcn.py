@@ -1,16 +1,16 @@
 """FCN: a classifier made convolutional, whose coarse scores of classes are enlarged to pixels.
 
-Claim: mean IoU 0.379 (0.386, 0.373, 0.377), pixel accuracy 0.791 on CamVid's 14 frames, eleven classes, void ignored,
-by the second command, FCN-32s over U-Net's encoder, where unet.py has 0.383 (n=3, seeds 0 to 2; 230 to 370 s of CPU
-time each on 2 AMD EPYC cores (Zen 5) beside much other work, jax 0.10.2, flax 0.12.8). Digits, ten and background, by
-the first: 0.176 and 0.910 (n=1; 8 minutes).
+Claim: mean IoU 0.399 (0.402, 0.390, 0.404), pixel accuracy 0.805 on CamVid's 14 frames, eleven classes, void ignored,
+by the second command, FCN-32s over U-Net's encoder, where unet.py has 0.442 (n=3, seeds 0 to 2; 620 to 680 s of CPU
+time each on 2 AMD EPYC cores (Zen 5) beside other work, jax 0.10.2, flax 0.12.8); without `region` 0.379. Digits, ten
+and background, by the first: 0.176 and 0.910 (n=1; 8 minutes).
 
 Paper: Long, Shelhamer, Darrell, Fully convolutional networks for semantic segmentation,
 https://arxiv.org/abs/1411.4038; see `models.FCN` for the deviations. FCN-32s, 16s and 8s are stride=32, 16 and 8.
 
     python launch.py experiments/fcn.py
     python launch.py experiments/fcn.py data=camvid:PATH image_size=192 network=unet stride=32 scale=0.3 batch_size=4
-        steps=1200 lr=0.01      # one line
+        steps=1200 lr=0.01 region=lovasz      # one line
     python launch.py experiments/fcn.py data=camvid:PATH image_size=256 network=resnet50 weights=FILE batch_size=8
     python launch.py experiments/fcn.py data=voc:PATH network=vgg16 fc_width=4096 weights=FILE image_size=384
 """
