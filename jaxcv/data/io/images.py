@@ -9,6 +9,7 @@ applied everywhere: sizes, boxes and points are those of the upright picture.
 import io
 import os
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from jaxcv.types import ImageFile
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "PPM", "TIFF")  # Pillow knows others whose reading runs programs
 Progress = Callable[[int, int], None]  # called with (done, total) while many files are read
 _ORIENTATION = 0x0112
+_loading = threading.Lock()
 _TRANSPOSES = (0, 0, 0, 3, 1, 5, 4, 6, 2)
 """`PIL.Image.Transpose` by EXIF orientation, from 2; those from 5 exchange width and height."""
 
@@ -80,7 +82,9 @@ def open_any(file: Any) -> Iterator[Any]:
     Raises:
       TypeError: the pixels are not uint8, or no grey or RGB picture.
     """
-    if hasattr(file, "getexif"):  # a Pillow image
+    if hasattr(file, "getexif"):  # a Pillow image, which decodes when first used: for one thread
+        with _loading:
+            file.load()
         yield file
         return
     if not isinstance(file, np.ndarray):

@@ -1,5 +1,6 @@
 """Image files of every kind, made here, with values known in advance."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -287,3 +288,14 @@ def test_missing(tmp_path):
     for read in (check_image, read_image):
         with pytest.raises(DataError, match=r"b\.jpg: image is missing"):
             read(tmp_path / "b.jpg")
+
+
+def test_a_pillow_image_is_decoded_once_by_many_threads(tmp_path):
+    """It is decoded when first used, and would be torn between those that use it."""
+    file = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 800, 3), dtype=np.uint8)).save(file)
+    expected = crops.read_region(file, crops.whole, size=64)[0]
+    for _ in range(5):
+        with Image.open(file) as image, ThreadPoolExecutor(6) as pool:
+            for found in [pool.submit(crops.read_region, image, crops.whole, size=64) for _ in range(6)]:
+                np.testing.assert_array_equal(found.result()[0], expected)
