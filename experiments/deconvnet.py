@@ -1,12 +1,15 @@
 """DeconvNet: down to a fully connected middle, and up again by unpooling and transposed convolutions.
 
-Claim: not measured.
+Claim: mean IoU 0.280, pixel accuracy 0.668 on CamVid's 14 frames, eleven classes, void ignored, by the second command
+(n=1, seed 0; 20 minutes on 2 AMD EPYC cores (Zen 5) beside other work, jax 0.10.2, flax 0.12.8), where unet.py has
+0.442. Of the digits: not measured.
 
 Paper: Noh, Hong, Han, Learning deconvolution network for semantic segmentation, https://arxiv.org/abs/1505.04366; see
 `models.DeconvNet` for the deviations. The full network is width=64 fc_width=4096 image_size=224.
 
     python launch.py experiments/deconvnet.py
-    python launch.py experiments/deconvnet.py data=camvid:PATH image_size=256 batch_size=8
+    python launch.py experiments/deconvnet.py data=camvid:PATH image_size=192 scale=0.3 batch_size=4 steps=1200 lr=0.01
+        region=lovasz      # one line
 """
 
 from functools import partial
