@@ -1,7 +1,7 @@
 """DeconvNet: down to a fully connected middle, and up again by unpooling and transposed convolutions.
 
 Claim: mean IoU 0.280, pixel accuracy 0.668 on CamVid's 14 frames, eleven classes, void ignored, by the second command
-(n=1, seed 0; 20 minutes on 2 AMD EPYC cores (Zen 5) beside other work, jax 0.10.2, flax 0.12.8), where unet.py has
+(n=1, seed 0; 27 minutes on 2 AMD EPYC cores (Zen 5) beside other work, jax 0.10.2, flax 0.12.8), where unet.py has
 0.442. Of the digits: not measured.
 
 Paper: Noh, Hong, Han, Learning deconvolution network for semantic segmentation, https://arxiv.org/abs/1505.04366; see

@@ -76,7 +76,7 @@ def test_lanes_equal_solo_runs_also_where_some_end_early(tmp_path):
 def compare(tmp_path, kind, number):
     """Losses in training: the running mean of batch norm, which tests use, follows the bias of which see above."""
     found, wanted = (losses(tmp_path / k / str(number)) for k in (kind, "solo"))
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 @pytest.mark.devices(2)

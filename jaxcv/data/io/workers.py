@@ -1,8 +1,8 @@
 """Many regions of pictures at once, decoded by processes of their own where there are any.
 
-Three tenths of the time that a picture takes are Python, of which one thread at a time runs: threads alone keep about
-three cores busy. So with `--workers N`, or `JAXCV_WORKERS`, or `Dataset.batches(workers=N)`, threads still read records
-and put batches together, but files and their bytes are decoded by N processes, which all that this process reads
+Three tenths of the time that a picture takes are Python, of which one thread at a time runs: by that, threads alone can
+hardly use more than three cores. So with `--workers N`, or `JAXCV_WORKERS`, or `Dataset.batches(workers=N)`, threads
+still read records and put batches together, but files and their bytes are decoded by N processes, which all that this process reads
 shares. What comes, in which order, what is kept and what is refused does not depend on them.
 
 A first process imports what decodes, and forks the others, so that this happens once. They know no set and no device.
@@ -45,7 +45,9 @@ def wanted() -> int:
     """How many are asked for. Raises UserError: JAXCV_WORKERS is no number."""
     text = os.environ.get("JAXCV_WORKERS") or "0"
     if not text.strip().isdecimal():
-        raise UserError(f"JAXCV_WORKERS={text}: expected a number of processes that decode pictures, 0 for none")
+        raise UserError(
+            f"--workers, or JAXCV_WORKERS={text}: expected a number of processes that decode pictures, 0 for none"
+        )
     return int(text)
 
 
