@@ -1,9 +1,9 @@
 """Many regions of pictures at once, decoded by processes of their own where there are any.
 
-Three tenths of the time that a picture takes are Python, of which one thread at a time runs: by that, threads alone can
-hardly use more than three cores. So with `--workers N`, or `JAXCV_WORKERS`, or `Dataset.batches(workers=N)`, threads
-still read records and put batches together, but files and their bytes are decoded by N processes, which all that this process reads
-shares. What comes, in which order, what is kept and what is refused does not depend on them.
+Three tenths of the time that a picture takes are Python, of which one thread at a time runs: by that, threads alone
+can hardly use more than three cores. So with `--workers N`, or `JAXCV_WORKERS`, or `Dataset.batches(workers=N)`,
+threads still read records and put batches together, but files and their bytes are decoded by N processes, which all
+that this process reads shares. What comes, in which order, what is kept and what is refused does not depend on them.
 
 A first process imports what decodes, and forks the others, so that this happens once. They know no set and no device.
 Each has one end of a socket and ends when the other end is closed: with this process, however that ends. Signals to
